@@ -1,0 +1,1 @@
+"""An ensemble hybrid user simulator with a statistical fallback."""

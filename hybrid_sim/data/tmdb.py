@@ -1,0 +1,87 @@
+"""Film texts of TMDB: a table of them, joined to a dataset; `tmdb_client` gathers one."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.files import Table, read_table
+from hybrid_sim.data.table import frame_by_id
+from hybrid_sim.errors import DataError
+
+TEXTS = {"overview": "overview", "original_language": "language", "director": "director"}
+SETS = {"origin_country": "countries", "production_companies": "companies", "cast": "cast"}
+COLLECTIONS = ("collection", "belongs_to_collection")
+VOTES = {"vote_average": "tmdb_vote_average", "vote_count": "tmdb_vote_count"}
+
+
+def read_tmdb(path: Path | str) -> pd.DataFrame:
+    """A table of TMDB texts (Parquet, CSV or JSON lines), indexed by its column `item_id` or `movie_id`.
+
+    Raises:
+        DataError: the id column is missing or a row cannot be used.
+    """
+    table = read_table(path)
+    column = next((name for name in ("item_id", "movie_id") if name in table.names), None)
+    if column is None:
+        raise DataError(
+            f"{table.path.name}: expected a column item_id or movie_id, got {', '.join(table.names)}"
+        )
+    data: dict[str, Any] = {}
+    data.update({ours: table.texts(theirs) for theirs, ours in TEXTS.items() if theirs in table.names})
+    data.update({ours: _sets(table, theirs) for theirs, ours in SETS.items() if theirs in table.names})
+    collection = next((name for name in COLLECTIONS if name in table.names), None)
+    if collection:
+        data["collection"] = table.texts(collection)
+    numbers = {"runtime": "runtime", **VOTES}
+    data.update({ours: table.numbers(theirs) for theirs, ours in numbers.items() if theirs in table.names})
+    return frame_by_id(table, column, data)
+
+
+def add_tmdb(dataset: Dataset, texts: pd.DataFrame, *, votes: bool = False) -> Dataset:
+    """The dataset with TMDB's columns beside its own; an overview replaces only where TMDB has one.
+
+    Votes were counted decades after the ratings, so they are left out unless `votes` asks for them;
+    popularity and revenue always are.
+    """
+    items = dataset.items.copy()
+    found = texts.reindex(items.index)
+    for name in texts.columns:
+        if name in VOTES.values() and not votes:
+            continue
+        if texts[name].dtype != object:
+            items[name] = found[name]
+            continue
+        empty: Any = () if name in SETS.values() else ""
+        old = items[name].tolist() if name in items else [empty] * len(items)
+        new = [value if isinstance(value, str | tuple) else empty for value in found[name]]
+        items[name] = pd.Series([b or a for a, b in zip(old, new, strict=True)], items.index, dtype=object)
+    return replace(dataset, items=items)
+
+
+def _sets(table: Table, column: str) -> list[tuple[str, ...]]:
+    """Lists of names: real ones, or written as JSON or as Python literals; a plain text is one name."""
+    values = table.columns[column]
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return [tuple(value or ()) for value in values.to_pylist()]
+    return [_parse_set(text) for text in table.texts(column)]
+
+
+def _parse_set(text: str) -> tuple[str, ...]:
+    if not text.lstrip().startswith("["):
+        return (text,) if text else ()
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        try:
+            values = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return ()
+    return tuple(value for value in values if isinstance(value, str))

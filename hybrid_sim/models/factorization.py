@@ -1,0 +1,301 @@
+"""Bayesian matrix factorization with side information, Gaussian or ordinal, sampled by Gibbs steps.
+
+Vectors of users and items are drawn towards what their side information says (see `linked_prior`); exposure, which items
+a user rated and which users rated an item, is side information too (Koren 2008, SVD++; Rendle et al. 2019). The noise
+has a precision of its own for every user and item, so that erratic raters count less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.text import item_texts
+from hybrid_sim.errors import SettingsError
+from hybrid_sim.models import gibbs
+from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
+from hybrid_sim.models.side import SideEncoder
+from hybrid_sim.models.training import require_positive, require_ratings
+from hybrid_sim.random import stream
+from hybrid_sim.retrieval.embedder import Embedder
+from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+
+MAX_ORDINAL_LEVELS = 25
+MAX_RANK = 100
+_TABLE_REACH = 6.5
+_NORMAL_TABLE = ndtr(np.linspace(-_TABLE_REACH, _TABLE_REACH, 4097))
+
+
+@dataclass
+class BayesianFactorization:
+    """Rating = user bias + item bias + inner product of `n_factors` factors + noise.
+
+    `response` "gaussian" takes ratings as numbers; "ordinal" takes them as levels between cutpoints of a hidden normal
+    variable (Albert and Chib 1993), the better distribution. `exposure` False leaves out whatever tells how often and with
+    whom an item was rated: for items that nobody has rated yet, where silence would read as a lack of popularity.
+    `embedder` adds the texts of items. `n_draws` posterior draws are kept, evenly spaced over the
+    `n_iterations` sweeps after `burn_in`.
+    """
+
+    response: Literal["gaussian", "ordinal"] = "gaussian"
+    n_factors: int = 16
+    n_iterations: int = 220
+    burn_in: int = 30
+    n_draws: int = 64
+    exposure: bool = True
+    user_noise: float = 10.0
+    item_noise: float = 20.0
+    prior_strength: float = 0.1
+    seed: int = 0
+    embedder: Embedder | None = None
+    scale_: RatingScale = field(init=False, repr=False)
+    centre_: float = field(init=False, repr=False)
+    user_vectors_: FloatArray = field(init=False, repr=False)
+    item_vectors_: FloatArray = field(init=False, repr=False)
+    cuts_: FloatArray = field(init=False, repr=False)
+    user_precision_: FloatArray = field(init=False, repr=False)
+    item_precision_: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require_positive(self, n_factors=self.n_factors, n_draws=self.n_draws, user_noise=self.user_noise)
+        require_positive(self, item_noise=self.item_noise, prior_strength=self.prior_strength)
+        if self.n_iterations - self.burn_in < self.n_draws:
+            raise SettingsError(
+                f"{self.n_iterations} iterations less {self.burn_in} of burn-in do not give {self.n_draws} draws"
+            )
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Run the sampler and keep draws.
+
+        Raises:
+            DataError: there are no ratings.
+            SettingsError: the scale has too many levels for an ordinal response.
+        """
+        require_ratings(dataset)
+        if self.response == "ordinal" and dataset.scale.n_levels > MAX_ORDINAL_LEVELS:
+            raise SettingsError(
+                f"an ordinal response takes at most {MAX_ORDINAL_LEVELS} levels, the scale has {dataset.scale.n_levels}; "
+                "use response='gaussian'"
+            )
+        self.scale_ = dataset.scale
+        chain = _Chain(self, dataset)
+        kept = np.linspace(self.burn_in, self.n_iterations - 1, self.n_draws).astype(int)
+        draws = []
+        for sweep in range(self.n_iterations):
+            chain.sweep()
+            if sweep in kept:
+                draws.append(chain.snapshot())
+        self.centre_ = chain.centre
+        self.user_vectors_ = np.stack([d.users for d in draws], axis=1).astype(np.float32)
+        self.item_vectors_ = np.stack([d.items for d in draws], axis=1).astype(np.float32)
+        self.user_precision_ = np.stack([d.user_precision for d in draws], axis=1).astype(np.float32)
+        self.item_precision_ = np.stack([d.item_precision for d in draws], axis=1).astype(np.float32)
+        self.cuts_ = np.stack([d.cuts for d in draws])
+        return self
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        """The posterior predictive distribution; a pair of which neither user nor item is known is abstained from."""
+        known = (pairs.user >= 0) | (pairs.item >= 0)
+        asked = pairs.take(known)
+        probs = np.full((len(pairs), self.scale_.n_levels), np.nan)
+        probs[known] = self._ordinal(asked) if self.response == "ordinal" else self._gaussian(asked)
+        return RatingDistribution(self.scale_, probs)
+
+    def _gaussian(self, asked: Pairs) -> FloatArray:
+        low, high = self.scale_.low - self.centre_, self.scale_.high - self.centre_
+        found = gibbs.moments(asked.user, asked.item, self.user_vectors_, self.item_vectors_, low, high)
+        variance = (self.user_precision_**-2.0).mean(axis=1)[asked.user]
+        variance = variance * (self.item_precision_**-2.0).mean(axis=1)[asked.item] + found[:, 1]
+        return RatingDistribution.from_mean(self.scale_, found[:, 0] + self.centre_, np.sqrt(variance)).probs
+
+    def _ordinal(self, asked: Pairs) -> FloatArray:
+        return gibbs.level_probabilities(
+            asked.user,
+            asked.item,
+            self.user_vectors_,
+            self.item_vectors_,
+            self.cuts_,
+            self.user_precision_,
+            self.item_precision_,
+            _NORMAL_TABLE,
+            _TABLE_REACH,
+        )
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One posterior draw; the last row of every array answers for an unknown user or item."""
+
+    users: FloatArray
+    items: FloatArray
+    user_precision: FloatArray
+    item_precision: FloatArray
+    cuts: FloatArray
+
+
+class _Side:
+    """Users or items inside the chain: their vectors, prior, ratings in order, and noise."""
+
+    def __init__(
+        self,
+        own: IntArray,
+        partner: IntArray,
+        n_rows: int,
+        blocks: list[FeatureBlock],
+        model: BayesianFactorization,
+        noise_shape: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.order = np.argsort(own, kind="stable")
+        self.partners = partner[self.order]
+        self.counts = np.bincount(own, minlength=n_rows)
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)])
+        self.own = own
+        self.prior = LinkedPrior(blocks, n_rows, model.n_factors + 1, model.prior_strength)
+        self.vectors = rng.standard_normal((n_rows, model.n_factors + 1)) * 0.1
+        self.noise_shape = noise_shape
+        self.precision = np.ones(n_rows)
+
+    def draw(self, other: _Side, targets: FloatArray, weights: FloatArray, rng: np.random.Generator) -> None:
+        gibbs.draw_vectors(
+            self.vectors,
+            self.starts,
+            self.partners,
+            targets[self.order],
+            weights[self.order],
+            other.vectors,
+            self.prior.means,
+            self.prior.precision,
+            rng.standard_normal(self.vectors.shape),
+        )
+
+    def draw_precision(self, squares: FloatArray, rng: np.random.Generator) -> None:
+        """Noise precision of each row ~ Gamma with mean one, given weighted squared errors."""
+        sums = np.bincount(self.own, weights=squares, minlength=len(self.counts))
+        self.precision = rng.gamma((self.noise_shape + self.counts) / 2) / ((self.noise_shape + sums) / 2)
+
+    def with_unknown(self, rows: FloatArray, unknown: FloatArray | float) -> FloatArray:
+        return np.concatenate([rows, np.reshape(np.asarray(unknown, dtype=float), (1, *rows.shape[1:]))])
+
+
+class _Chain:
+    """The state of one Gibbs chain."""
+
+    def __init__(self, model: BayesianFactorization, dataset: Dataset) -> None:
+        self.rng = stream(model.seed, "factorization", model.response)
+        self.ordinal = model.response == "ordinal"
+        self.user, self.item = dataset.user, dataset.item
+        users, items = _features(model, dataset)
+        self.users = _Side(self.user, self.item, dataset.n_users, users, model, model.user_noise, self.rng)
+        self.items = _Side(self.item, self.user, dataset.n_items, items, model, model.item_noise, self.rng)
+        self.level = dataset.scale.index(dataset.rating)
+        self.centre = 0.0 if self.ordinal else float(dataset.rating.mean())
+        self.targets = dataset.rating - self.centre
+        self.tau = 1.0 if self.ordinal else 1.0 / max(float(self.targets.var()), 1e-6)
+        self.expected = np.zeros(len(dataset))
+        shares = np.cumsum(np.bincount(self.level, minlength=dataset.scale.n_levels) + 0.5)
+        self.cuts = ndtri(shares[:-1] / shares[-1]) * 1.2
+        self.first_gaps = np.log(np.diff(self.cuts))
+        self.step = 0.02
+
+    def sweep(self) -> None:
+        """Draw everything once."""
+        if self.ordinal:
+            self._draw_hidden()
+        weights = self.tau * self.users.precision[self.user] * self.items.precision[self.item]
+        self.users.draw(self.items, self.targets, weights, self.rng)
+        self.items.draw(self.users, self.targets, weights, self.rng)
+        self.users.prior.update(self.users.vectors, self.rng)
+        self.items.prior.update(self.items.vectors, self.rng)
+        self.expected = gibbs.expect(self.user, self.item, self.users.vectors, self.items.vectors)
+        squares = (self.targets - self.expected) ** 2
+        self.users.draw_precision(squares * self.tau * self.items.precision[self.item], self.rng)
+        self.items.draw_precision(squares * self.tau * self.users.precision[self.user], self.rng)
+        if not self.ordinal:
+            scaled = squares * self.users.precision[self.user] * self.items.precision[self.item]
+            self.tau = float(self.rng.gamma((1.0 + len(scaled)) / 2) / ((1.0 + scaled.sum()) / 2))
+
+    def snapshot(self) -> _Draw:
+        root = np.sqrt(self.tau)
+        users, items = self.users, self.items
+        return _Draw(
+            users=users.with_unknown(users.vectors, users.prior.mu),
+            items=items.with_unknown(items.vectors, items.prior.mu),
+            user_precision=users.with_unknown(np.sqrt(users.precision) * root, root),
+            item_precision=items.with_unknown(np.sqrt(items.precision), 1.0),
+            cuts=self.cuts.copy(),
+        )
+
+    def _draw_hidden(self) -> None:
+        """Cutpoints with the hidden variable integrated out (Cowles 1996), then the hidden variable."""
+        inverse_sd = np.sqrt(self.users.precision[self.user] * self.items.precision[self.item])
+        now = self._cut_density(self.cuts, inverse_sd)
+        for _ in range(3):
+            first = self.cuts[0] + self.step * self.rng.standard_normal()
+            gaps = np.exp(
+                np.log(np.diff(self.cuts)) + self.step * self.rng.standard_normal(len(self.cuts) - 1)
+            )
+            proposed = np.cumsum(np.concatenate([[first], gaps]))
+            then = self._cut_density(proposed, inverse_sd)
+            if np.log(self.rng.random()) < then - now:
+                self.cuts, now, self.step = proposed, then, min(self.step * 1.1, 0.5)
+            else:
+                self.step *= 0.96
+        edges = np.concatenate([[-np.inf], self.cuts, [np.inf]])
+        below = ndtr((edges[self.level] - self.expected) * inverse_sd)
+        above = ndtr((edges[self.level + 1] - self.expected) * inverse_sd)
+        at = below + (above - below) * self.rng.random(len(self.level))
+        self.targets = self.expected + ndtri(at.clip(1e-12, 1 - 1e-12)) / inverse_sd
+
+    def _cut_density(self, cuts: FloatArray, inverse_sd: FloatArray) -> float:
+        gaps = np.log(np.maximum(np.diff(cuts), 1e-12))
+        prior = -0.5 * float(((gaps - self.first_gaps) ** 2).sum())
+        return gibbs.log_likelihood(self.expected, inverse_sd, self.level, cuts) + prior
+
+
+def _features(
+    model: BayesianFactorization, dataset: Dataset
+) -> tuple[list[FeatureBlock], list[FeatureBlock]]:
+    """Feature blocks of users and of items."""
+    users = [_side_block(dataset.users), *_exposure_blocks(dataset, by_user=True)]
+    items = [_side_block(dataset.items)]
+    if model.exposure:
+        items += _exposure_blocks(dataset, by_user=False)
+    if model.embedder is not None:
+        vectors = model.embedder.embed(item_texts(dataset)).astype(float)
+        items.append(FeatureBlock.of(vectors, MAX_RANK))
+    return users, items
+
+
+def _side_block(frame: pd.DataFrame) -> FeatureBlock:
+    return FeatureBlock.of(SideEncoder().fit(frame).encode(frame), MAX_RANK)
+
+
+def _exposure_blocks(dataset: Dataset, by_user: bool) -> list[FeatureBlock]:
+    """How often, when and with whom each user (or item) met; rows without ratings are at the mean, not at zero."""
+    own, other = (dataset.user, dataset.item) if by_user else (dataset.item, dataset.user)
+    counts = dataset.user_counts if by_user else dataset.item_counts
+    n_other = dataset.n_items if by_user else dataset.n_users
+    columns = [np.log1p(counts) if by_user else np.sqrt(counts)]
+    if by_user and dataset.timestamp is not None:
+        when = np.bincount(own, weights=dataset.timestamp, minlength=len(counts)) / np.maximum(counts, 1)
+        columns += [when, (when - when[counts > 0].mean()) ** 2]
+    rated = counts > 0
+    activity = np.column_stack(columns)[rated]
+    activity = (activity - activity.mean(axis=0)) / np.maximum(activity.std(axis=0), 1e-9)
+    met = sp.csr_array((1.0 / np.sqrt(counts[own]), (own, other)), shape=(len(counts), n_other))
+    return [_spread_out(FeatureBlock.of(x, MAX_RANK), rated) for x in (activity, met[np.flatnonzero(rated)])]
+
+
+def _spread_out(block: FeatureBlock, rated: NDArray[np.bool_]) -> FeatureBlock:
+    """The block of the rated rows, with zero scores for all others."""
+    scores = np.zeros((len(rated), block.scores.shape[1]))
+    scores[rated] = block.scores
+    return replace(block, scores=scores)

@@ -1,0 +1,185 @@
+"""The compiled inner loops of the Bayesian factorization.
+
+They run on one thread, release the interpreter lock, and take random numbers that were drawn before: the answer does not
+depend on how many of them run side by side. A vector is (bias, factors...); a rating's expectation is the sum of the
+two biases and the inner product of the factors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from hybrid_sim.types import FloatArray, IntArray
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def draw_vectors(
+    vectors: FloatArray,
+    starts: IntArray,
+    partners: IntArray,
+    targets: FloatArray,
+    weights: FloatArray,
+    partner_vectors: FloatArray,
+    prior_means: FloatArray,
+    prior_precision: FloatArray,
+    normals: FloatArray,
+) -> None:
+    """Draw every row of `vectors` from its normal full conditional, in place.
+
+    The ratings of row i stand at `starts[i]:starts[i + 1]`: `partners` (row numbers of the other side), `targets`
+    (rating minus offset) and `weights` (noise precision). `normals` has the shape of `vectors`.
+    """
+    n_rows, dim = vectors.shape
+    system = np.empty((dim, dim))
+    right = np.empty(dim)
+    x = np.empty(dim)
+    x[0] = 1.0
+    for i in range(n_rows):
+        for a in range(dim):
+            total = 0.0
+            for c in range(dim):
+                system[a, c] = prior_precision[a, c]
+                total += prior_precision[a, c] * prior_means[i, c]
+            right[a] = total
+        for p in range(starts[i], starts[i + 1]):
+            j = partners[p]
+            for a in range(1, dim):
+                x[a] = partner_vectors[j, a]
+            rest = targets[p] - partner_vectors[j, 0]
+            for a in range(dim):
+                weighted = weights[p] * x[a]
+                right[a] += weighted * rest
+                for c in range(a + 1):
+                    system[a, c] += weighted * x[c]
+        _solve_and_draw(system, right, normals[i])
+        for a in range(dim):
+            vectors[i, a] = right[a]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _solve_and_draw(system: FloatArray, right: FloatArray, normal: FloatArray) -> None:
+    """`right` becomes system⁻¹ right plus a draw of covariance system⁻¹, by Cholesky (lower half is used, overwritten)."""
+    dim = len(right)
+    for a in range(dim):
+        for c in range(a + 1):
+            total = system[a, c]
+            for e in range(c):
+                total -= system[a, e] * system[c, e]
+            system[a, c] = math.sqrt(total) if a == c else total / system[c, c]
+    for a in range(dim):
+        total = right[a]
+        for e in range(a):
+            total -= system[a, e] * right[e]
+        right[a] = total / system[a, a]
+    for a in range(dim):
+        right[a] += normal[a]
+    for a in range(dim - 1, -1, -1):
+        total = right[a]
+        for e in range(a + 1, dim):
+            total -= system[e, a] * right[e]
+        right[a] = total / system[a, a]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def expect(user: IntArray, item: IntArray, users: FloatArray, items: FloatArray) -> FloatArray:
+    """Sum of biases and inner product of factors for each pair, shape `(n_pairs,)`."""
+    dim = users.shape[1]
+    out = np.empty(len(user))
+    for p in range(len(user)):
+        u, i = user[p], item[p]
+        total = users[u, 0] + items[i, 0]
+        for a in range(1, dim):
+            total += users[u, a] * items[i, a]
+        out[p] = total
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def log_likelihood(expected: FloatArray, inverse_sd: FloatArray, level: IntArray, cuts: FloatArray) -> float:
+    """Log-likelihood of the levels under the ordered probit model with these cutpoints."""
+    total = 0.0
+    last = len(cuts)
+    for p in range(len(level)):
+        k = level[p]
+        below = 0.0 if k == 0 else _normal_cdf((cuts[k - 1] - expected[p]) * inverse_sd[p])
+        above = 1.0 if k == last else _normal_cdf((cuts[k] - expected[p]) * inverse_sd[p])
+        total += math.log(max(above - below, 1e-300))
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _normal_cdf(x: float) -> float:
+    return 0.5 * math.erfc(-x * 0.7071067811865476)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def moments(
+    user: IntArray, item: IntArray, users: FloatArray, items: FloatArray, low: float, high: float
+) -> FloatArray:
+    """Mean and variance of the expectation over posterior draws, shape `(n_pairs, 2)`.
+
+    `users` has shape `(n_users + 1, n_draws, dim)` and `items` likewise; the last row answers for an unknown one (-1).
+    Each draw's expectation is moved into [low, high] first.
+    """
+    n_draws, dim = users.shape[1], users.shape[2]
+    out = np.empty((len(user), 2))
+    for p in range(len(user)):
+        u, i = user[p], item[p]
+        first = second = 0.0
+        for s in range(n_draws):
+            value = users[u, s, 0] + items[i, s, 0]
+            for a in range(1, dim):
+                value += users[u, s, a] * items[i, s, a]
+            value = min(max(value, low), high)
+            first += value
+            second += value * value
+        first /= n_draws
+        out[p, 0] = first
+        out[p, 1] = max(second / n_draws - first * first, 0.0)
+    return out
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def level_probabilities(
+    user: IntArray,
+    item: IntArray,
+    users: FloatArray,
+    items: FloatArray,
+    cuts: FloatArray,
+    user_precision: FloatArray,
+    item_precision: FloatArray,
+    table: FloatArray,
+    reach: float,
+) -> FloatArray:
+    """Probability of each level, averaged over posterior draws, shape `(n_pairs, n_levels)`.
+
+    Vectors as in `moments`; `cuts` has shape `(n_draws, n_levels - 1)`, the square roots of noise precision
+    `(n_users + 1, n_draws)` and `(n_items + 1, n_draws)`. `table` holds the normal distribution function on equal
+    steps of [-reach, reach], interpolated linearly.
+    """
+    n_draws, dim = users.shape[1], users.shape[2]
+    n_cuts = cuts.shape[1]
+    steps = (len(table) - 1) / (2 * reach)
+    out = np.zeros((len(user), n_cuts + 1))
+    for p in range(len(user)):
+        u, i = user[p], item[p]
+        for s in range(n_draws):
+            value = users[u, s, 0] + items[i, s, 0]
+            for a in range(1, dim):
+                value += users[u, s, a] * items[i, s, a]
+            precision = user_precision[u, s] * item_precision[i, s]
+            before = 0.0
+            for k in range(n_cuts):
+                x = (cuts[s, k] - value) * precision
+                place = (min(max(x, -reach), reach * 0.999999) + reach) * steps
+                cell = int(place)
+                below = table[cell] + (place - cell) * (table[cell + 1] - table[cell])
+                out[p, k] += below - before
+                before = below
+            out[p, n_cuts] += 1.0 - before
+        for k in range(n_cuts + 1):
+            out[p, k] /= n_draws
+    return out

@@ -1,0 +1,91 @@
+"""Ratings that were recorded before, for example of an LLM, replayed as the opinion about the same pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.errors import ScaleError
+from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedRatings:
+    """Who rated what in a recording: three columns of one length, the ids exact strings.
+
+    A pair may occur several times: several models were asked, or one of them several times. `n_missing` rows
+    of the file had no rating and are not among the columns.
+    """
+
+    user_ids: NDArray[np.object_]
+    item_ids: NDArray[np.object_]
+    ratings: FloatArray
+    n_missing: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.user_ids) == len(self.item_ids) == len(self.ratings):
+            raise ValueError("the columns of recorded ratings differ in length")
+
+    def __len__(self) -> int:
+        return len(self.ratings)
+
+
+@dataclass
+class Recorded:
+    """Answers with the recorded ratings of exactly this user and item, and abstains from all other pairs.
+
+    Where a pair was recorded several times, the answer holds the levels' frequencies. `fit` learns nothing
+    from ratings; it looks the ids up. `n_unknown_` counts recorded rows whose user or item the data set does
+    not have. Read the table with `hybrid_sim.models.recorded_file.read_recorded`.
+    """
+
+    table: RecordedRatings = field(repr=False)
+    scale_: RatingScale = field(init=False, repr=False)
+    n_items_: int = field(init=False, repr=False)
+    n_unknown_: int = field(init=False, repr=False)
+    pairs_: IntArray = field(init=False, repr=False)
+    probs_: FloatArray = field(init=False, repr=False)
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Find the recorded pairs; `pairs_` is ascending user · n_items + item, `probs_` has a row for each.
+
+        Raises:
+            ScaleError: a recorded rating is not on the scale of the data set.
+        """
+        self._require_scale(dataset.scale)
+        encoded = dataset.encode(self.table.user_ids, self.table.item_ids)
+        known = (encoded.user >= 0) & (encoded.item >= 0)
+        self.scale_, self.n_items_ = dataset.scale, dataset.n_items
+        self.n_unknown_ = int((~known).sum())
+        keys = encoded.user[known] * dataset.n_items + encoded.item[known]
+        self.pairs_, rows = np.unique(keys, return_inverse=True)
+        levels = dataset.scale.index(self.table.ratings[known])
+        counts = np.zeros((len(self.pairs_), dataset.scale.n_levels))
+        np.add.at(counts, (rows, levels), 1.0)
+        self.probs_ = counts / counts.sum(axis=1, keepdims=True)
+        return self
+
+    def _require_scale(self, scale: RatingScale) -> None:
+        wrong = np.flatnonzero(~scale.contains(self.table.ratings))
+        if len(wrong):
+            row = wrong[0]
+            raise ScaleError(
+                f"recorded rating {self.table.ratings[row]:g} of user {self.table.user_ids[row]!r} and item "
+                f"{self.table.item_ids[row]!r} is not on the scale {scale}; pass a recording of this data set"
+            )
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        """The recorded frequencies of each pair, NaN where nothing was recorded."""
+        answer = RatingDistribution.abstain(self.scale_, len(pairs))
+        known = np.flatnonzero((pairs.user >= 0) & (pairs.item >= 0))
+        keys = pairs.user[known] * self.n_items_ + pairs.item[known]
+        rows = np.searchsorted(self.pairs_, keys)
+        found = np.zeros(len(keys), dtype=bool)
+        inside = rows < len(self.pairs_)
+        found[inside] = self.pairs_[rows[inside]] == keys[inside]
+        answer.probs[known[found]] = self.probs_[rows[found]]
+        return answer

@@ -1,0 +1,97 @@
+"""How much was known about the user and the item of a pair when the opinion was formed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.types import FloatArray, IntArray, Pairs
+
+REGIMES = ("warm", "cold item", "cold user", "cold both")
+"""Whether item and user have been rated and have rated at all."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """Columns over pairs: training ratings of the user and of the item, and the spread of their ratings.
+
+    Spreads are standard deviations in rating units, shrunk towards that of all ratings as if by five further ratings.
+    `user_shares` and `item_shares` have shape `(n_pairs, n_levels)`: how often each level was used, shrunk likewise.
+    """
+
+    n_user: FloatArray
+    n_item: FloatArray
+    user_spread: FloatArray
+    item_spread: FloatArray
+    user_shares: NDArray[np.float32]
+    item_shares: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, dataset: Dataset, pairs: Pairs) -> Support:
+        """The support that the ratings of `dataset` give to `pairs`."""
+        return SupportTable().fit(dataset).of(pairs)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Support]) -> Support:
+        """The rows of several, one after the other."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    @property
+    def regime(self) -> IntArray:
+        """Index into `REGIMES` of each pair."""
+        return (self.n_item == 0).astype(np.int64) + 2 * (self.n_user == 0)
+
+    def take(self, rows: NDArray[np.bool_] | IntArray) -> Support:
+        """The support of these rows."""
+        return Support(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+@dataclass
+class SupportTable:
+    """The support of every user and item of a dataset; the last row answers for an unknown one (-1)."""
+
+    prior: float = 5.0
+    n_user_: FloatArray = field(init=False, repr=False)
+    n_item_: FloatArray = field(init=False, repr=False)
+    user_shares_: NDArray[np.float32] = field(init=False, repr=False)
+    item_shares_: NDArray[np.float32] = field(init=False, repr=False)
+    levels_: FloatArray = field(init=False, repr=False)
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Count the ratings of `dataset`."""
+        self.levels_ = dataset.scale.values
+        self.n_user_ = np.append(dataset.user_counts, 0).astype(float)
+        self.n_item_ = np.append(dataset.item_counts, 0).astype(float)
+        level = dataset.scale.index(dataset.rating)
+        overall = (np.bincount(level, minlength=len(self.levels_)) + 0.5) / (len(level) + 0.5 * len(self.levels_))
+        self.user_shares_ = self._shares(dataset.user, level, dataset.n_users + 1, overall)
+        self.item_shares_ = self._shares(dataset.item, level, dataset.n_items + 1, overall)
+        return self
+
+    def _shares(self, row: IntArray, level: IntArray, n_rows: int, overall: FloatArray) -> NDArray[np.float32]:
+        n_levels = len(overall)
+        counts = np.bincount(row * n_levels + level, minlength=n_rows * n_levels).reshape(n_rows, n_levels)
+        total = counts.sum(axis=1, keepdims=True)
+        return ((counts + self.prior * overall) / (total + self.prior)).astype(np.float32)
+
+    def of(self, pairs: Pairs) -> Support:
+        """The support of each pair."""
+        user_shares, item_shares = self.user_shares_[pairs.user], self.item_shares_[pairs.item]
+        return Support(
+            self.n_user_[pairs.user],
+            self.n_item_[pairs.item],
+            _spread(user_shares, self.levels_),
+            _spread(item_shares, self.levels_),
+            user_shares,
+            item_shares,
+        )
+
+
+def _spread(shares: NDArray[np.float32], levels: FloatArray) -> FloatArray:
+    mean = shares @ levels
+    return np.sqrt(np.maximum(shares @ levels**2 - mean**2, 1e-6))

@@ -1,0 +1,35 @@
+"""What leaves the program: files written whole or not at all, and text that is safe on a screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hybrid_sim.errors import SettingsError, StorageError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: what was there before stays until the new content is safe on disk."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise SettingsError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror}); free some space or name another folder"
+        ) from error
+
+
+def printable(text: str) -> str:
+    """The text with control characters, right-to-left marks and lone surrogates escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,64 @@
+"""Data that several test files share: a tiny made-up data set, and the real ones where they are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.testing import tiny_dataset
+from hybrid_sim.types import RatingScale
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Dataset:
+    """40 users, 60 items, about 900 ratings; the last but one user and item have none."""
+    return tiny_dataset()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The folder of a real data set by its name; the test is skipped where it is not there."""
+    root = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+    def find(name: str) -> Path:
+        if not (root / name).is_dir():
+            pytest.skip(f"the real data set {name} is not in {root}")
+        return root / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def ml100k_fold(real_data: Callable[[str], Path]) -> Callable[[int, str], tuple[Dataset, Dataset]]:
+    """Training and test rows of a genuine fold of MovieLens 100K; protocol A has each user's last 40."""
+
+    def read(fold: int, protocol: str) -> tuple[Dataset, Dataset]:
+        folder = real_data("ml-100k")
+        train, test = (
+            pd.read_csv(folder / f"u{fold}.{part}", sep="\t", names=["user", "item", "rating", "at"])
+            for part in ("base", "test")
+        )
+        if protocol == "A":
+            train = train.sort_values(["user", "at"], kind="stable").groupby("user").tail(40).sort_index()
+        return _movielens(train), _movielens(test)
+
+    return read
+
+
+def _movielens(frame: pd.DataFrame) -> Dataset:
+    return Dataset(
+        name="ml-100k",
+        scale=RatingScale((1, 2, 3, 4, 5)),
+        users=pd.DataFrame(index=pd.Index([str(user) for user in range(1, 944)], dtype=object)),
+        items=pd.DataFrame(index=pd.Index([str(item) for item in range(1, 1683)], dtype=object)),
+        user=frame["user"].to_numpy(dtype=np.int64) - 1,
+        item=frame["item"].to_numpy(dtype=np.int64) - 1,
+        rating=frame["rating"].to_numpy(dtype=float),
+        timestamp=frame["at"].to_numpy(dtype=np.int64).copy(),
+    )

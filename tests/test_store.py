@@ -1,0 +1,397 @@
+"""Saved raters come back to the last bit; damaged and malicious files are refused before they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.models.biases import Biases
+from hybrid_sim.models.means import UserMean
+from hybrid_sim.rater import Rater
+from hybrid_sim.store import load, save
+from hybrid_sim.types import Pairs, RatingDistribution, RatingScale
+
+
+@dataclass
+class Holder:
+    """A rater of a foreign package that holds whatever it is given."""
+
+    setting: Any = None
+    member: Rater | None = None
+    held_: Any = field(init=False, repr=False)
+
+    def fit(self, dataset: Dataset) -> Self:
+        self.held_ = dataset.scale
+        return self
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        return RatingDistribution.abstain(self.held_, len(pairs))
+
+
+def _holding(value: object) -> Holder:
+    holder = Holder()
+    holder.held_ = value
+    return holder
+
+
+def _round_trip(rater: Rater, folder: Path) -> Any:
+    save(rater, folder / "model", trust=(__name__,))
+    return load(folder / "model", trust=(__name__,)).rater
+
+
+@pytest.fixture
+def saved(tiny: Dataset, tmp_path: Path) -> Path:
+    save(Biases().fit(tiny), tmp_path / "model", {"seed": 1})
+    return tmp_path / "model"
+
+
+def _rewrite(folder: Path, name: str, content: bytes) -> None:
+    """Put other content into a saved model with a manifest to match, as an attacker would."""
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _edit(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((folder / name).read_text())
+    change(content)
+    if name == "manifest.json":
+        (folder / name).write_text(json.dumps(content))
+    else:
+        _rewrite(folder, name, json.dumps(content).encode())
+
+
+def test_answers_are_equal_to_the_last_bit(tiny: Dataset, saved: Path) -> None:
+    model = load(saved)
+    assert (model.about, model.packages["numpy"]) == ({"seed": 1}, np.__version__)
+    np.testing.assert_array_equal(
+        model.rater.rate(tiny.pairs).probs, Biases().fit(tiny).rate(tiny.pairs).probs
+    )
+    assert {path.name for path in saved.iterdir()} == {"manifest.json", "model.json", "arrays.npz"}
+
+
+PLAIN = [
+    None,
+    True,
+    -3,
+    10**20,
+    0.1,
+    -0.0,
+    float("inf"),
+    "",
+    "a\x00\x1b\ud800é",
+    [],
+    [1, [2.0, None]],
+    (1, ("x", ())),
+    {},
+    {"class": "os:system", "array": "a0"},
+    {"": [(1,)]},
+    RatingScale((0.5, 1, 5)),
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=repr)
+def test_plain_values_come_back(value: object, tmp_path: Path) -> None:
+    for place in ("setting", "held_"):
+        holder = _holding(None)
+        setattr(holder, place, value)
+        loaded = getattr(_round_trip(holder, tmp_path), place)
+        assert (repr(loaded), type(loaded)) == (repr(value), type(value))
+
+
+ARRAYS = [
+    np.array([1.5, np.nan, -np.inf, -0.0]),
+    np.arange(6, dtype=np.int8).reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.arange(6, dtype=">f4")[::2],
+    np.array([[True], [False]]),
+    np.array(["é", "ab"]),
+    np.array(["é", "", "a\x00"], dtype=object),
+    np.array([], dtype=object),
+    np.zeros((0, 4)),
+    np.array(3.0),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype}{array.shape}")
+def test_arrays_come_back(array: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    loaded = _round_trip(_holding({"x": [array, array]}), tmp_path).held_["x"]
+    for copy in loaded:
+        assert (copy.dtype, copy.shape, copy.tolist().__repr__()) == (
+            array.dtype,
+            array.shape,
+            repr(array.tolist()),
+        )
+        assert (
+            copy.flags.f_contiguous == np.ascontiguousarray(array).flags.f_contiguous
+            or array.flags.f_contiguous
+        )
+
+
+def test_scalars_indexes_and_sparse_matrices_come_back(tmp_path: Path) -> None:
+    matrix = sparse.random(5, 7, density=0.4, format="csr", random_state=0)
+    index = pd.Index(["01", "é"], dtype=object)
+    held = [np.float64(0.1), np.int32(4), matrix, sparse.csr_array(matrix), index, pd.Index(["a"])]
+    loaded = _round_trip(_holding(held), tmp_path).held_
+    assert [(value, type(value)) for value in loaded[:2]] == [(0.1, np.float64), (4, np.int32)]
+    for copy, original in zip(loaded[2:4], held[2:4], strict=True):
+        assert type(copy) is type(original)
+        np.testing.assert_array_equal(copy.toarray(), original.toarray())
+    pd.testing.assert_index_equal(loaded[4], index, exact=True)
+    pd.testing.assert_index_equal(loaded[5], held[5], exact=True)
+
+
+def test_raters_in_raters_come_back(tiny: Dataset, tmp_path: Path) -> None:
+    inner = Holder(setting=[UserMean(smoothing=2.5).fit(tiny), Biases()], member=Biases().fit(tiny))
+    inner.held_ = None
+    loaded = _round_trip(_holding({"inner": inner}), tmp_path).held_["inner"]
+    for copy, original in ((loaded.setting[0], inner.setting[0]), (loaded.member, inner.member)):
+        np.testing.assert_array_equal(copy.rate(tiny.pairs).probs, original.rate(tiny.pairs).probs)
+    assert repr(loaded.setting[1]) == "Biases(reg_user=5.0, reg_item=2.5)"
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+UNSAVABLE = [
+    ({1, 2}, "Holder.held_ is a set, which cannot be saved"),
+    ([lambda: 0], r"Holder.held_\[0\] is a function"),
+    ({3: 4}, "Holder.held_ is a dict"),
+    (np.array([1, "x"], dtype=object), "Holder.held_ is an array of Python objects"),
+    (np.zeros(2, dtype="M8[s]"), r"of datetime64\[s\] and cannot be saved"),
+    (np.ma.masked_array([1.0]), "Holder.held_ is a MaskedArray"),
+    (pd.Index([1, 2]), "Holder.held_ is an index that holds more than text"),
+    (CYCLE, "contains itself"),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), UNSAVABLE, ids=[message for _, message in UNSAVABLE])
+def test_what_cannot_be_saved_is_named(value: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=message):
+        save(_holding(value), tmp_path / "model", trust=(__name__,))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unfitted_and_foreign_raters_and_odd_notes_are_refused(tiny: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingsError, match="Biases has no scale_: it is not fitted; call `fit` before saving"
+    ):
+        save(Biases(), tmp_path / "model")
+    with pytest.raises(SettingsError, match=r"is of class .*:Holder, and a model may hold .* pass trust="):
+        save(_holding(None), tmp_path / "model")
+    for about in ({"a": (1,)}, {1: "a"}, {"a": float("nan")}, {"a": {1}}):
+        with pytest.raises(SettingsError, match="`about` of a saved model must be plain JSON"):
+            save(Biases().fit(tiny), tmp_path / "model", about)
+
+
+def test_replaces_a_saved_model_and_nothing_else(tiny: Dataset, saved: Path, tmp_path: Path) -> None:
+    rater = Biases().fit(tiny)
+    save(rater, saved, {"seed": 2})
+    assert load(saved).about == {"seed": 2}
+    (tmp_path / "empty").mkdir()
+    save(rater, tmp_path / "empty")
+    (saved / "thesis.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="is not a saved model and will not be overwritten"):
+        save(rater, saved)
+    with pytest.raises(SettingsError, match=r"thesis.txt is a file; choose another name"):
+        save(rater, saved / "thesis.txt")
+    assert (saved / "thesis.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "empty"}
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.json", "arrays.npz"])
+def test_every_truncation_and_every_flipped_byte_is_noticed(name: str, saved: Path) -> None:
+    content = (saved / name).read_bytes()
+    files_start = content.find(b'"files"') if name == "manifest.json" else 0
+    for position in range(files_start, len(content) - 1, max(1, (len(content) - files_start) // 25)):
+        (saved / name).write_bytes(content[:position])
+        with pytest.raises(ModelFileError, match=rf"{name} .*(copy the folder again|save the model again)"):
+            load(saved)
+        flipped = content[:position] + bytes([content[position] ^ 0x41]) + content[position + 1 :]
+        if flipped.decode("latin-1").split() != content.decode("latin-1").split():
+            (saved / name).write_bytes(flipped)
+            with pytest.raises(ModelFileError, match=name):
+                load(saved)
+    (saved / name).unlink()
+    with pytest.raises(ModelFileError, match=rf"{name}.* (is missing|cannot be read: No such file)"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "another"}, "is not the manifest of a saved model; pass a folder that `save` wrote"),
+        (
+            {"format_version": 99},
+            r"has format version 99, this release 1; .* load it with the one that wrote it",
+        ),
+        ({"format_version": None}, "has format version None"),
+        ({"files": []}, "lacks 'files' or 'packages'"),
+        ({"files": {}}, r"arrays.npz is damaged"),
+        ({"files": {"arrays.npz": {"bytes": 3, "sha256": "00"}}}, r"arrays.npz is damaged: it has \d+ bytes"),
+        ({"packages": None}, "lacks 'files' or 'packages'"),
+    ],
+)
+def test_an_edited_manifest_is_refused(change: dict[str, object], message: str, saved: Path) -> None:
+    _edit(saved, "manifest.json", lambda manifest: manifest.update(change))
+    with pytest.raises(ModelFileError, match=message):
+        load(saved)
+
+
+def test_what_is_no_saved_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path, tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(ModelFileError, match=r"is not a saved model: manifest.json is missing"):
+            load(folder)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(ModelFileError, match=r"manifest.json is not JSON"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "antigravity:fly",
+        "os:system",
+        "hybrid_sim.models_evil:Rater",
+        "hybrid_sim.modelsx:Rater",
+        "hybrid_sim.models.biases:Biases.__init__",
+        "hybrid_sim.models...os:system",
+        "hybrid_sim.models:",
+        "",
+        None,
+        ["os:system"],
+    ],
+)
+def test_a_class_from_elsewhere_is_never_imported(name: object, saved: Path) -> None:
+    _edit(saved, "model.json", lambda model: model["rater"].update({"class": name}))
+    with pytest.raises(ModelFileError, match=r"names the class .*; nothing of it was imported"):
+        load(saved)
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class": "hybrid_sim.models.biases:np"}, "is not a class of saved raters"),
+        ({"class": "hybrid_sim.models.biases:Pairs"}, "is not a class of saved raters"),
+        ({"class": "hybrid_sim.models.biases:Bias"}, "which this release does not have"),
+        ({"class": "hybrid_sim.models.none:Bias"}, "which this release does not have"),
+        ({"settings": {"reg_user": -1.0}}, "reg_user of Biases must be a positive number"),
+        ({"settings": {"nonsense": 1}}, "unexpected keyword argument 'nonsense'"),
+        ({"fitted": {"rate": 1}}, "sets 'rate' of Biases, which is no fitted attribute"),
+        ({"fitted": {"__class__": 1}}, "which is no fitted attribute"),
+        ({"fitted": {"x_": {"array": "a99"}}}, "a99"),
+        ({"fitted": {"x_": {}}}, "does not describe a rater of this release"),
+        ({"fitted": {"x_": {"pickle": "gASV"}}}, "does not describe a rater of this release"),
+        ({"fitted": {"x_": {"scale": [5, 1]}}}, "does not describe a rater of this release"),
+    ],
+)
+def test_a_made_up_structure_is_refused(change: dict[str, object], message: str, saved: Path) -> None:
+    _edit(saved, "model.json", lambda model: model["rater"].update(change))
+    with pytest.raises(ModelFileError, match=message):
+        load(saved)
+
+
+def test_a_structure_that_is_no_rater_is_refused(saved: Path) -> None:
+    for content in (
+        b"[]",
+        b"{}",
+        b'{"about": 3, "rater": 4}',
+        b"{",
+        b'{"about": {}, "rater": ' + b"[" * 5000,
+    ):
+        _rewrite(saved, "model.json", content)
+        with pytest.raises(ModelFileError, match=r"model.json is not the description of a saved model"):
+            load(saved)
+    _rewrite(saved, "model.json", b'{"about": {}, "rater": [1]}')
+    with pytest.raises(ModelFileError, match="describes a list, not a rater"):
+        load(saved)
+
+
+class Bomb:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_pickles_in_the_arrays_are_never_opened(saved: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    bomb = np.array([Bomb(mark)], dtype=object)
+    stored, compressed = io.BytesIO(), io.BytesIO()
+    np.savez(stored, a0=bomb, allow_pickle=True)
+    np.savez_compressed(compressed, a0=np.zeros(10))
+    for content, message in (
+        (stored.getvalue(), "Object arrays cannot be loaded"),
+        (pickle.dumps(bomb), "File is not a zip file"),
+        (compressed.getvalue(), "is compressed, which `save` never does"),
+        (b"", "File is not a zip file"),
+    ):
+        _rewrite(saved, "arrays.npz", content)
+        with pytest.raises(ModelFileError, match=message):
+            load(saved)
+    assert not mark.exists()
+
+
+def test_an_array_header_that_promises_too_much_is_refused(saved: Path) -> None:
+    content = (saved / "arrays.npz").read_bytes()
+    _rewrite(saved, "arrays.npz", content.replace(b"'shape': (40,), }  ", b"'shape': (10**15,)}", 1))
+    with pytest.raises(ModelFileError, match="does not hold plain arrays"):
+        load(saved)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from hybrid_sim.errors import StorageError
+from hybrid_sim.models.knn import KNN
+from hybrid_sim.store import save
+from hybrid_sim.testing import tiny_dataset
+
+rater = KNN().fit(tiny_dataset())
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    save(rater, sys.argv[1])
+except StorageError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 700, 9000])
+def test_a_full_disk_keeps_the_earlier_model_and_leaves_no_litter(limit: int, saved: Path) -> None:
+    pytest.importorskip("resource", reason="file size limits are a matter of Unix")
+    command = [sys.executable, "-c", FULL_DISK, str(saved), str(limit)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == StorageError.exit_code, run.stderr
+    assert "cannot be saved in" in run.stdout
+    assert "free some space" in run.stdout
+    assert load(saved).about == {"seed": 1}
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tiny: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(
+        StorageError, match=r"cannot be saved in .*: Not a directory; check that the folder above"
+    ):
+        save(Biases().fit(tiny), tmp_path / "file" / "model")
