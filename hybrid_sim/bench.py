@@ -11,10 +11,12 @@ import difflib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.text import item_texts
 from hybrid_sim.effort import measured
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.evaluate import Metric
@@ -25,7 +27,7 @@ from hybrid_sim.protocols import Fold, Protocol
 from hybrid_sim.rater import Rater
 from hybrid_sim.recordings import shuffle_within_users
 from hybrid_sim.report import Provenance, Report
-from hybrid_sim.retrieval.embedder import Embedder
+from hybrid_sim.retrieval.embedder import Embedder, TfidfSVD, default_embedder
 from hybrid_sim.scoreboard import Opinion, Scoreboard
 from hybrid_sim.types import Pairs, RatingDistribution
 
@@ -47,7 +49,7 @@ _log = logging.getLogger("hybrid_sim")
 
 
 def choose_models(names: Sequence[str] | None, has_recording: bool) -> tuple[str, ...]:
-    """The models to run, in the order of `MODELS`; by default `DEFAULT_MODELS`, and `WITH_LLM` where recorded.
+    """The models to run, in the order of `MODELS`; by default `DEFAULT_MODELS`, and `WITH_LLM` if recorded.
 
     Raises:
         SettingsError: a name is not known, or its model needs a recording and there is none.
@@ -69,7 +71,7 @@ def choose_models(names: Sequence[str] | None, has_recording: bool) -> tuple[str
 class Benchmark:
     """Which models are run, and how; `models` come from `choose_models`.
 
-    `n_jobs` and `embedder` are handed to the simulator.
+    `n_jobs`, `embedder` and `members` are handed to the simulator.
     """
 
     models: tuple[str, ...] = DEFAULT_MODELS
@@ -77,6 +79,7 @@ class Benchmark:
     seed: int = 0
     n_jobs: int | None = None
     embedder: Embedder | None = None
+    members: tuple[str, ...] | None = None
 
     def run(self, protocol: Protocol, provenance: Callable[[str | None], Provenance]) -> Report:
         """Fit, ask and score all models on all folds; `provenance` is called with the name of the embedder.
@@ -124,17 +127,17 @@ class Benchmark:
                 yield self._ask_baseline(name, train, pairs, ladder)
 
     def _ask_simulator(self, train: Dataset, pairs: Pairs) -> Opinion:
-        from hybrid_sim.simulator import Simulator
+        from hybrid_sim.simulator import SOURCES, Simulator
 
         with measured() as effort:
-            simulator = Simulator(seed=self.seed, n_jobs=self.n_jobs, embedder=self.embedder).fit(train)
+            simulator = Simulator(self.seed, self.members, self.embedder, self.n_jobs).fit(train)
             got = simulator.predict_pairs(pairs)
         return Opinion(
             HYBRID,
             got.distribution,
             effort.seconds,
             effort.peak_mb,
-            n_fallback=int((np.asarray(got.source) != "statistics").sum()),
+            n_fallback=int((got.source != SOURCES[-1]).sum()),
             low=got.low,
             high=got.high,
             embedder=simulator.embedder_name_,
@@ -142,13 +145,18 @@ class Benchmark:
 
     def _ask_baseline(self, name: str, train: Dataset, pairs: Pairs, ladder: _Ladder) -> Opinion:
         with measured() as effort:
-            distribution = self._baseline(name).fit(train).rate(pairs)
+            distribution = self._baseline(name, train).fit(train).rate(pairs)
         whole, n_fallback = ladder.answer(distribution, pairs)
         return Opinion(name, whole, effort.seconds, effort.peak_mb, n_fallback)
 
-    def _baseline(self, name: str) -> Rater:
+    def _baseline(self, name: str, train: Dataset) -> Rater:
+        """The rater with the benchmark's seed and embedder, where it has such settings."""
         rater = make_rater(name)
-        return make_rater(name, seed=self.seed) if hasattr(rater, "seed") else rater
+        settings: dict[str, Any] = {"seed": self.seed} if hasattr(rater, "seed") else {}
+        if hasattr(rater, "embedder"):
+            embedder = self.embedder or (TfidfSVD() if train.synthetic else default_embedder())
+            settings["embedder"] = embedder.fit(item_texts(train))
+        return make_rater(name, **settings)
 
     def _with_llm(self, recording: RecordedRatings, hybrid: Opinion | None, fold: Fold) -> Iterator[Opinion]:
         llm = Recorded(recording).fit(fold.train).rate(fold.held_out.pairs)

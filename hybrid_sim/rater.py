@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol, Self, runtime_checkable
 
+import numpy as np
+
 from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.types import Pairs, RatingDistribution
+from hybrid_sim.types import FloatArray, Pairs, RatingDistribution
 
 
 @runtime_checkable
@@ -26,3 +28,13 @@ class Rater(Protocol):
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The opinion about each pair, in order."""
+
+
+def expected(rater: Rater, pairs: Pairs) -> FloatArray:
+    """The expected rating of each pair, shape `(n_pairs,)`, NaN where the rater abstains.
+
+    Raters whose answer is built around an expectation offer it as `expect(pairs)`, which is quicker and not yet moved into
+    the scale; for all others it is the mean of `rate(pairs)`.
+    """
+    expect = getattr(rater, "expect", None)
+    return rater.rate(pairs).mean() if expect is None else np.asarray(expect(pairs), dtype=float)

@@ -33,7 +33,9 @@ class RatingScale:
     def __post_init__(self) -> None:
         levels = tuple(float(level) for level in self.levels)
         if not 2 <= len(levels) <= MAX_LEVELS:
-            raise ScaleError(f"a rating scale has 2 to {MAX_LEVELS} levels, got {len(levels)}; bin the ratings first")
+            raise ScaleError(
+                f"a rating scale has 2 to {MAX_LEVELS} levels, got {len(levels)}; bin the ratings first"
+            )
         if not np.isfinite(levels).all() or any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
             raise ScaleError(f"the levels of a rating scale are finite and ascending, got {self.levels}")
         object.__setattr__(self, "levels", levels)
@@ -108,7 +110,9 @@ class Pairs:
 
     def __post_init__(self) -> None:
         if self.user.shape != self.item.shape or self.user.ndim != 1:
-            raise ValueError(f"users {self.user.shape} and items {self.item.shape} must be columns of one length")
+            raise ValueError(
+                f"users {self.user.shape} and items {self.item.shape} must be columns of one length"
+            )
 
     def __len__(self) -> int:
         return len(self.user)
@@ -160,8 +164,24 @@ class RatingDistribution:
         at_end = np.flatnonzero(~inside & ~np.isnan(mean))
         probs[at_end] = 0.0
         probs[at_end, np.where(mean[at_end] > (scale.low + scale.high) / 2, -1, 0)] = 1.0
-        probs[inside] = _tilted_normal(scale.values, mean[inside], sd[inside])
+        gap = float(np.diff(scale.values).min())
+        z = (scale.values - mean[inside, None]) / np.maximum(sd[inside], 0.05 * gap)[:, None]
+        probs[inside] = _tilted(scale.values, -0.5 * z * z, mean[inside])
         return cls(scale, probs)
+
+    def tilted_to(self, mean: FloatArray) -> RatingDistribution:
+        """The nearest distributions (in relative entropy) that have these means, shape `(n_pairs,)`.
+
+        Means are kept a thousandth of the range away from the ends of the scale. Rows that abstain, and rows whose new mean
+        is NaN, abstain.
+        """
+        margin = 1e-3 * (self.scale.high - self.scale.low)
+        mean = np.clip(mean, self.scale.low + margin, self.scale.high - margin)
+        probs = np.full_like(self.probs, np.nan)
+        rows = self.answered & ~np.isnan(mean)
+        log_weights = np.log(np.maximum(self.probs[rows], 1e-12))
+        probs[rows] = _tilted(self.scale.values, log_weights, mean[rows])
+        return RatingDistribution(self.scale, probs)
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -204,11 +224,9 @@ class RatingDistribution:
         return RatingDistribution(self.scale, self.probs[rows])
 
 
-def _tilted_normal(levels: FloatArray, mean: FloatArray, sd: FloatArray) -> FloatArray:
-    """Weights exp(-(x - m)²/2s² + λx), normalised, with λ such that the mean is m (safeguarded Newton in λ)."""
+def _tilted(levels: FloatArray, log_weights: FloatArray, mean: FloatArray) -> FloatArray:
+    """Weights exp(log_weights + λx), normalised, with λ such that the mean is right (safeguarded Newton in λ)."""
     gap = float(np.diff(levels).min())
-    z = (levels - mean[:, None]) / np.maximum(sd, 0.05 * gap)[:, None]
-    log_weights = -0.5 * z * z
     offsets = levels - mean[:, None]
     reach = (60.0 + np.ptp(log_weights, axis=1)) / gap
     low, high, tilt = -reach, reach.copy(), np.zeros(len(mean))

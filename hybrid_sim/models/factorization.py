@@ -108,9 +108,19 @@ class BayesianFactorization:
         probs[known] = self._ordinal(asked) if self.response == "ordinal" else self._gaussian(asked)
         return RatingDistribution(self.scale_, probs)
 
-    def _gaussian(self, asked: Pairs) -> FloatArray:
+    def expect(self, pairs: Pairs) -> FloatArray:
+        """The posterior mean of each pair's rating, shape `(n_pairs,)`."""
+        if self.response == "ordinal":
+            return self.rate(pairs).mean()
+        mean = self.centre_ + self._moments(pairs)[:, 0]
+        return np.where((pairs.user >= 0) | (pairs.item >= 0), mean, np.nan)
+
+    def _moments(self, asked: Pairs) -> FloatArray:
         low, high = self.scale_.low - self.centre_, self.scale_.high - self.centre_
-        found = gibbs.moments(asked.user, asked.item, self.user_vectors_, self.item_vectors_, low, high)
+        return gibbs.moments(asked.user, asked.item, self.user_vectors_, self.item_vectors_, low, high)
+
+    def _gaussian(self, asked: Pairs) -> FloatArray:
+        found = self._moments(asked)
         variance = (self.user_precision_**-2.0).mean(axis=1)[asked.user]
         variance = variance * (self.item_precision_**-2.0).mean(axis=1)[asked.item] + found[:, 1]
         return RatingDistribution.from_mean(self.scale_, found[:, 0] + self.centre_, np.sqrt(variance)).probs

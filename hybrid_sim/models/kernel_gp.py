@@ -49,13 +49,13 @@ class KernelGP:
     by `noise_support` further ratings.
     """
 
-    user: KernelWeights = KernelWeights(identity=0.7, side=0.03, exposure=0.55)
-    item: KernelWeights = KernelWeights(side=0.08, exposure=0.17, text=0.10)
+    user: KernelWeights = KernelWeights(identity=0.7, side=0.03, exposure=0.935)
+    item: KernelWeights = KernelWeights(side=0.03, exposure=0.24, text=0.10)
     user_bias: KernelWeights = KernelWeights(identity=0.20, side=0.01, exposure=0.04)
-    item_bias: KernelWeights = KernelWeights(identity=0.12, side=0.06, exposure=0.14, text=0.10)
-    rank: int = 256
-    noise_support: float = 17.0
-    noise_factor: float = 1.0
+    item_bias: KernelWeights = KernelWeights(identity=0.07, side=0.04, exposure=0.14, text=0.10)
+    rank: int = 128
+    noise_support: float = 24.0
+    noise_factor: float = 0.24
     embedder: Embedder | None = None
     scale_: RatingScale = field(init=False, repr=False)
     mean_: float = field(init=False, repr=False)
@@ -102,12 +102,15 @@ class KernelGP:
         self.spread_ = np.sqrt(np.append(noise, noise.mean()))
         return self
 
-    def rate(self, pairs: Pairs) -> RatingDistribution:
-        """A bell around the posterior mean; a pair of which neither user nor item is known is abstained from."""
+    def expect(self, pairs: Pairs) -> FloatArray:
+        """The posterior mean of each pair's rating, shape `(n_pairs,)`."""
         mean = self.mean_ + self.user_offset_[pairs.user] + self.item_offset_[pairs.item]
         mean = mean + _dots(pairs.user, pairs.item, self.user_vectors_, self.item_vectors_)
-        mean[(pairs.user < 0) & (pairs.item < 0)] = np.nan
-        return RatingDistribution.from_mean(self.scale_, mean, self.spread_[pairs.user])
+        return np.where((pairs.user >= 0) | (pairs.item >= 0), mean, np.nan)
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        """A bell around the posterior mean; a pair of which neither user nor item is known is abstained from."""
+        return RatingDistribution.from_mean(self.scale_, self.expect(pairs), self.spread_[pairs.user])
 
 
 @dataclass

@@ -96,7 +96,7 @@ class LinkedPrior:
             posterior = (block.energies + self.shrinkage[b])[:, None]
             noise = rng.standard_normal(self.weights[b].shape) @ spread
             weights = block.scores.T @ (theta - self.mu - others) / posterior + noise / np.sqrt(posterior)
-            size = float(np.einsum("kd,de,ke->", weights, self.precision, weights))
+            size = float(((weights @ self.precision) * weights).sum())
             self.shrinkage[b] = rng.gamma((1.0 + weights.size) / 2) / ((1.0 + size) / 2)
             self.weights[b] = weights
             self._linked = others + block.scores @ weights

@@ -19,8 +19,8 @@ from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.models.support import Support
 from hybrid_sim.progress import track
 from hybrid_sim.random import stream
-from hybrid_sim.rater import Rater
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.rater import Rater, expected
+from hybrid_sim.types import FloatArray, IntArray, Pairs
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,19 @@ class HoldOut:
 
 @dataclass(frozen=True)
 class Opinions:
-    """What every member said about some pairs, and how much the members had seen of user and item.
+    """What the members said about some pairs, and how much they had seen of user and item.
 
-    `probs` has shape `(n_pairs, n_members, n_levels)`, NaN where a member abstained.
+    `means` has shape `(n_pairs, n_members)`, NaN where a member abstained. `probs` holds the whole distributions of those
+    members that are asked for them, shape `(n_pairs, n_shapes, n_levels)`.
     """
 
+    means: FloatArray
     probs: NDArray[np.float32]
     support: Support
 
-    def means(self, levels: FloatArray) -> FloatArray:
-        """Expected ratings, shape `(n_pairs, n_members)`."""
-        return self.probs @ levels
-
     def take(self, rows: NDArray[np.bool_] | IntArray) -> Opinions:
         """The opinions of these rows."""
-        return Opinions(self.probs[rows], self.support.take(rows))
+        return Opinions(self.means[rows], self.probs[rows], self.support.take(rows))
 
 
 def hold_outs(dataset: Dataset, n_warm: int, n_cold: int, cold_share: float, seed: int) -> list[HoldOut]:
@@ -82,47 +80,72 @@ class Fitted:
     opinions: Opinions
 
 
-def fit_members(members: Mapping[str, Rater], dataset: Dataset, plans: Sequence[HoldOut], n_jobs: int) -> Fitted:
+def fit_members(
+    members: Mapping[str, Rater],
+    shapes: Sequence[str],
+    dataset: Dataset,
+    plans: Sequence[HoldOut],
+    n_jobs: int,
+) -> Fitted:
     """Fit every member on every plan's training rows and on all ratings; `n_jobs` at a time.
 
     Members are copied before they are fitted. The result does not depend on `n_jobs`.
     """
     parts = [dataset.take(plan.train_rows) for plan in plans]
     held = [dataset.pairs.take(plan.held_rows) for plan in plans]
-    answers: list[list[NDArray[np.float32]]] = [[np.empty(0, np.float32)] * len(members) for _ in plans]
-    whole: list[Rater] = list(members.values())
+    answers: dict[tuple[str, int], Answer] = {}
+    whole: dict[str, Rater] = {}
 
-    def opinion(member: Rater, plan: int) -> NDArray[np.float32]:
-        return copy.deepcopy(member).fit(parts[plan]).rate(held[plan]).probs.astype(np.float32)
+    def work(name: str, plan: int) -> None:
+        member = copy.deepcopy(members[name])
+        if plan < 0:
+            whole[name] = member.fit(dataset)
+        else:
+            answers[name, plan] = _answer(member.fit(parts[plan]), held[plan], name in shapes)
 
     with (
         threadpool_limits(1),
         track("fitting members", len(members) * (len(plans) + 1)) as task,
         ThreadPoolExecutor(n_jobs) as pool,
     ):
-        jobs = {}
-        for k, (name, member) in enumerate(members.items()):
-            jobs[pool.submit(copy.deepcopy(member).fit, dataset)] = (name, k, -1)
-            jobs.update({pool.submit(opinion, member, plan): (name, k, plan) for plan in range(len(plans))})
+        dearest_first = [(name, plan) for name in reversed(members) for plan in range(-1, len(plans))]
+        jobs = {pool.submit(work, name, plan): name for name, plan in dearest_first}
         for job in as_completed(jobs):
-            name, k, plan = jobs[job]
-            if plan < 0:
-                whole[k] = job.result()
-            else:
-                answers[plan][k] = job.result()
-            task.advance(note=name)
+            job.result()
+            task.advance(note=jobs[job])
     supports = [Support.of(part, pairs) for part, pairs in zip(parts, held, strict=True)]
-    probs = np.concatenate([np.stack(answer, axis=1) for answer in answers])
-    rows = np.concatenate([plan.held_rows for plan in plans])
-    return Fitted(whole, rows, Opinions(probs, Support.concatenate(supports)))
+    told = [_gather([answers[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
+    return Fitted(
+        [whole[name] for name in members],
+        np.concatenate([plan.held_rows for plan in plans]),
+        Opinions(
+            np.concatenate([opinions.means for opinions in told]),
+            np.concatenate([opinions.probs for opinions in told]),
+            Support.concatenate(supports),
+        ),
+    )
 
 
-def ask(members: Sequence[Rater], pairs: Pairs, support: Support) -> Opinions:
+def ask(members: Mapping[str, Rater], shapes: Sequence[str], pairs: Pairs, support: Support) -> Opinions:
     """The opinions of fitted members about `pairs`."""
-    answers = [member.rate(pairs).probs.astype(np.float32) for member in members]
-    return Opinions(np.stack(answers, axis=1), support)
+    return _gather([_answer(member, pairs, name in shapes) for name, member in members.items()], support)
 
 
-def distribution(opinions: Opinions, member: int, like: RatingDistribution) -> RatingDistribution:
-    """One member's opinions as distributions on the scale of `like`."""
-    return RatingDistribution(like.scale, opinions.probs[:, member].astype(float))
+@dataclass(frozen=True)
+class Answer:
+    """One member's expected ratings, and its distributions if they were asked for."""
+
+    means: FloatArray
+    probs: NDArray[np.float32] | None
+
+
+def _answer(member: Rater, pairs: Pairs, whole: bool) -> Answer:
+    if not whole:
+        return Answer(expected(member, pairs), None)
+    distribution = member.rate(pairs)
+    return Answer(distribution.mean(), distribution.probs.astype(np.float32))
+
+
+def _gather(answers: Sequence[Answer], support: Support) -> Opinions:
+    means = np.stack([answer.means for answer in answers], axis=1)
+    return Opinions(means, np.stack([a.probs for a in answers if a.probs is not None], axis=1), support)

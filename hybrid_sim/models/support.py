@@ -68,12 +68,16 @@ class SupportTable:
         self.n_user_ = np.append(dataset.user_counts, 0).astype(float)
         self.n_item_ = np.append(dataset.item_counts, 0).astype(float)
         level = dataset.scale.index(dataset.rating)
-        overall = (np.bincount(level, minlength=len(self.levels_)) + 0.5) / (len(level) + 0.5 * len(self.levels_))
+        overall = (np.bincount(level, minlength=len(self.levels_)) + 0.5) / (
+            len(level) + 0.5 * len(self.levels_)
+        )
         self.user_shares_ = self._shares(dataset.user, level, dataset.n_users + 1, overall)
         self.item_shares_ = self._shares(dataset.item, level, dataset.n_items + 1, overall)
         return self
 
-    def _shares(self, row: IntArray, level: IntArray, n_rows: int, overall: FloatArray) -> NDArray[np.float32]:
+    def _shares(
+        self, row: IntArray, level: IntArray, n_rows: int, overall: FloatArray
+    ) -> NDArray[np.float32]:
         n_levels = len(overall)
         counts = np.bincount(row * n_levels + level, minlength=n_rows * n_levels).reshape(n_rows, n_levels)
         total = counts.sum(axis=1, keepdims=True)

@@ -1,0 +1,81 @@
+"""`hybrid-sim data`: fetch known data sets, and say where they are."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from hybrid_sim.cli.parsing import add_common, nearest
+from hybrid_sim.errors import SettingsError
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "data",
+        help="fetch known data sets and say where they are",
+        description="get NAME downloads a MovieLens set, list says what is there, where names the folder.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("action", metavar="get|list|where")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="ml-100k, ml-1m, ml-latest-small or ml-25m")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="the folder (else HYBRID_SIM_DATA, else the cache)"
+    )
+    parser.add_argument("--mirror", metavar="URL", help="get from another server")
+    parser.add_argument("--md5", metavar="HEX", help="the checksum that the archive must have")
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what `action` says."""
+    actions = {"get": _get, "list": _list, "where": _where}
+    if options.action not in actions:
+        raise SettingsError(f"data {options.action!r} is not known; {nearest(options.action, actions)}")
+    if options.name is not None and options.action != "get":
+        raise SettingsError(f"data {options.action} takes no name, got {options.name!r}")
+    return actions[options.action](options)
+
+
+def _get(options: argparse.Namespace) -> int:
+    from hybrid_sim.data.download import BASE_URL, MAX_BYTES, download
+
+    if options.name is None:
+        raise SettingsError(f"data get needs a name: one of {', '.join(MAX_BYTES)}")
+    if options.name not in MAX_BYTES:
+        raise SettingsError(f"{options.name!r} cannot be downloaded; {nearest(options.name, MAX_BYTES)}")
+    folder = download(options.name, options.data, base_url=options.mirror or BASE_URL, md5=options.md5)
+    _log.info("MovieLens may be used for research only and not be passed on; its terms lie in the folder")
+    sys.stdout.write(f"{folder}\n")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from hybrid_sim.data.locate import download_folder
+    from hybrid_sim.data.sources import KNOWN, find_folder
+
+    root = download_folder(options.data)
+    for name in KNOWN:
+        if name == "world":
+            place = "synthetic, needs no files"
+        elif name.endswith(">"):
+            place = f"files reviews_<Category>_5*.json in {root / name.partition('-')[0]}"
+        else:
+            try:
+                place = str(find_folder(name, root))
+            except SettingsError:
+                place = f"not in {root}"
+        sys.stdout.write(f"{name:18} {place}\n")
+    return 0
+
+
+def _where(options: argparse.Namespace) -> int:
+    from hybrid_sim.data.locate import download_folder
+
+    sys.stdout.write(f"{download_folder(options.data)}\n")
+    return 0

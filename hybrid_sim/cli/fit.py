@@ -1,0 +1,53 @@
+"""`hybrid-sim fit`: learn from ratings and save the simulator."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.parsing import add_common
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "fit",
+        help="learn from ratings and save the simulator",
+        description="Learn from all ratings of a data set and save the simulator in a folder.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="MODEL_DIR",
+        type=Path,
+        required=True,
+        help="the folder to save in; a model there is replaced, anything else left alone",
+    )
+    add_run_options(parser)
+    add_data_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, fit and save."""
+    dataset = read_data(options)
+    from hybrid_sim.simulator import Simulator
+
+    _log.info(
+        "%s%s: %d ratings of %d users and %d items on the scale %s",
+        dataset.name,
+        " (synthetic data)" if dataset.synthetic else "",
+        len(dataset),
+        dataset.n_users,
+        dataset.n_items,
+        dataset.scale,
+    )
+    Simulator(options.seed, options.members, n_jobs=options.jobs).fit(dataset).save(options.output)
+    _log.info("saved in %s; next: hybrid-sim predict %s --pairs FILE -o OUT", options.output, options.output)
+    return 0

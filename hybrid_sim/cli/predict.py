@@ -1,0 +1,113 @@
+"""`hybrid-sim predict`: ratings of pairs from a saved simulator."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.errors import SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+DESCRIPTION = """\
+For every row of the pairs file, in order: user_id, item_id, mean, sd, p_<level> for every level of the
+scale, low and high (a 90% interval) and source, which says what the answer rests on. Unknown users and
+items get an answer too: its source is user, item or global instead of stat. The suffix of a file tells
+its format.
+
+Ids are written exactly as they were read, so that they can be joined again. A spreadsheet may take an id
+that begins with = + - or @ for a formula: such ids are counted and said.
+"""
+SUFFIXES = (".csv", ".parquet", ".pq")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("predict", help="rate pairs with a saved simulator", description=DESCRIPTION)
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="what `fit` saved")
+    parser.add_argument(
+        "--pairs", metavar="FILE", type=Path, required=True, help="CSV, Parquet or JSON lines"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="a .csv or .parquet file"
+    )
+    parser.add_argument("--user-col", metavar="NAME", default="user_id", help="default user_id")
+    parser.add_argument("--item-col", metavar="NAME", default="item_id", help="default item_id")
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read the pairs, ask the simulator and write the answers, whole or not at all."""
+    output: Path = options.output
+    if output.suffix.lower() not in SUFFIXES:
+        raise SettingsError(f"-o {output}: predictions are saved as .csv or .parquet; change the suffix")
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise SettingsError(f"-o {output}: cannot be written; name a file in a folder that exists")
+    user_ids, item_ids = _read_pairs(options)
+    from hybrid_sim.simulator import Simulator
+
+    frame = Simulator.load(options.model).predict(user_ids, item_ids).to_frame()
+    _write(frame, output)
+    _log.info("%d predictions in %s", len(frame), output)
+    _report_sources(frame)
+    return 0
+
+
+def _read_pairs(options: argparse.Namespace) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    from hybrid_sim.data.files import read_table
+
+    columns = {"--user-col": options.user_col, "--item-col": options.item_col}
+    table = read_table(options.pairs, wanted=list(columns.values()))
+    for option, column in columns.items():
+        table.require(column, option)
+    users, items = (table.ids(column) for column in columns.values())
+    return users.names[users.codes], items.names[items.codes]
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
+    import io
+
+    from hybrid_sim.writing import write_whole
+
+    content = io.BytesIO()
+    if path.suffix.lower() == ".csv":
+        frame.to_csv(content, index=False, encoding="utf-8", lineterminator="\n")
+        _report_formulas(frame)
+    else:
+        frame.to_parquet(content, index=False)
+    write_whole(path, content.getvalue())
+
+
+def _report_sources(frame: pd.DataFrame) -> None:
+    from hybrid_sim.simulator import SOURCES
+
+    weaker = frame["source"].value_counts().drop(SOURCES[-1], errors="ignore")
+    if weaker.sum():
+        parts = ", ".join(f"{source} {count:,}" for source, count in weaker.items())
+        _log.warning(
+            "%d of %d pairs hold an id that the model does not know; answered from: %s",
+            weaker.sum(),
+            len(frame),
+            parts,
+        )
+
+
+def _report_formulas(frame: pd.DataFrame) -> None:
+    ids = [name for column in ("user_id", "item_id") for name in frame[column].unique()]
+    formulas = [name for name in ids if str(name).startswith(FORMULA_STARTS)]
+    if formulas:
+        _log.warning(
+            "%d ids look like formulas to a spreadsheet, for example %r; they are kept as they are",
+            len(formulas),
+            formulas[0],
+        )

@@ -1,0 +1,175 @@
+"""Many opinions become one calibrated distribution.
+
+Pairs are told apart by what had been rated before (`support.REGIMES`), because the members' worth depends on it. In each
+regime a ridge regression on the members' means comes first, small trees correct what it leaves over (only where user and item are
+known: on cold items they make things worse), and a conditional logit shares the expected rating among the levels. Everything is
+cross-fitted, so that each step learns on numbers that the step before had not seen the answers to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_sim.models.boosted import BoostedResidual
+from hybrid_sim.models.level_shape import LevelShape
+from hybrid_sim.models.out_of_fold import Opinions
+from hybrid_sim.models.stacking import LinearStack
+from hybrid_sim.models.support import REGIMES
+from hybrid_sim.random import derive_seed, stream
+from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingScale
+
+MIN_ROWS = 200
+"""A regime with fewer held-out ratings gets no combiner of its own: the members that answer are averaged."""
+
+N_CROSS = 5
+
+
+@dataclass
+class Combiner:
+    """One `RegimeCombiner` per regime that was seen often enough."""
+
+    boosted: bool = True
+    seed: int = 0
+    scale_: RatingScale = field(init=False, repr=False)
+    overall_: FloatArray = field(init=False, repr=False)
+    regimes_: list[RegimeCombiner | None] = field(init=False, repr=False)
+
+    def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
+        """Learn from out-of-fold opinions; returns cross-fitted distributions of the same pairs, for calibration."""
+        self.scale_ = scale
+        self.overall_ = np.bincount(scale.index(ratings), minlength=scale.n_levels) / len(ratings)
+        self.regimes_ = []
+        probs = _average_shape(opinions.probs)
+        for code, name in enumerate(REGIMES):
+            rows = np.flatnonzero(opinions.support.regime == code)
+            if len(rows) < MIN_ROWS:
+                self.regimes_.append(None)
+                continue
+            part = RegimeCombiner(self.boosted and name == "warm", derive_seed(self.seed, name) % 2**31)
+            probs[rows] = part.fit(opinions.take(rows), ratings[rows], scale).probs
+            self.regimes_.append(part)
+        return RatingDistribution(scale, probs)
+
+    def combine(self, opinions: Opinions) -> RatingDistribution:
+        """One distribution per pair; it abstains where every member does."""
+        regime = opinions.support.regime
+        probs = _average_shape(opinions.probs)
+        for code, part in enumerate(self.regimes_):
+            rows = np.flatnonzero((regime == code) & ~np.isnan(probs[:, 0]))
+            if part is not None and len(rows):
+                probs[rows] = part.combine(opinions.take(rows)).probs
+        return RatingDistribution(self.scale_, probs)
+
+
+def _average_shape(probs: NDArray[np.float32]) -> FloatArray:
+    """The average of the distributions given, shape `(n_pairs, n_levels)`; NaN where there are none."""
+    answered = ~np.isnan(probs[:, :, :1])
+    total = np.where(answered, probs, 0.0).sum(axis=1, dtype=float)
+    return np.asarray(total / np.where(answered.any(axis=1), answered.sum(axis=1), np.nan))
+
+
+@dataclass
+class RegimeCombiner:
+    """Ridge, trees and level shape for the pairs of one regime."""
+
+    boosted: bool
+    seed: int
+    scale_: RatingScale = field(init=False, repr=False)
+    members_: IntArray = field(init=False, repr=False)
+    reference_: int = field(init=False, repr=False)
+    stack_: LinearStack = field(init=False, repr=False)
+    trees_: BoostedResidual | None = field(init=False, repr=False)
+    shape_: LevelShape = field(init=False, repr=False)
+
+    def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
+        """Learn every step on all rows; returns what the steps say when each row's answer was kept from them."""
+        self.scale_ = scale
+        self.members_ = np.flatnonzero((~np.isnan(opinions.means)).mean(axis=0) > 0.5)
+        self.reference_ = self._best_distribution(opinions, ratings)
+        fold = stream(self.seed, "cross").permutation(len(ratings)) % N_CROSS
+        linear, mean = np.empty(len(ratings)), np.empty(len(ratings))
+        probs = np.empty((len(ratings), scale.n_levels))
+        splits = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(N_CROSS)]
+        for learn, held in splits:
+            self._fit_stack(opinions.take(learn), ratings[learn])
+            linear[held] = self._linear(opinions.take(held))
+        mean[:] = linear
+        if self.boosted:
+            for learn, held in splits:
+                self._fit_trees(opinions.take(learn), linear[learn], ratings[learn], n_models=1)
+                mean[held] = self._mean(opinions.take(held), linear[held])
+        for learn, held in splits:
+            self._fit_shape(opinions.take(learn), mean[learn], ratings[learn])
+            probs[held] = self._shaped(opinions.take(held), mean[held]).probs
+        self._fit_stack(opinions, ratings)
+        self._fit_trees(opinions, linear, ratings, n_models=2)
+        self._fit_shape(opinions, mean, ratings)
+        return RatingDistribution(scale, probs)
+
+    def combine(self, opinions: Opinions) -> RatingDistribution:
+        """The distribution of each pair."""
+        return self._shaped(opinions, self._mean(opinions, self._linear(opinions)))
+
+    def _best_distribution(self, opinions: Opinions, ratings: FloatArray) -> int:
+        """Which of the whole distributions has the least log loss in this regime."""
+        level = self.scale_.index(ratings)
+        given = np.nan_to_num(opinions.probs[np.arange(len(ratings)), :, level])
+        return int(np.argmin(-np.log(np.maximum(given, 1e-6)).mean(axis=0)))
+
+    def _means(self, opinions: Opinions) -> FloatArray:
+        """Members' expected ratings; a gap is filled with the mean of the others."""
+        means = opinions.means[:, self.members_]
+        answered = ~np.isnan(means)
+        others = np.where(answered, means, 0.0).sum(axis=1) / np.maximum(answered.sum(axis=1), 1)
+        return np.where(answered, means, others[:, None])
+
+    def _fit_stack(self, opinions: Opinions, ratings: FloatArray) -> None:
+        self.stack_ = LinearStack().fit(self._means(opinions), opinions.support, ratings)
+
+    def _linear(self, opinions: Opinions) -> FloatArray:
+        return self.stack_.predict(self._means(opinions), opinions.support)
+
+    def _fit_trees(self, opinions: Opinions, linear: FloatArray, ratings: FloatArray, n_models: int) -> None:
+        self.trees_ = None
+        if self.boosted:
+            features = self._tree_features(opinions, linear)
+            self.trees_ = BoostedResidual(n_models=n_models, seed=self.seed).fit(features, ratings - linear)
+
+    def _mean(self, opinions: Opinions, linear: FloatArray) -> FloatArray:
+        residual = 0.0 if self.trees_ is None else self.trees_.predict(self._tree_features(opinions, linear))
+        return self.scale_.clip(linear + residual)
+
+    def _tree_features(self, opinions: Opinions, linear: FloatArray) -> FloatArray:
+        means, support, levels = self._means(opinions), opinions.support, self.scale_.values
+        return np.column_stack(
+            [
+                linear,
+                means - linear[:, None],
+                means.std(axis=1),
+                self._reference(opinions).std(),
+                support.n_user,
+                support.n_item,
+                support.user_spread,
+                support.item_spread,
+                support.user_shares @ levels,
+                support.item_shares @ levels,
+            ]
+        )
+
+    def _fit_shape(self, opinions: Opinions, mean: FloatArray, ratings: FloatArray) -> None:
+        self.shape_ = LevelShape().fit(self._reference(opinions), mean, opinions.support, ratings)
+
+    def _shaped(self, opinions: Opinions, mean: FloatArray) -> RatingDistribution:
+        return self.shape_.predict(self._reference(opinions), mean, opinions.support)
+
+    def _reference(self, opinions: Opinions) -> RatingDistribution:
+        """The best member's distributions; where it abstains, the average of the others."""
+        probs = opinions.probs[:, self.reference_].astype(float)
+        gaps = np.isnan(probs[:, 0])
+        if gaps.any():
+            probs[gaps] = _average_shape(opinions.probs[gaps])
+        return RatingDistribution(self.scale_, probs)

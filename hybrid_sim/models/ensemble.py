@@ -1,0 +1,69 @@
+"""The ensemble: a rater of raters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.models.combiner import Combiner
+from hybrid_sim.models.conformal import Conformal, Interval
+from hybrid_sim.models.out_of_fold import ask, fit_members, hold_outs
+from hybrid_sim.models.support import SupportTable
+from hybrid_sim.models.training import require_ratings
+from hybrid_sim.rater import Rater
+from hybrid_sim.types import Pairs, RatingDistribution
+
+
+@dataclass
+class Ensemble:
+    """Combines `members` (name to rater) by what they say about ratings that were kept from them.
+
+    All give expected ratings; the members named in `shapes` (none: all) also say which levels share them.
+    `n_warm` inner folds partition the ratings, in each of `n_cold` further hold-outs a share `cold_share` of the items and
+    of the users loses all ratings. `n_jobs` fits run at a time (None: one per core); the result does not depend on it.
+    """
+
+    members: dict[str, Rater]
+    shapes: Sequence[str] = ()
+    n_warm: int = 5
+    n_cold: int = 2
+    cold_share: float = 0.15
+    boosted: bool = True
+    seed: int = 0
+    n_jobs: int | None = None
+    members_: dict[str, Rater] = field(init=False, repr=False)
+    support_: SupportTable = field(init=False, repr=False)
+    combiner_: Combiner = field(init=False, repr=False)
+    conformal_: Conformal = field(init=False, repr=False)
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Gather out-of-fold opinions, learn how to combine them, refit the members on everything.
+
+        Raises:
+            DataError: there are no ratings.
+        """
+        require_ratings(dataset)
+        plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed)
+        fitted = fit_members(self.members, self._shapes, dataset, plans, self.n_jobs or os.cpu_count() or 1)
+        ratings = dataset.rating[fitted.rows]
+        self.members_ = dict(zip(self.members, fitted.members, strict=True))
+        self.support_ = SupportTable().fit(dataset)
+        self.combiner_ = Combiner(self.boosted, self.seed)
+        held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale)
+        self.conformal_ = Conformal().fit(held, ratings, fitted.opinions.support)
+        return self
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        """The combined opinion; abstains where every member does."""
+        return self.combiner_.combine(ask(self.members_, self._shapes, pairs, self.support_.of(pairs)))
+
+    @property
+    def _shapes(self) -> Sequence[str]:
+        return self.shapes or tuple(self.members)
+
+    def interval(self, pairs: Pairs, distribution: RatingDistribution) -> Interval:
+        """The calibrated interval of each pair around its distribution."""
+        return self.conformal_.interval(distribution, self.support_.of(pairs))

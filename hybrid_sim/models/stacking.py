@@ -1,0 +1,53 @@
+"""The linear half of the combiner: a ridge regression on the members' means, with weights that move with support."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+
+from hybrid_sim.models.support import Support
+from hybrid_sim.types import FloatArray
+
+
+@dataclass
+class LinearStack:
+    """Feature-weighted linear stacking (Sill et al. 2009).
+
+    Each member's weight is a linear function of the logarithms of how many ratings user and item have. `strength` is the
+    ridge penalty, in ratings.
+    """
+
+    strength: float = 30.0
+    centre_: float = field(init=False, repr=False)
+    coefficients_: FloatArray = field(init=False, repr=False)
+
+    def fit(self, means: FloatArray, support: Support, ratings: FloatArray) -> Self:
+        """Learn from members' means, shape `(n_pairs, n_members)`, without gaps."""
+        self.centre_ = float(ratings.mean())
+        design = self._design(means, support)
+        penalty = np.full(design.shape[1], self.strength)
+        penalty[0] = 0.0
+        self.coefficients_ = np.linalg.solve(
+            design.T @ design + np.diag(penalty), design.T @ (ratings - self.centre_)
+        )
+        return self
+
+    def predict(self, means: FloatArray, support: Support) -> FloatArray:
+        """Expected ratings, shape `(n_pairs,)`, not moved into the scale."""
+        return self.centre_ + self._design(means, support) @ self.coefficients_
+
+    def _design(self, means: FloatArray, support: Support) -> FloatArray:
+        centred = means - self.centre_
+        by_user, by_item = np.log1p(support.n_user) - 4.0, np.log1p(support.n_item) - 4.0
+        return np.column_stack(
+            [
+                np.ones(len(means)),
+                centred,
+                by_user,
+                by_item,
+                centred * by_user[:, None],
+                centred * by_item[:, None],
+            ]
+        )
