@@ -40,7 +40,7 @@ DEFAULT_MODELS = ("global_mean", "user_mean", "item_mean", "biases", "knn", "svd
 LLM_NOTES = {
     LLM: "llm is the recorded ratings alone, on the rows that have one; a level gets all the probability.",
     HYBRID_LLM: "hybrid+llm learns how far to trust the LLM on ratings of other users of the test fold "
-    "(cross-fitted); rows without an LLM rating are those of hybrid.",
+    "(cross-fitted); rows and folds without LLM ratings are those of hybrid.",
     CONTROL: "hybrid+llm_shuffled is the control: each user's LLM ratings dealt out at random among the "
     "user's items, so that only the user's level is left of them.",
 }
@@ -108,8 +108,8 @@ class Benchmark:
     def opinions(self, fold: Fold) -> Iterator[Opinion]:
         """Each model's opinion about the held-out pairs of a fold, in the order of `models`.
 
-        All but `hybrid+llm` and its control are asked with nothing but the pairs. A fold of which no pair was
-        recorded has no opinions of `WITH_LLM`.
+        All but `hybrid+llm` and its control are asked with nothing but the pairs. `llm` has no opinion about
+        a fold of which no pair was recorded.
         """
         hybrid: Opinion | None = None
         for opinion in self._without_llm(fold.train, fold.held_out.pairs):
@@ -159,21 +159,17 @@ class Benchmark:
         return make_rater(name, **settings)
 
     def _with_llm(self, recording: RecordedRatings, hybrid: Opinion | None, fold: Fold) -> Iterator[Opinion]:
-        llm = Recorded(recording).fit(fold.train).rate(fold.held_out.pairs)
+        pairs = fold.held_out.pairs
+        llm = Recorded(recording).fit(fold.train).rate(pairs)
         if not llm.answered.any():
-            _log.warning("fold %d: no held-out pair has an LLM rating, so the LLM is left out", fold.number)
-            return
-        if LLM in self.models:
+            _log.warning("fold %d: no held-out pair has an LLM rating, so hybrid+llm is hybrid", fold.number)
+        elif LLM in self.models:
             yield Opinion(LLM, llm, 0.0, 0.0)
-        if hybrid is None:
-            return
-        if HYBRID_LLM in self.models:
+        if hybrid is not None and HYBRID_LLM in self.models:
             yield self._corrected(HYBRID_LLM, hybrid, llm, fold)
-        if CONTROL in self.models:
+        if hybrid is not None and CONTROL in self.models:
             mixed = shuffle_within_users(_of_fold(recording, fold), self.seed)
-            yield self._corrected(
-                CONTROL, hybrid, Recorded(mixed).fit(fold.train).rate(fold.held_out.pairs), fold
-            )
+            yield self._corrected(CONTROL, hybrid, Recorded(mixed).fit(fold.train).rate(pairs), fold)
 
     def _corrected(self, model: str, hybrid: Opinion, llm: RatingDistribution, fold: Fold) -> Opinion:
         from hybrid_sim.models.correction import cross_fitted_correction

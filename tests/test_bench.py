@@ -83,6 +83,14 @@ def test_shuffled_held_out_ratings_change_no_prediction(world: Dataset, name: st
         np.testing.assert_array_equal(getattr(first["hybrid"], end), getattr(second["hybrid"], end))
 
 
+def test_shuffled_held_out_ratings_change_nothing_with_all_members() -> None:
+    small = make_world(seed=2, n_users=25, n_items=30, ratings_per_user=12).dataset
+    protocol = make_protocol("kfold", small, folds=[1])
+    shuffled = make_protocol("kfold", with_other_held_out(small, protocol), folds=[1])
+    first, second = (answers(Benchmark(("hybrid",)), each)["hybrid"] for each in (protocol, shuffled))
+    np.testing.assert_array_equal(first.distribution.probs, second.distribution.probs)
+
+
 def test_training_ratings_do_change_predictions(world: Dataset) -> None:
     protocol = make_protocol("kfold", world, folds=[1])
     other = replace(world, rating=world.rating[::-1].copy())
@@ -172,14 +180,17 @@ def test_report_with_llm_compares_on_shared_rows_and_says_what_was_learned(world
     assert rows["hybrid+llm"].rmse < rows["hybrid"].rmse
 
 
-def test_a_fold_without_recorded_pairs_has_no_llm_models(
+def test_a_fold_without_recorded_pairs_is_that_of_the_hybrid(
     world: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     protocol = make_protocol("kfold", world, folds=[1, 2])
     here = world.take(protocol.splits[0][1].test_rows)
-    benchmark = Benchmark(("user_mean", "llm"), recorded(here, 1.0))
-    got = [[opinion.model for opinion in benchmark.opinions(fold)] for fold in protocol.folds()]
-    assert got == [["user_mean", "llm"], ["user_mean"]]
+    benchmark = Benchmark(choose_models(["hybrid+llm", "llm"], True), recorded(here, 1.0), members=FEW)
+    first, second = ({o.model: o for o in benchmark.opinions(fold)} for fold in protocol.folds())
+    assert list(first) == ["hybrid", "llm", "hybrid+llm"]
+    assert list(second) == ["hybrid", "hybrid+llm"]
+    plain, corrected = second["hybrid"].distribution.probs, second["hybrid+llm"].distribution.probs
+    np.testing.assert_array_equal(plain, corrected)
     assert "fold 2: no held-out pair has an LLM rating" in caplog.text
 
 

@@ -46,7 +46,7 @@ class BayesianFactorization:
 
     response: Literal["gaussian", "ordinal"] = "gaussian"
     n_factors: int = 16
-    n_iterations: int = 220
+    n_iterations: int = 160
     burn_in: int = 30
     n_draws: int = 64
     exposure: bool = True
@@ -267,7 +267,9 @@ class _Chain:
     def _cut_density(self, cuts: FloatArray, inverse_sd: FloatArray) -> float:
         gaps = np.log(np.maximum(np.diff(cuts), 1e-12))
         prior = -0.5 * float(((gaps - self.first_gaps) ** 2).sum())
-        return gibbs.log_likelihood(self.expected, inverse_sd, self.level, cuts) + prior
+        return gibbs.log_likelihood(
+            self.expected, inverse_sd, self.level, cuts, _NORMAL_TABLE, _TABLE_REACH
+        ) + prior
 
 
 def _features(

@@ -97,22 +97,35 @@ def expect(user: IntArray, item: IntArray, users: FloatArray, items: FloatArray)
     return out
 
 
-@numba.njit(nogil=True, cache=True)
-def log_likelihood(expected: FloatArray, inverse_sd: FloatArray, level: IntArray, cuts: FloatArray) -> float:
-    """Log-likelihood of the levels under the ordered probit model with these cutpoints."""
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def log_likelihood(
+    expected: FloatArray,
+    inverse_sd: FloatArray,
+    level: IntArray,
+    cuts: FloatArray,
+    table: FloatArray,
+    reach: float,
+) -> float:
+    """Log-likelihood of the levels under the ordered probit model with these cutpoints; `table` as in `normal_cdf`."""
     total = 0.0
     last = len(cuts)
     for p in range(len(level)):
         k = level[p]
-        below = 0.0 if k == 0 else _normal_cdf((cuts[k - 1] - expected[p]) * inverse_sd[p])
-        above = 1.0 if k == last else _normal_cdf((cuts[k] - expected[p]) * inverse_sd[p])
-        total += math.log(max(above - below, 1e-300))
+        below, above = 0.0, 1.0
+        if k > 0:
+            below = normal_cdf((cuts[k - 1] - expected[p]) * inverse_sd[p], table, reach)
+        if k < last:
+            above = normal_cdf((cuts[k] - expected[p]) * inverse_sd[p], table, reach)
+        total += math.log(max(above - below, 1e-12))
     return total
 
 
-@numba.njit(nogil=True, cache=True)
-def _normal_cdf(x: float) -> float:
-    return 0.5 * math.erfc(-x * 0.7071067811865476)
+@numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
+def normal_cdf(x: float, table: FloatArray, reach: float) -> float:
+    """Normal distribution function, linear between the entries of `table`, equal steps of [-reach, reach]."""
+    place = (min(max(x, -reach), reach * 0.999999) + reach) * ((len(table) - 1) / (2 * reach))
+    cell = int(place)
+    return table[cell] + (place - cell) * (table[cell + 1] - table[cell])
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
@@ -157,12 +170,10 @@ def level_probabilities(
     """Probability of each level, averaged over posterior draws, shape `(n_pairs, n_levels)`.
 
     Vectors as in `moments`; `cuts` has shape `(n_draws, n_levels - 1)`, the square roots of noise precision
-    `(n_users + 1, n_draws)` and `(n_items + 1, n_draws)`. `table` holds the normal distribution function on equal
-    steps of [-reach, reach], interpolated linearly.
+    `(n_users + 1, n_draws)` and `(n_items + 1, n_draws)`. `table` as in `normal_cdf`.
     """
     n_draws, dim = users.shape[1], users.shape[2]
     n_cuts = cuts.shape[1]
-    steps = (len(table) - 1) / (2 * reach)
     out = np.zeros((len(user), n_cuts + 1))
     for p in range(len(user)):
         u, i = user[p], item[p]
@@ -173,10 +184,7 @@ def level_probabilities(
             precision = user_precision[u, s] * item_precision[i, s]
             before = 0.0
             for k in range(n_cuts):
-                x = (cuts[s, k] - value) * precision
-                place = (min(max(x, -reach), reach * 0.999999) + reach) * steps
-                cell = int(place)
-                below = table[cell] + (place - cell) * (table[cell + 1] - table[cell])
+                below = normal_cdf((cuts[s, k] - value) * precision, table, reach)
                 out[p, k] += below - before
                 before = below
             out[p, n_cuts] += 1.0 - before
