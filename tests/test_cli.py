@@ -219,6 +219,7 @@ def test_predict_refuses_a_damaged_model(
         (["bench", "--figure", "out.pdf"], "a figure is saved as .png or .svg"),
         (["bench", "--seed", "-1"], "'-1' is not a whole number from 0 upwards"),
         (["bench", "--scale", "1:5"], "--scale belongs to --ratings FILE"),
+        (["bench", "--user-feature", "age"], "--user-feature belongs to --ratings FILE"),
         (["bench", "--data", "nowhere", "--dataset", "ml-100k"], "there is no data folder nowhere"),
         (["bench", "--ratings", "nowhere.csv"], "there is no file nowhere.csv"),
         (["bench", "--data", "."], "either --dataset NAME (for example world) or --ratings FILE"),

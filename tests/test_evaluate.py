@@ -283,7 +283,7 @@ def test_json_is_strict_and_has_the_promised_keys(tmp_path: Path) -> None:
         pytest.fail(f"{constant} is not JSON")
 
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert set(content) == {"provenance", "results", "intervals", "comparisons", "support"}
+    assert set(content) == {"provenance", "results", "intervals", "comparisons", "support", "notes"}
     row = content["results"][2]
     promised = (
         "model protocol fold n rmse mae pearson rmse_rounded mae_rounded pearson_rounded log_loss rps ece"

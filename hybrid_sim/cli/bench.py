@@ -137,6 +137,7 @@ def _write_figure(report: Report, path: Path | None) -> None:
     if path is not None and str(path) == "none":
         return
     from hybrid_sim.figure import save_rmse_figure
+    from hybrid_sim.writing import printable
 
     first = report.results[0]
     target = path or Path(f"bench-{report.provenance.dataset}-{first.protocol}.png".replace("/", "_"))
@@ -147,7 +148,7 @@ def _write_figure(report: Report, path: Path | None) -> None:
             raise
         _log.warning("no figure: %s", error)
         return
-    sys.stdout.write(f"\nFigure: {target}\n")
+    sys.stdout.write(f"\nFigure: {printable(str(target))}\n")
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

@@ -95,8 +95,9 @@ def read_data(options: argparse.Namespace) -> Dataset:
 def _read_known(options: argparse.Namespace) -> Dataset:
     from hybrid_sim.data.sources import KNOWN, load
 
-    for option in ("items", "users", "scale", *(f"{column}_col" for column in COLUMNS)):
-        if getattr(options, option) is not None:
+    of_tables = ("items", "users", "scale", "item_feature", "user_feature")
+    for option in (*of_tables, *(f"{column}_col" for column in COLUMNS)):
+        if getattr(options, option) not in (None, []):
             raise SettingsError(f"--{option.replace('_', '-')} belongs to --ratings FILE, not to --dataset")
     families = [known.removesuffix("-<category>") for known in KNOWN]
     name: str = options.dataset

@@ -39,7 +39,7 @@ class Correction:
             self.coefficients_ = np.zeros(design.shape[1])
         else:
             system = design.T @ design + self.strength * np.diag(np.maximum(design.var(axis=0), 1e-9))
-            self.coefficients_ = np.linalg.solve(system, design.T @ target)
+            self.coefficients_ = np.asarray(np.linalg.solve(system, design.T @ target))
         return self
 
     def apply(self, statistical: RatingDistribution, llm: RatingDistribution) -> RatingDistribution:

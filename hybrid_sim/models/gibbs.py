@@ -1,8 +1,8 @@
 """The compiled inner loops of the Bayesian factorization.
 
-They run on one thread, release the interpreter lock, and take random numbers that were drawn before: the answer does not
-depend on how many of them run side by side. A vector is (bias, factors...); a rating's expectation is the sum of the
-two biases and the inner product of the factors.
+They run on one thread, release the interpreter lock, and take random numbers that were drawn before: the answer
+does not depend on how many of them run side by side. A vector is (bias, factors...); a rating's expectation is the
+sum of the two biases and the inner product of the factors.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def draw_vectors(
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def _solve_and_draw(system: FloatArray, right: FloatArray, normal: FloatArray) -> None:
-    """`right` becomes system⁻¹ right plus a draw of covariance system⁻¹, by Cholesky (lower half is used, overwritten)."""
+    """`right` becomes system⁻¹ right plus a draw of covariance system⁻¹, by Cholesky.
+
+    The lower half of `system` is used and overwritten.
+    """
     dim = len(right)
     for a in range(dim):
         for c in range(a + 1):
@@ -125,7 +128,8 @@ def normal_cdf(x: float, table: FloatArray, reach: float) -> float:
     """Normal distribution function, linear between the entries of `table`, equal steps of [-reach, reach]."""
     place = (min(max(x, -reach), reach * 0.999999) + reach) * ((len(table) - 1) / (2 * reach))
     cell = int(place)
-    return table[cell] + (place - cell) * (table[cell + 1] - table[cell])
+    value: float = table[cell] + (place - cell) * (table[cell + 1] - table[cell])
+    return value
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)

@@ -9,6 +9,7 @@ X_b V_b, so that Z_bᵀ Z_b is diagonal and a draw of γ_b needs no matrix to be
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,7 +17,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from hybrid_sim.types import FloatArray
 
-Features = FloatArray | sp.csr_array
+Features: TypeAlias = "FloatArray | sp.csr_array"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class LinkedPrior:
         for shrinkage, weights in zip(self.shrinkage, self.weights, strict=True):
             scatter += shrinkage * weights.T @ weights
             degrees += len(weights)
-        self.precision = _draw_wishart(degrees, np.linalg.inv(scatter), rng)
+        self.precision = _draw_wishart(degrees, np.asarray(np.linalg.inv(scatter)), rng)
 
 
 def _draw_wishart(degrees: float, scale: FloatArray, rng: np.random.Generator) -> FloatArray:

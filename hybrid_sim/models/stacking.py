@@ -15,8 +15,8 @@ from hybrid_sim.types import FloatArray
 class LinearStack:
     """Feature-weighted linear stacking (Sill et al. 2009).
 
-    Each member's weight is a linear function of the logarithms of how many ratings user and item have. `strength` is the
-    ridge penalty, in ratings.
+    Each member's weight is a linear function of the logarithms of how many ratings user and item have. `strength`
+    is the ridge penalty, in ratings.
     """
 
     strength: float = 30.0
@@ -29,9 +29,8 @@ class LinearStack:
         design = self._design(means, support)
         penalty = np.full(design.shape[1], self.strength)
         penalty[0] = 0.0
-        self.coefficients_ = np.linalg.solve(
-            design.T @ design + np.diag(penalty), design.T @ (ratings - self.centre_)
-        )
+        system = design.T @ design + np.diag(penalty)
+        self.coefficients_ = np.asarray(np.linalg.solve(system, design.T @ (ratings - self.centre_)))
         return self
 
     def predict(self, means: FloatArray, support: Support) -> FloatArray:

@@ -44,7 +44,7 @@ class Support:
     @property
     def regime(self) -> IntArray:
         """Index into `REGIMES` of each pair."""
-        return (self.n_item == 0).astype(np.int64) + 2 * (self.n_user == 0)
+        return np.asarray((self.n_item == 0) + 2 * (self.n_user == 0).astype(np.int64))
 
     def take(self, rows: NDArray[np.bool_] | IntArray) -> Support:
         """The support of these rows."""
@@ -68,7 +68,7 @@ class SupportTable:
         self.n_user_ = np.append(dataset.user_counts, 0).astype(float)
         self.n_item_ = np.append(dataset.item_counts, 0).astype(float)
         level = dataset.scale.index(dataset.rating)
-        overall = (np.bincount(level, minlength=len(self.levels_)) + 0.5) / (
+        overall: FloatArray = (np.bincount(level, minlength=len(self.levels_)) + 0.5) / (
             len(level) + 0.5 * len(self.levels_)
         )
         self.user_shares_ = self._shares(dataset.user, level, dataset.n_users + 1, overall)
@@ -81,7 +81,7 @@ class SupportTable:
         n_levels = len(overall)
         counts = np.bincount(row * n_levels + level, minlength=n_rows * n_levels).reshape(n_rows, n_levels)
         total = counts.sum(axis=1, keepdims=True)
-        return ((counts + self.prior * overall) / (total + self.prior)).astype(np.float32)
+        return np.asarray((counts + self.prior * overall) / (total + self.prior), dtype=np.float32)
 
     def of(self, pairs: Pairs) -> Support:
         """The support of each pair."""
