@@ -94,9 +94,7 @@ class Benchmark:
                     board.add(fold, opinion, skip_abstained=opinion.model == LLM)
                     task.advance(1, f"fold {fold.number}, {opinion.model}")
         notes = [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
-        return board.report(
-            provenance(board.embedder), self._comparisons(), [*protocol.notes, *notes], order=MODELS
-        )
+        return board.report(provenance(board.embedder), self._comparisons(), [*protocol.notes, *notes], order=MODELS)
 
     def _comparisons(self) -> list[tuple[str, str, Metric]]:
         """The hybrid against all others, and what the LLM adds to it."""

@@ -262,9 +262,7 @@ def compare(
         InputError: the two were not scored on the same rows.
     """
     if not _same_rows(a, b):
-        raise InputError(
-            f"{a[0].model} and {b[0].model} were not scored on the same rows; compare them on common rows"
-        )
+        raise InputError(f"{a[0].model} and {b[0].model} were not scored on the same rows; compare them on common rows")
     group, fold = _groups(a, groups)
     interval = metrics.paired_bootstrap(
         np.concatenate([losses.of(metric) for losses in a]),

@@ -36,15 +36,9 @@ def save_rmse_figure(report: Report, path: Path, protocol: str | None = None) ->
     protocol = protocol or next((row.protocol for row in report.intervals), "")
     rows = sorted((row for row in report.intervals if row.protocol == protocol), key=lambda row: row.estimate)
     if not rows:
-        raise InputError(
-            f"the report has no RMSE intervals of protocol {protocol!r}; add them with rmse_interval"
-        )
-    with mpl.rc_context(
-        {"svg.hashsalt": "hybrid-sim", "font.size": 10, "text.color": INK, "text.parse_math": False}
-    ):
-        figure = Figure(
-            figsize=(7.2, 1.7 + 0.34 * len(rows)), dpi=150, facecolor="white", layout="constrained"
-        )
+        raise InputError(f"the report has no RMSE intervals of protocol {protocol!r}; add them with rmse_interval")
+    with mpl.rc_context({"svg.hashsalt": "hybrid-sim", "font.size": 10, "text.color": INK, "text.parse_math": False}):
+        figure = Figure(figsize=(7.2, 1.7 + 0.34 * len(rows)), dpi=150, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         _draw(figure.add_subplot(), rows)
         figure.suptitle(_title(report, rows), fontsize=10.5, x=0.01, ha="left")
@@ -69,9 +63,7 @@ def _draw(axes: Axes, rows: list[RmseInterval]) -> None:
             zorder=2,
         )
         axes.plot(row.estimate, height, "D" if best else "o", color=colour, markersize=6, zorder=3)
-        axes.annotate(
-            f"{row.estimate:.4f}", (1.01, height), xycoords=("axes fraction", "data"), va="center", color=INK
-        )
+        axes.annotate(f"{row.estimate:.4f}", (1.01, height), xycoords=("axes fraction", "data"), va="center", color=INK)
     folds = _all_folds(rows)
     labels = [row.model if row.fold == folds else f"{row.model} (folds {row.fold})" for row in rows]
     axes.set_yticks(heights, [printable(label) for label in labels])
@@ -85,9 +77,9 @@ def _draw(axes: Axes, rows: list[RmseInterval]) -> None:
 
 def _title(report: Report, rows: list[RmseInterval]) -> str:
     first = rows[0]
-    return printable(
-        f"{dataset_label(report.provenance)}, protocol {first.protocol}, folds {_all_folds(rows)}"
-    ) + (f"\nmean over folds, with {first.level:.0%} intervals by bootstrap over {first.groups}")
+    return printable(f"{dataset_label(report.provenance)}, protocol {first.protocol}, folds {_all_folds(rows)}") + (
+        f"\nmean over folds, with {first.level:.0%} intervals by bootstrap over {first.groups}"
+    )
 
 
 def _all_folds(rows: list[RmseInterval]) -> str:

@@ -265,9 +265,7 @@ def _sums_by_group(columns: list[FloatArray], groups: ArrayLike, folds: ArrayLik
     groups = np.asarray(groups)
     folds = np.zeros(len(groups)) if folds is None else np.asarray(folds)
     if not groups.shape == folds.shape == columns[0].shape:
-        raise ValueError(
-            f"{columns[0].shape} losses, {groups.shape} groups and {folds.shape} folds differ in shape"
-        )
+        raise ValueError(f"{columns[0].shape} losses, {groups.shape} groups and {folds.shape} folds differ in shape")
     group_labels, group = np.unique(groups, return_inverse=True)
     fold_labels, fold = np.unique(folds, return_inverse=True)
     shape = (len(group_labels), len(fold_labels))
@@ -309,9 +307,7 @@ def _histogram(ratings: ArrayLike, scale: RatingScale, added: float = 0.0) -> Fl
 def _columns(**columns: ArrayLike) -> list[FloatArray]:
     arrays = [np.asarray(column, dtype=float) for column in columns.values()]
     if arrays[0].ndim != 1 or any(array.shape != arrays[0].shape for array in arrays):
-        raise ValueError(
-            f"{', '.join(columns)} must be columns of one length, got {[a.shape for a in arrays]}"
-        )
+        raise ValueError(f"{', '.join(columns)} must be columns of one length, got {[a.shape for a in arrays]}")
     if not len(arrays[0]):
         raise InputError("there are no ratings to score: nothing is held out, or nobody answered")
     for name, array in zip(columns, arrays, strict=True):

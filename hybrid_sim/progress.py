@@ -1,6 +1,7 @@
 """How far long work has come, told to whoever listens.
 
-The library never prints. A door that has a screen installs a listener with `listen`; without one, `track` costs nothing.
+The library never prints. A door that has a screen installs a listener with `listen`; without one, `track` costs
+nothing.
 """
 
 from __future__ import annotations

@@ -108,9 +108,7 @@ def make_protocol(
     elif name == "cold-users":
         numbers, label = _chosen(folds, N_FOLDS, name), f"cold-users-{known}"
         splits = _pick(users_out(dataset, N_FOLDS, known, seed), numbers)
-        notes.append(
-            f"{known} ratings of every held-out user are known; the user's first 20 are never tested."
-        )
+        notes.append(f"{known} ratings of every held-out user are known; the user's first 20 are never tested.")
     else:
         numbers = _chosen(folds, N_FOLDS, name)
         splits = _pick(kfold(dataset, N_FOLDS, seed), numbers)
@@ -148,9 +146,7 @@ def _chosen(folds: Sequence[int] | None, n_folds: int, protocol: str) -> list[in
     unknown = [number for number in wanted if not 1 <= number <= n_folds]
     if unknown or not wanted:
         has = "only fold 1" if n_folds == 1 else f"folds 1 to {n_folds}"
-        raise SettingsError(
-            f"there is no fold {unknown[0] if unknown else ''}; protocol {protocol} has {has}"
-        )
+        raise SettingsError(f"there is no fold {unknown[0] if unknown else ''}; protocol {protocol} has {has}")
     return wanted
 
 
@@ -159,6 +155,4 @@ def _pick(splits: Sequence[Split], numbers: Sequence[int]) -> list[Split]:
 
 
 def _last(dataset: Dataset, split: Split) -> Split:
-    return Split(
-        f"{split.name}-last{HISTORY}", keep_last(dataset, split.train_rows, HISTORY), split.test_rows
-    )
+    return Split(f"{split.name}-last{HISTORY}", keep_last(dataset, split.train_rows, HISTORY), split.test_rows)

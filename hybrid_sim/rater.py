@@ -1,7 +1,7 @@
 """The contract: everything that has an opinion about ratings is a `Rater`.
 
-A rater is a frozen-in-spirit dataclass: its fields are its settings, `fit` sets attributes with a trailing underscore, once,
-and `rate` changes nothing. Saving writes exactly these two things (see `hybrid_sim.store`).
+A rater is a dataclass: its fields are its settings, `fit` sets attributes with a trailing underscore, once, and `rate`
+changes nothing. Saving writes exactly these two things (see `hybrid_sim.store`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hybrid_sim.types import FloatArray, Pairs, RatingDistribution
 class Rater(Protocol):
     """Has opinions about ratings.
 
-    `fit` learns from the ratings of a dataset and may use the side information of *all* its users and items, rated or not.
-    `rate` answers about row numbers of that dataset's users and items; -1 stands for an unknown one. Where a rater does
+    `fit` learns from the ratings of a dataset and may use the side information of *all* its users and items, rated or
+    not. `rate` answers about row numbers of that dataset's users and items; -1 stands for an unknown one. Where a rater does
     not know, it abstains with a row of NaN. The answer to a pair does not depend on the other pairs of the batch.
     """
 
@@ -33,8 +33,8 @@ class Rater(Protocol):
 def expected(rater: Rater, pairs: Pairs) -> FloatArray:
     """The expected rating of each pair, shape `(n_pairs,)`, NaN where the rater abstains.
 
-    Raters whose answer is built around an expectation offer it as `expect(pairs)`, which is quicker and not yet moved into
-    the scale; for all others it is the mean of `rate(pairs)`.
+    Raters whose answer is built around an expectation offer it as `expect(pairs)`, which is quicker and not yet moved
+    into the scale; for all others it is the mean of `rate(pairs)`.
     """
     expect = getattr(rater, "expect", None)
     return rater.rate(pairs).mean() if expect is None else np.asarray(expect(pairs), dtype=float)

@@ -49,9 +49,7 @@ def read_recordings(
         DataError: a row is refused, a column is not found, or a column repeats the true ratings.
         ScaleError: a rating is not on the scale of the dataset.
     """
-    tables = [
-        _read(path, dataset, columns or RecordingColumns()) for given in paths for path in _tables_of(given)
-    ]
+    tables = [_read(path, dataset, columns or RecordingColumns()) for given in paths for path in _tables_of(given)]
     return RecordedRatings(
         np.concatenate([table.user_ids for table in tables]),
         np.concatenate([table.item_ids for table in tables]),

@@ -55,9 +55,7 @@ class Provenance:
     versions: Mapping[str, str]
 
 
-def provenance(
-    command: Sequence[str], seed: int, dataset: Dataset, embedder: str | None = None
-) -> Provenance:
+def provenance(command: Sequence[str], seed: int, dataset: Dataset, embedder: str | None = None) -> Provenance:
     """Where a result comes from; what cannot be found out (no git, a missing package) is None or left out.
 
     `command` is the command line in words. Absolute paths in it become relative to the working folder or,
@@ -100,9 +98,7 @@ def _commit() -> str | None:
     described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:  # a package installed inside somebody else's repository is not tracked there
         subprocess.run(tracked, capture_output=True, check=True, timeout=10)
-        return subprocess.run(
-            described, capture_output=True, check=True, timeout=10, text=True
-        ).stdout.strip()
+        return subprocess.run(described, capture_output=True, check=True, timeout=10, text=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -204,9 +200,7 @@ def _protocol_text(report: Report, protocol: str) -> str:
     folds = ", ".join(dict.fromkeys(str(row.fold) for rows in by_model.values() for row in rows))
     source = report.provenance
     parts = [
-        printable(
-            f"{dataset_label(source)}, protocol {protocol}, mean over folds {folds}, seed {source.seed}"
-        ),
+        printable(f"{dataset_label(source)}, protocol {protocol}, mean over folds {folds}, seed {source.seed}"),
         _model_table(by_model, ACCURACY),
         "* Rounded to the nearest level.",
         _model_table(by_model, DISTRIBUTION),
@@ -257,9 +251,7 @@ def _comparison_text(comparisons: Sequence[Comparison]) -> str:
     for row in comparisons:
         interval = f"[{_shown(row.low, 4, sign=True)}, {_shown(row.high, 4, sign=True)}]"
         estimate, groups = _shown(row.estimate, 4, sign=True), f"{row.n_groups} {row.groups}"
-        lines.append(
-            [f"{row.a} - {row.b}", row.fold, row.metric, estimate, f"{row.level:.0%}", interval, groups]
-        )
+        lines.append([f"{row.a} - {row.b}", row.fold, row.metric, estimate, f"{row.level:.0%}", interval, groups])
     return _aligned(["models", "folds", "metric", "difference", "level", "interval", "resampled"], lines)
 
 

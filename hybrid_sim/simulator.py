@@ -37,7 +37,7 @@ SOURCES = ("global", "item", "user", "stat")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the simulator says about pairs: distributions, intervals, and on which rung of the ladder each answer stands."""
+    """What the simulator says about pairs: distributions, intervals, and the rung of the ladder of each answer."""
 
     user_ids: NDArray[np.object_]
     item_ids: NDArray[np.object_]
@@ -73,9 +73,9 @@ class Prediction:
 class Simulator:
     """Learns from a dataset how users rate items, and answers for any user and any item.
 
-    `members` names the raters of the ensemble (None: all of `default_members`). `embedder` turns item texts into vectors
-    (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run at a time
-    (None: one per core); results do not depend on it.
+    `members` names the raters of the ensemble (None: all of `default_members`). `embedder` turns item texts into
+    vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run
+    at a time (None: one per core); results do not depend on it.
     """
 
     seed: int = 0
@@ -94,7 +94,7 @@ class Simulator:
         """Fit the ensemble to the ratings of `dataset`; its users and items are those that can be asked about.
 
         Raises:
-            DataError: there are no ratings.
+            DataError: there are no ratings, or too few to hold any out.
             SettingsError: a member's name is not known.
         """
         texts = item_texts(dataset)

@@ -41,9 +41,7 @@ class SavedModel:
     packages: dict[str, str]
 
 
-def save(
-    rater: Rater, folder: str | Path, about: dict[str, Any] | None = None, trust: Sequence[str] = ()
-) -> None:
+def save(rater: Rater, folder: str | Path, about: dict[str, Any] | None = None, trust: Sequence[str] = ()) -> None:
     """Write a rater (its settings and its attributes that end in `_`) into `folder`, all of it or nothing.
 
     An earlier saved model in `folder` is replaced; any other folder that is not empty is left alone. `about`
@@ -91,9 +89,7 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> SavedModel:
         model = json.loads(contents[MODEL])
         about, structure = dict(model["about"]), model["rater"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelFileError(
-            f"{folder / MODEL} is not the description of a saved model; save it again"
-        ) from error
+        raise ModelFileError(f"{folder / MODEL} is not the description of a saved model; save it again") from error
     arrays = read_arrays(io.BytesIO(contents[ARRAYS]), folder / ARRAYS)
     rater = from_structure(structure, arrays, folder / MODEL, trust)
     return SavedModel(rater, about, manifest["packages"])
@@ -119,9 +115,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             "save the model again with this release, or load it with the one that wrote it"
         )
     if not isinstance(manifest.get("files"), dict) or not isinstance(manifest.get("packages"), dict):
-        raise ModelFileError(
-            f"{path} lacks 'files' or 'packages'; copy the folder again, or save the model again"
-        )
+        raise ModelFileError(f"{path} lacks 'files' or 'packages'; copy the folder again, or save the model again")
     return manifest
 
 
@@ -151,9 +145,7 @@ def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise SettingsError(f"`about` of a saved model must be plain JSON: {error}") from error
     if not unchanged:
-        raise SettingsError(
-            "`about` of a saved model must be plain JSON: use text keys, and lists instead of tuples"
-        )
+        raise SettingsError("`about` of a saved model must be plain JSON: use text keys, and lists instead of tuples")
     return about
 
 
@@ -214,6 +206,4 @@ def _storage_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         cure = "free some space" if full else "check that the folder above it exists and is writable"
-        raise StorageError(
-            f"the model cannot be saved in {folder}: {error.strerror or error}; {cure}"
-        ) from error
+        raise StorageError(f"the model cannot be saved in {folder}: {error.strerror or error}; {cure}") from error

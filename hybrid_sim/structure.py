@@ -177,9 +177,7 @@ class _TakingApart:
         if value.dtype == object:
             flat = value.ravel().tolist()
             if not all(type(entry) is str for entry in flat):
-                raise SettingsError(
-                    f"{where} is an array of Python objects other than text and cannot be saved"
-                )
+                raise SettingsError(f"{where} is an array of Python objects other than text and cannot be saved")
             return {"strings": flat, "shape": list(value.shape)}
         if type(value) is not np.ndarray or value.dtype.kind not in _NUMERIC_KINDS:
             raise SettingsError(
@@ -229,9 +227,7 @@ class _PuttingTogether:
         from scipy import sparse
 
         parts = (self.value(node["data"]), self.value(node["indices"]), self.value(node["indptr"]))
-        matrix = (sparse.csr_matrix if node["matrix"] else sparse.csr_array)(
-            parts, shape=tuple(node["shape"])
-        )
+        matrix = (sparse.csr_matrix if node["matrix"] else sparse.csr_array)(parts, shape=tuple(node["shape"]))
         matrix.check_format(full_check=True)
         return matrix
 
@@ -256,9 +252,7 @@ class _PuttingTogether:
         value = found(**settings)
         for key, entry in node["fitted"].items():
             if not key.endswith("_") or key.startswith("__"):
-                raise ModelFileError(
-                    f"{self._path} sets {key!r} of {class_name}, which is no fitted attribute"
-                )
+                raise ModelFileError(f"{self._path} sets {key!r} of {class_name}, which is no fitted attribute")
             object.__setattr__(value, key, self.value(entry))
         return value
 

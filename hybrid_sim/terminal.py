@@ -137,9 +137,7 @@ class _LineTask:
         progress = f"{self.done:,}"
         if self.total:
             left = (now - self.started) * (self.total - self.done) / max(self.done, 1)
-            progress = (
-                f"{self.done / self.total:.0%} ({self.done:,} of {self.total:,}), {_duration(left)} left"
-            )
+            progress = f"{self.done / self.total:.0%} ({self.done:,} of {self.total:,}), {_duration(left)} left"
         say(f"{self.label}: {progress}{f' - {note}' if note else ''}", self.stream)
 
     def finish(self) -> None:

@@ -186,9 +186,7 @@ def _content(folder: Path) -> dict[str, str]:
 def _check_repeated_fit(make: MakeRater, dataset: Dataset, pairs: Pairs, answer: RatingDistribution) -> None:
     with _global_random_state(1):
         again = make().fit(dataset).rate(pairs)
-    _promise(
-        _same(again, answer), "two fits give the same rater: randomness comes from a seed in its settings"
-    )
+    _promise(_same(again, answer), "two fits give the same rater: randomness comes from a seed in its settings")
 
 
 @contextmanager
@@ -283,9 +281,7 @@ def _people(n_users: int, rng: np.random.Generator) -> pd.DataFrame:
 
 def _films(n_items: int, rng: np.random.Generator) -> pd.DataFrame:
     words = rng.choice(_WORDS, (n_items, 6))
-    genres = [
-        tuple(sorted(rng.choice(GENRES, rng.integers(1, 4), replace=False).tolist())) for _ in range(n_items)
-    ]
+    genres = [tuple(sorted(rng.choice(GENRES, rng.integers(1, 4), replace=False).tolist())) for _ in range(n_items)]
     years = rng.integers(1950, 2020, n_items).astype(float)
     overviews = [
         f"{' and '.join(own)}: of a {row[2]}, a {row[3]} and a {row[4]}, and how the {row[5]} ends."

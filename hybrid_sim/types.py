@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,10 +34,8 @@ class RatingScale:
     def __post_init__(self) -> None:
         levels = tuple(float(level) for level in self.levels)
         if not 2 <= len(levels) <= MAX_LEVELS:
-            raise ScaleError(
-                f"a rating scale has 2 to {MAX_LEVELS} levels, got {len(levels)}; bin the ratings first"
-            )
-        if not np.isfinite(levels).all() or any(a >= b for a, b in zip(levels, levels[1:], strict=False)):
+            raise ScaleError(f"a rating scale has 2 to {MAX_LEVELS} levels, got {len(levels)}; bin the ratings first")
+        if not np.isfinite(levels).all() or any(a >= b for a, b in pairwise(levels)):
             raise ScaleError(f"the levels of a rating scale are finite and ascending, got {self.levels}")
         object.__setattr__(self, "levels", levels)
 
@@ -110,9 +109,7 @@ class Pairs:
 
     def __post_init__(self) -> None:
         if self.user.shape != self.item.shape or self.user.ndim != 1:
-            raise ValueError(
-                f"users {self.user.shape} and items {self.item.shape} must be columns of one length"
-            )
+            raise ValueError(f"users {self.user.shape} and items {self.item.shape} must be columns of one length")
 
     def __len__(self) -> int:
         return len(self.user)

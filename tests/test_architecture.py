@@ -53,9 +53,7 @@ def test_importing_and_help_are_quick() -> None:
     assert min(cpu_seconds("-m", "hybrid_sim.cli", "--help") for _ in range(3)) < 0.4
 
 
-@pytest.mark.parametrize(
-    "statement", ["import hybrid_sim", "import hybrid_sim.cli; hybrid_sim.cli._parser()"]
-)
+@pytest.mark.parametrize("statement", ["import hybrid_sim", "import hybrid_sim.cli; hybrid_sim.cli._parser()"])
 def test_nothing_heavy_is_imported_before_it_is_used(statement: str) -> None:
     code = f"import sys; {statement}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -79,11 +77,7 @@ def test_architecture_names_every_module_of_the_picture_and_only_real_ones() -> 
         assert (ROOT / path).exists(), path
     picture = text.split("```")[1]
     drawn = set(re.findall(r"\w+(?:\.py|/)", picture))
-    top = {
-        path.name if path.suffix else f"{path.name}/"
-        for path in PACKAGE.iterdir()
-        if path.name[0] not in "_."
-    }
+    top = {path.name if path.suffix else f"{path.name}/" for path in PACKAGE.iterdir() if path.name[0] not in "_."}
     assert drawn >= top - {"py.typed"}
     retrieval = {path.name for path in (PACKAGE / "retrieval").glob("*.py")} - {"__init__.py"}
     assert drawn == top - {"py.typed"} | retrieval

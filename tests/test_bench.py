@@ -76,9 +76,7 @@ def test_shuffled_held_out_ratings_change_no_prediction(world: Dataset, name: st
     first, second = answers(benchmark, protocol), answers(benchmark, shuffled)
     assert list(first) == ["user_mean", "biases", "knn", "svd", "hybrid"]
     for model, opinion in first.items():
-        np.testing.assert_array_equal(
-            opinion.distribution.probs, second[model].distribution.probs, err_msg=model
-        )
+        np.testing.assert_array_equal(opinion.distribution.probs, second[model].distribution.probs, err_msg=model)
     for end in ("low", "high"):
         np.testing.assert_array_equal(getattr(first["hybrid"], end), getattr(second["hybrid"], end))
 
@@ -121,9 +119,7 @@ def test_report_holds_results_intervals_comparisons_and_notes(world: Dataset, tm
         ("hybrid", 3),
     ]
     assert {row["protocol"] for row in saved["results"]} == {"last40"}
-    assert [row["n"] for row in saved["results"][:2]] == [
-        len(split.test_rows) for _, split in protocol.splits
-    ]
+    assert [row["n"] for row in saved["results"][:2]] == [len(split.test_rows) for _, split in protocol.splits]
     assert all(row["seconds"] > 0 and row["peak_mb"] >= 0 for row in saved["results"])
     comparison = saved["comparisons"][0]
     assert (comparison["a"], comparison["b"], comparison["groups"]) == ("hybrid", "biases", "users")
@@ -180,9 +176,7 @@ def test_report_with_llm_compares_on_shared_rows_and_says_what_was_learned(world
     assert rows["hybrid+llm"].rmse < rows["hybrid"].rmse
 
 
-def test_a_fold_without_recorded_pairs_is_that_of_the_hybrid(
-    world: Dataset, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_fold_without_recorded_pairs_is_that_of_the_hybrid(world: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     protocol = make_protocol("kfold", world, folds=[1, 2])
     here = world.take(protocol.splits[0][1].test_rows)
     benchmark = Benchmark(choose_models(["hybrid+llm", "llm"], True), recorded(here, 1.0), members=FEW)
@@ -210,9 +204,7 @@ def test_shared_rows_are_what_both_were_scored_on(world: Dataset) -> None:
     opinion = RatingDistribution.from_mean(world.scale, held_out.rating, 1.0)
 
     def losses(model: str, rows: slice, fold: int) -> object:
-        return row_losses(
-            model, held_out.take(np.arange(50)[rows]), opinion.take(rows), protocol="kfold", fold=fold
-        )
+        return row_losses(model, held_out.take(np.arange(50)[rows]), opinion.take(rows), protocol="kfold", fold=fold)
 
     a = [losses("a", slice(0, 40), 1), losses("a", slice(0, 50), 2)]
     b = [losses("b", slice(10, 50), 1)]

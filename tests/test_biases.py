@@ -17,9 +17,7 @@ from hybrid_sim.testing import check_rater, tiny_dataset
 from hybrid_sim.types import Pairs, RatingScale
 
 
-def _dataset(
-    user: list[int], item: list[int], rating: list[float], n_users: int = 3, n_items: int = 3
-) -> Dataset:
+def _dataset(user: list[int], item: list[int], rating: list[float], n_users: int = 3, n_items: int = 3) -> Dataset:
     return Dataset(
         name="by hand",
         scale=RatingScale((1, 2, 3)),

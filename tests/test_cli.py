@@ -78,16 +78,11 @@ def test_bench_writes_table_figure_and_json(tmp_path: Path) -> None:
     assert (tmp_path / "bench-world-user-temporal.png").read_bytes().startswith(b"\x89PNG")
     saved = json.loads((tmp_path / "out.json").read_text())
     assert [row["model"] for row in saved["results"]] == ["user_mean", "biases"]
-    assert (
-        saved["provenance"]["command"]
-        == "hybrid-sim bench --models user_mean,biases --json out.json --seed 3"
-    )
+    assert saved["provenance"]["command"] == "hybrid-sim bench --models user_mean,biases --json out.json --seed 3"
     assert saved["provenance"]["seed"] == 3
 
 
-def test_bench_runs_on_own_tables_and_knows_their_columns(
-    tables: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bench_runs_on_own_tables_and_knows_their_columns(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "--ratings", str(tables / "ratings.csv"), *COLUMNS, *CHEAP, "--figure", "none"]
     assert main([*words, "--protocol", "last40", "--folds", "2,3"]) == 0
     shown = capsys.readouterr()
@@ -107,9 +102,7 @@ def test_bench_on_ml_100k_with_recorded_ratings(tmp_path: Path, real_data: Calla
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "LLM ratings from column 'simulated_ratings'" in done.stderr
-    rows = {
-        (row["model"], row["fold"]): row for row in json.loads((tmp_path / "out.json").read_text())["results"]
-    }
+    rows = {(row["model"], row["fold"]): row for row in json.loads((tmp_path / "out.json").read_text())["results"]}
     assert list(rows) == [("knn", 1), ("knn", 2), ("svd", 1), ("svd", 2), ("llm", 1)]
     assert rows["llm", 1]["rmse"] == pytest.approx(1.3351, abs=1e-4)
     assert rows["llm", 1]["n"] == 19_655
@@ -151,10 +144,7 @@ def test_predict_keeps_odd_ids_exactly(model: Path, tmp_path: Path) -> None:
         "NA",
     ]
     pd.DataFrame({"user_id": odd, "item_id": "f0001"}).to_csv(tmp_path / "pairs.csv", index=False)
-    assert (
-        main(["predict", str(model), "--pairs", str(tmp_path / "pairs.csv"), "-o", str(tmp_path / "o.csv")])
-        == 0
-    )
+    assert main(["predict", str(model), "--pairs", str(tmp_path / "pairs.csv"), "-o", str(tmp_path / "o.csv")]) == 0
     got = pd.read_csv(tmp_path / "o.csv", dtype=str, keep_default_na=False)
     assert got["user_id"].tolist() == odd
 
@@ -193,9 +183,7 @@ def test_predict_refuses_bad_pairs_and_writes_nothing(
     assert not (tmp_path / "o.csv").exists()
 
 
-def test_predict_refuses_a_damaged_model(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_refuses_a_damaged_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pairs.csv").write_text("user_id,item_id\nu0001,f0001\n")
     words = ["--pairs", str(tmp_path / "pairs.csv"), "-o", str(tmp_path / "o.csv")]
     assert main(["predict", str(tmp_path), *words]) == 2
@@ -300,9 +288,7 @@ def test_interrupt_is_exit_130(tmp_path: Path) -> None:
         "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "sys.exit(main(['bench', '--models', 'svdpp', '--protocol', 'kfold', '--json', 'out.json']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "hybrid-sim: interrupted"
     assert "Traceback" not in done.stderr

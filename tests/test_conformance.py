@@ -241,9 +241,7 @@ class DividesByTheSpread(Biases):
 class RefusesWithReason(Biases):
     def fit(self, dataset: Dataset) -> Self:
         if dataset.n_users < 10 or dataset.n_items < 10:
-            raise DataError(
-                f"data set {dataset.name!r} is too small to learn from; pass one with ten users and items"
-            )
+            raise DataError(f"data set {dataset.name!r} is too small to learn from; pass one with ten users and items")
         return super().fit(dataset)
 
 

@@ -40,9 +40,7 @@ def small_100k(folder: Path) -> Path:
 def small_1m(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "ratings.dat").write_text("2::10::5::978300760\n2::11::3::978300760\n1::10::4::978300000\n")
-    movies = (
-        "10::Alien: The Début (1979)::Action|Sci-Fi\n11::Léon (1994)::Crime\n12::Never Rated (1990)::Drama\n"
-    )
+    movies = "10::Alien: The Début (1979)::Action|Sci-Fi\n11::Léon (1994)::Crime\n12::Never Rated (1990)::Drama\n"
     (folder / "movies.dat").write_bytes(movies.encode("latin-1"))
     (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::02460-1234\n")
     return folder
@@ -50,9 +48,7 @@ def small_1m(folder: Path) -> Path:
 
 def small_latest(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    ratings = (
-        "userId,movieId,rating,timestamp\r\n1,1,4.0,964982703\r\n1,2,0.5,964981247\r\n2,1,4.5,964982224\r\n"
-    )
+    ratings = "userId,movieId,rating,timestamp\r\n1,1,4.0,964982703\r\n1,2,0.5,964981247\r\n2,1,4.5,964982224\r\n"
     (folder / "ratings.csv").write_bytes(ratings.encode())
     movies = (
         'movieId,title,genres\r\n1,"American President, The (1995)",Comedy|Drama\r\n'
@@ -104,9 +100,7 @@ def test_csv_layout(tmp_path: Path, name: str) -> None:
 
 
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"ml-100k is not in .*: neither u\.data .*hybrid-sim data get ml-100k"
-    ):
+    with pytest.raises(SettingsError, match=r"ml-100k is not in .*: neither u\.data .*hybrid-sim data get ml-100k"):
         load("ml-100k", tmp_path)
     with pytest.raises(SettingsError, match="data set 'ml-2b' is not known; known are world, ml-100k, ml-1m"):
         load("ml-2b", tmp_path)

@@ -66,9 +66,7 @@ def test_anime(tmp_path: Path) -> None:
     assert dataset.items["title"].tolist() == ["Gintama'", '"Bungaku Shoujo"° Kyou']
     assert dataset.items["genres"].tolist() == [("Action", "Slice of Life"), ()]
     np.testing.assert_array_equal(dataset.items["episodes"], [51, np.nan])
-    assert not {"rating", "members"} & set(dataset.items), (
-        "community averages hold the ratings that are held out"
-    )
+    assert not {"rating", "members"} & set(dataset.items), "community averages hold the ratings that are held out"
 
 
 def test_amazon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,12 +167,8 @@ def test_real_texts_equal_those_of_lusifer() -> None:
     import pandas as pd
 
     dataset = load("ml-100k", REAL, tmdb=REAL / "lusifer" / "ml-100k" / "movies_tmdb.parquet")
-    theirs = pd.read_parquet(REAL / "lusifer" / "ml-100k" / "movies_tmdb.parquet").set_index("movie_id")[
-        "movie_info"
-    ]
-    ours = pd.Series(item_info(dataset), dataset.items.index.astype(int)).str.replace(
-        "Children's", "Children"
-    )
+    theirs = pd.read_parquet(REAL / "lusifer" / "ml-100k" / "movies_tmdb.parquet").set_index("movie_id")["movie_info"]
+    ours = pd.Series(item_info(dataset), dataset.items.index.astype(int)).str.replace("Children's", "Children")
     same = ours[theirs.index].str.strip() == theirs.str.strip()
     assert same.mean() > 0.98
     profiles = pd.read_parquet(REAL / "lusifer" / "ml-100k" / "user_profiles.parquet")

@@ -45,9 +45,7 @@ def test_every_format_gives_the_same_dataset(tmp_path: Path) -> None:
     assert list(datasets[0].users.index) == ["u1", "u2"]
 
 
-def test_ids_are_exact_and_collisions_are_reported_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ids_are_exact_and_collisions_are_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "r.csv", "user_id,item_id,rating\n1,a,1\n01,a,5\n1.0,b,2\n 1,b,3\n2,a,1\n")
     dataset = read_dataset(path)
     assert list(dataset.users.index) == ["1", "01", "1.0", " 1", "2"]
@@ -162,9 +160,7 @@ def test_repeated_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
         ("2020-01-01T01:00:00+01:00", ""),
     ],
 )
-def test_times_become_seconds(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, written: str, said: str
-) -> None:
+def test_times_become_seconds(tmp_path: Path, caplog: pytest.LogCaptureFixture, written: str, said: str) -> None:
     caplog.set_level(logging.INFO, "hybrid_sim")
     path = write(tmp_path / "r.csv", f"user_id,item_id,rating,timestamp\nu,a,1,{written}\nu,b,5,{written}\n")
     dataset = read_dataset(path)
@@ -195,9 +191,7 @@ def test_times_are_optional_unless_named(tmp_path: Path) -> None:
     assert read_dataset(path, columns=ColumnMap(timestamp=None)).timestamp is None
     with pytest.raises(DataError, match="row 2, column 'when': the timestamp is missing"):
         read_dataset(path, columns=ColumnMap(timestamp="when"))
-    with pytest.raises(
-        DataError, match=r"column 'at' is missing; .* name the right one with --timestamp-col"
-    ):
+    with pytest.raises(DataError, match=r"column 'at' is missing; .* name the right one with --timestamp-col"):
         read_dataset(path, columns=ColumnMap(timestamp="at"))
 
 
@@ -240,9 +234,7 @@ def test_one_user_and_one_item_work(tmp_path: Path) -> None:
     assert (dataset.n_users, dataset.n_items, len(dataset)) == (1, 1, 1)
 
 
-@given(
-    low=st.integers(-50, 50), step=st.sampled_from(["0.1", "0.25", "0.5", "1", "2"]), n=st.integers(1, 200)
-)
+@given(low=st.integers(-50, 50), step=st.sampled_from(["0.1", "0.25", "0.5", "1", "2"]), n=st.integers(1, 200))
 def test_ladders_are_parsed_exactly(low: int, step: str, n: int) -> None:
     high = low + n * float(step)
     scale = parse_scale(f"{low}:{high:.10g}:{step}")
@@ -263,9 +255,7 @@ def test_any_text_is_a_scale_or_a_scale_error(text: str) -> None:
     assert 2 <= scale.n_levels <= 201
 
 
-@pytest.mark.parametrize(
-    "text", ["", "5", "1:", "1:5:0", "5:1", "1:5:0.3", "0:1e9", "1:2:3:4", "nan,1", "a,b", "1,1"]
-)
+@pytest.mark.parametrize("text", ["", "5", "1:", "1:5:0", "5:1", "1:5:0.3", "0:1e9", "1:2:3:4", "nan,1", "a,b", "1,1"])
 def test_wrong_scales_are_refused(text: str) -> None:
     with pytest.raises(ScaleError):
         parse_scale(text)

@@ -72,9 +72,7 @@ def test_a_set_is_fetched_once(httpserver: HTTPServer, tmp_path: Path) -> None:
     assert len(httpserver.log) == 1
 
 
-def test_the_pinned_checksum_guards_the_sets_that_never_change(
-    httpserver: HTTPServer, tmp_path: Path
-) -> None:
+def test_the_pinned_checksum_guards_the_sets_that_never_change(httpserver: HTTPServer, tmp_path: Path) -> None:
     httpserver.expect_request("/ml-100k.zip").respond_with_data(SMALL)
     message = f"the checksum is {md5(SMALL)} instead of {PINNED_MD5['ml-100k']}: the file is damaged"
     with pytest.raises(NetworkError, match=message):
@@ -94,9 +92,7 @@ def test_the_published_checksum_guards_the_others(httpserver: HTTPServer, tmp_pa
         download("ml-latest-small", tmp_path / "other", base_url=httpserver.url_for(""), patience=QUICK)
 
 
-@pytest.mark.parametrize(
-    "entry", ["../outside", "/etc/outside", "ml-100k/../../outside", "elsewhere/u.data", "..\\x"]
-)
+@pytest.mark.parametrize("entry", ["../outside", "/etc/outside", "ml-100k/../../outside", "elsewhere/u.data", "..\\x"])
 def test_entries_that_lead_outside_are_refused(httpserver: HTTPServer, tmp_path: Path, entry: str) -> None:
     content = archive({"ml-100k/u.data": b"x", entry: b"y"})
     httpserver.expect_request("/ml-100k.zip").respond_with_data(content)
@@ -139,9 +135,7 @@ def test_what_is_no_zip_is_refused(httpserver: HTTPServer, tmp_path: Path) -> No
 
 def test_passing_faults_are_tried_again(httpserver: HTTPServer, tmp_path: Path) -> None:
     for status in (503, 429):
-        httpserver.expect_ordered_request("/ml-100k.zip").respond_with_data(
-            "busy", status, {"Retry-After": "0"}
-        )
+        httpserver.expect_ordered_request("/ml-100k.zip").respond_with_data("busy", status, {"Retry-After": "0"})
     httpserver.expect_ordered_request("/ml-100k.zip").respond_with_data(SMALL)
     download("ml-100k", tmp_path, base_url=httpserver.url_for(""), md5=md5(SMALL), patience=QUICK)
     assert len(httpserver.log) == 3

@@ -243,9 +243,7 @@ def test_the_folder_comes_from_the_environment(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("change", ["X'00'", "'text'", "NULL", "zeroblob(32)"])
-def test_a_damaged_vector_is_computed_again(
-    change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_vector_is_computed_again(change: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     vectors = CachedEmbedder(Hashed(), str(tmp_path)).embed(FILMS)
     connection = sqlite3.connect(database(tmp_path))
     connection.execute(f"UPDATE vectors SET vector = {change} WHERE key = (SELECT min(key) FROM vectors)")
@@ -317,9 +315,7 @@ def test_two_processes_share_a_cache(tmp_path: Path) -> None:
         f"assert (CachedEmbedder(Hashed(), {str(tmp_path)!r}).embed(texts) == Hashed().embed(texts)).all()\n"
     )
     command = [sys.executable, "-c", code]
-    children = [
-        subprocess.Popen([*command, start], stderr=subprocess.PIPE, text=True) for start in ("0", "1500", "0")
-    ]
+    children = [subprocess.Popen([*command, start], stderr=subprocess.PIPE, text=True) for start in ("0", "1500", "0")]
     for child in children:
         _, errors = child.communicate(timeout=60)
         assert child.returncode == 0, errors

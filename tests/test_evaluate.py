@@ -112,9 +112,7 @@ def test_score_is_the_measures_of_the_expected_rating_and_of_a_sample() -> None:
     assert row.coverage == metrics.interval_coverage(truth, low, high)
     assert row.within_user_sd_real == metrics.within_user_sd(truth, held_out.user)
     assert 0 < row.kl < 0.2
-    assert row == score(
-        "m", held_out, distribution, protocol="full", fold=3, low=low, high=high, n_fallback=5
-    )
+    assert row == score("m", held_out, distribution, protocol="full", fold=3, low=low, high=high, n_fallback=5)
     other = score("m", held_out, distribution, protocol="full", fold=3, seed=1)
     assert (other.rmse, other.coverage, other.width) == (row.rmse, None, None)
     assert other.kl != row.kl
@@ -164,8 +162,7 @@ def test_scores_by_support_are_those_of_the_rows_in_the_bucket() -> None:
 def test_comparisons_agree_with_the_means_over_folds_of_the_rows() -> None:
     got = report()
     rmse = {
-        model: np.mean([row.rmse for row in got.results if row.model == model])
-        for model in ("close", "far", "flat")
+        model: np.mean([row.rmse for row in got.results if row.model == model]) for model in ("close", "far", "flat")
     }
     first, second = got.comparisons
     assert (first.a, first.b, first.fold, first.groups, first.n_groups) == (
@@ -203,9 +200,7 @@ def test_models_on_different_rows_are_not_compared() -> None:
         compare([a], [a, a])
 
 
-def test_provenance_says_how_to_make_it_again_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_provenance_says_how_to_make_it_again_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel")
     command = [
@@ -217,10 +212,7 @@ def test_provenance_says_how_to_make_it_again_and_no_more(
     command += ["--base-url", "https://ann:sentinel@example.org/v1", f"file://{Path.home()}/x y"]
     data = dataset()
     got = provenance(command, 3, data, "all-MiniLM-L6-v2")
-    assert (
-        got.command
-        == "hybrid-sim bench --data=.../ml out.json --base-url https://example.org/v1 'file://~/x y'"
-    )
+    assert got.command == "hybrid-sim bench --data=.../ml out.json --base-url https://example.org/v1 'file://~/x y'"
     assert "sentinel" not in repr(got)
     assert (got.seed, got.dataset, got.synthetic, got.data_hash) == (3, "tiny", True, data.digest)
     assert got.versions["numpy"] == np.__version__
@@ -231,9 +223,7 @@ def test_commit_is_that_of_the_repository_or_none() -> None:
     source = Path(metrics.__file__).parent
     git = ["git", "-C", str(source)]
     try:
-        tracked = subprocess.run(
-            [*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=False
-        )
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=False)
         expected = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, check=False, text=True
         ).stdout.strip()
@@ -285,12 +275,8 @@ def test_json_is_strict_and_has_the_promised_keys(tmp_path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     assert set(content) == {"provenance", "results", "intervals", "comparisons", "support", "notes"}
     row = content["results"][2]
-    promised = (
-        "model protocol fold n rmse mae pearson rmse_rounded mae_rounded pearson_rounded log_loss rps ece"
-    )
-    promised += (
-        " coverage width n_abstained kl wasserstein within_user_sd within_user_sd_real seconds peak_mb"
-    )
+    promised = "model protocol fold n rmse mae pearson rmse_rounded mae_rounded pearson_rounded log_loss rps ece"
+    promised += " coverage width n_abstained kl wasserstein within_user_sd within_user_sd_real seconds peak_mb"
     assert set(promised.split()) <= set(row)
     assert (row["model"], row["fold"], row["pearson"], row["peak_mb"]) == ("flat", 1, None, None)
     assert content["provenance"]["data_hash"] == dataset().digest
@@ -308,9 +294,7 @@ def test_json_takes_numbers_of_numpy(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_said_with_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"missing.out\.json: cannot be written .*name a file in a folder"
-    ):
+    with pytest.raises(SettingsError, match=r"missing.out\.json: cannot be written .*name a file in a folder"):
         write_json(report(), tmp_path / "missing" / "out.json")
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(SettingsError, match="cannot be written"):

@@ -25,9 +25,7 @@ def test_a_small_index_equals_a_matrix_product(k: int) -> None:
     order = np.argsort(-products, axis=1, kind="stable")[:, :k]
     width = min(k, 200)
     np.testing.assert_array_equal(answer.rows[:, :width], order)
-    np.testing.assert_allclose(
-        answer.similarities[:, :width], np.take_along_axis(products, order, axis=1), atol=1e-6
-    )
+    np.testing.assert_allclose(answer.similarities[:, :width], np.take_along_axis(products, order, axis=1), atol=1e-6)
     assert not answer.found[:, width:].any()
     assert np.isnan(answer.similarities[:, width:]).all()
 
@@ -40,9 +38,7 @@ def test_a_large_index_finds_nearly_the_same() -> None:
     assert not graph.exact
     exact = VectorIndex(vectors).search(queries, 10)
     near = graph.search(queries, 10)
-    recall = np.mean(
-        [len(set(a) & set(b)) / 10 for a, b in zip(exact.rows.tolist(), near.rows.tolist(), strict=True)]
-    )
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.rows.tolist(), near.rows.tolist(), strict=True)])
     assert recall >= 0.98
     np.testing.assert_array_equal(VectorIndex(vectors, exact_below=1_000).search(queries, 10).rows, near.rows)
 

@@ -29,15 +29,9 @@ def made_up(n: int, scale: RatingScale = FIVE, seed: int = 0) -> tuple[FloatArra
 def test_errors_and_correlation_equal_the_references() -> None:
     truth, distribution = made_up(500)
     predicted = distribution.mean()
-    assert metrics.rmse(truth, predicted) == pytest.approx(
-        sklearn.metrics.root_mean_squared_error(truth, predicted)
-    )
-    assert metrics.mae(truth, predicted) == pytest.approx(
-        sklearn.metrics.mean_absolute_error(truth, predicted)
-    )
-    assert metrics.pearson(truth, predicted) == pytest.approx(
-        scipy.stats.pearsonr(truth, predicted).statistic
-    )
+    assert metrics.rmse(truth, predicted) == pytest.approx(sklearn.metrics.root_mean_squared_error(truth, predicted))
+    assert metrics.mae(truth, predicted) == pytest.approx(sklearn.metrics.mean_absolute_error(truth, predicted))
+    assert metrics.pearson(truth, predicted) == pytest.approx(scipy.stats.pearsonr(truth, predicted).statistic)
 
 
 @pytest.mark.parametrize("constant", [3.0, 3.52986, 1e-9])
@@ -72,9 +66,7 @@ def test_ranked_probability_score_is_the_continuous_one_on_unit_levels() -> None
 
 
 def test_calibration_error_by_hand() -> None:
-    distribution = RatingDistribution(
-        RatingScale((1, 2)), np.array([[0.85, 0.15], [0.85, 0.15], [0.25, 0.75]])
-    )
+    distribution = RatingDistribution(RatingScale((1, 2)), np.array([[0.85, 0.15], [0.85, 0.15], [0.25, 0.75]]))
     truth = [1, 2, 2]
     # level 1: bin .8 holds .85 twice, true once; bin .2 holds .25 once, never true. Level 2 mirrors it.
     expected = (2 * 0.35 + 1 * 0.25) / 3
@@ -146,18 +138,14 @@ def test_within_user_sd_leaves_out_users_with_one_rating() -> None:
     assert np.isnan(metrics.within_user_sd([3, 4], [0, 1]))
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 4), st.lists(st.floats(0.01, 1), min_size=5, max_size=5)), min_size=1)
-)
+@given(st.lists(st.tuples(st.integers(0, 4), st.lists(st.floats(0.01, 1), min_size=5, max_size=5)), min_size=1))
 def test_measures_stay_in_their_range(rows: list[tuple[int, list[float]]]) -> None:
     weights = np.array([row for _, row in rows])
     distribution = RatingDistribution(FIVE, weights / weights.sum(axis=1, keepdims=True))
     truth = FIVE.values[[index for index, _ in rows]]
     assert 0 <= metrics.ranked_probability_score(truth, distribution) <= 4
     assert 0 <= metrics.log_loss(truth, distribution) <= 27.7
-    pooled, levels, top = (
-        metrics.calibration_error(truth, distribution, e) for e in ("pooled", "levels", "top")
-    )
+    pooled, levels, top = (metrics.calibration_error(truth, distribution, e) for e in ("pooled", "levels", "top"))
     assert 0 <= pooled <= levels + 1e-12 <= 1 + 1e-9
     assert 0 <= top <= 1
     correlation = metrics.pearson(truth, distribution.mean())
@@ -165,9 +153,7 @@ def test_measures_stay_in_their_range(rows: list[tuple[int, list[float]]]) -> No
 
 
 def test_nothing_is_skipped_in_silence() -> None:
-    with pytest.raises(
-        InputError, match=r"predicted row 1 is nan, .* \(1 of 3 rows\); put a rater that always"
-    ):
+    with pytest.raises(InputError, match=r"predicted row 1 is nan, .* \(1 of 3 rows\); put a rater that always"):
         metrics.rmse([1, 2, 3], [1, np.nan, 3])
     with pytest.raises(InputError, match=r"low row 0 is -inf"):
         metrics.interval_coverage([1], [-np.inf], [2])
@@ -239,9 +225,7 @@ def test_bootstrap_of_tiny_data() -> None:
     alone = metrics.bootstrap_rmse([1, 2], [2, 2], ["ann", "ann"])
     assert alone.estimate == pytest.approx(np.sqrt(0.5))
     assert np.isnan([alone.low, alone.high]).all()
-    two = metrics.bootstrap_rmse(
-        [1, 2], [2, 4], ["ann", "bob"], folds=[1, 2]
-    )  # resamples without one of the folds
+    two = metrics.bootstrap_rmse([1, 2], [2, 4], ["ann", "bob"], folds=[1, 2])  # resamples without one of the folds
     assert (two.low, two.estimate, two.high) == (1.0, 1.5, 2.0)
 
 

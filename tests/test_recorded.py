@@ -23,9 +23,7 @@ FIVE = RatingScale((1, 2, 3, 4, 5))
 
 def _table(*rows: tuple[str, str, float]) -> RecordedRatings:
     users, items, ratings = zip(*rows, strict=True)
-    return RecordedRatings(
-        np.array(users, dtype=object), np.array(items, dtype=object), np.array(ratings, dtype=float)
-    )
+    return RecordedRatings(np.array(users, dtype=object), np.array(items, dtype=object), np.array(ratings, dtype=float))
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -47,9 +45,7 @@ def test_conforms_on_half_of_the_pairs() -> None:
 
 
 def test_replays_frequencies_and_abstains_elsewhere(tiny: Dataset) -> None:
-    table = _table(
-        ("u01", "i02", 4), ("u00", "i00", 1), ("u01", "i02", 5), ("u01", "i02", 4), ("u99", "i00", 2)
-    )
+    table = _table(("u01", "i02", 4), ("u00", "i00", 1), ("u01", "i02", 5), ("u01", "i02", 4), ("u99", "i00", 2))
     rater = Recorded(table).fit(tiny)
     answer = rater.rate(tiny.encode(["u01", "u00", "u02", "u00", "u99"], ["i02", "i00", "i02", "i01", "i00"]))
     np.testing.assert_allclose(answer.probs[0], [0, 0, 0, 2 / 3, 1 / 3])
@@ -59,16 +55,12 @@ def test_replays_frequencies_and_abstains_elsewhere(tiny: Dataset) -> None:
 
 
 def test_a_rating_off_the_scale_of_the_data_set_is_named(tiny: Dataset) -> None:
-    with pytest.raises(
-        ScaleError, match=r"recorded rating 7 of user 'u01' and item 'i02' is not on the scale 1, 2, 3"
-    ):
+    with pytest.raises(ScaleError, match=r"recorded rating 7 of user 'u01' and item 'i02' is not on the scale 1, 2, 3"):
         Recorded(_table(("u00", "i00", 3), ("u01", "i02", 7))).fit(tiny)
 
 
 def test_reads_ids_as_they_stand_and_counts_missing_answers(tmp_path: Path) -> None:
-    path = _write(
-        tmp_path, '\ufeffuser_id,item_id,rating,model\n01,"a,b", 4 ,x\n\n1,NA,,x\n1.0,\u00e9,3.0,y\n'
-    )
+    path = _write(tmp_path, '\ufeffuser_id,item_id,rating,model\n01,"a,b", 4 ,x\n\n1,NA,,x\n1.0,\u00e9,3.0,y\n')
     table = read_recorded(path, FIVE)
     assert table.user_ids.tolist() == ["01", "1.0"]
     assert table.item_ids.tolist() == ["a,b", "\u00e9"]
@@ -85,14 +77,10 @@ def test_reads_parquet(tmp_path: Path) -> None:
     assert (table.user_ids.tolist(), table.item_ids.tolist()) == (["7", "9"], ["01", "x"])
     assert (table.ratings.tolist(), table.n_missing) == ([1.0, 5.0], 1)
     frame.assign(score=[4.0, 9.0, 1.0]).to_parquet(path)
-    with pytest.raises(
-        DataError, match=r"llm.parquet row 2, column 'score': 9.0 is not a number on the scale"
-    ):
+    with pytest.raises(DataError, match=r"llm.parquet row 2, column 'score': 9.0 is not a number on the scale"):
         read_recorded(path, FIVE, item="movie", rating="score")
     frame.assign(user_id=[1.0, 2.0, 3.0]).to_parquet(path)
-    with pytest.raises(
-        DataError, match=r"row 1, column 'user_id': 1.0 is not an id; ids are text or whole numbers"
-    ):
+    with pytest.raises(DataError, match=r"row 1, column 'user_id': 1.0 is not an id; ids are text or whole numbers"):
         read_recorded(path, FIVE, item="movie", rating="score")
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"llm.parquet is not a Parquet file"):

@@ -152,9 +152,7 @@ def test_gp_is_less_sure_of_an_item_without_text() -> None:
     dataset = planted()
     texts = dataset.items["overview"].where(np.arange(dataset.n_items) != 3, "")
     titles = dataset.items["title"].where(np.arange(dataset.n_items) != 3, "")
-    gp = ContentGP(embedder=TfidfSVD()).fit(
-        replace(dataset, items=dataset.items.assign(overview=texts, title=titles))
-    )
+    gp = ContentGP(embedder=TfidfSVD()).fit(replace(dataset, items=dataset.items.assign(overview=texts, title=titles)))
     users = np.arange(dataset.n_users)
     assert (gp.spread(Pairs(users, users * 0 + 3)) > gp.spread(Pairs(users, users * 0 + 7))).all()
 
@@ -207,9 +205,7 @@ def test_facets_tell_likes_from_dislikes() -> None:
     assert facets.slope_ > 0
     assert scores[liked].min() > scores[~liked].max()
     against = replace(dataset, rating=dataset.scale.round(6.0 - dataset.rating))
-    np.testing.assert_allclose(
-        SignedFacets(embedder=TfidfSVD()).fit(against).score(dataset.pairs), -scores, atol=1e-6
-    )
+    np.testing.assert_allclose(SignedFacets(embedder=TfidfSVD()).fit(against).score(dataset.pairs), -scores, atol=1e-6)
 
 
 def test_facets_find_no_slope_in_noise() -> None:
@@ -222,9 +218,7 @@ def test_facets_find_no_slope_in_noise() -> None:
 
 
 def test_blocks_of_content_have_unit_rows_or_none() -> None:
-    items = pd.DataFrame(
-        {"year": [1990.0, 2000.0, np.nan, 1950.0], "genres": [("A", "B"), ("B",), (), ("A",)]}
-    )
+    items = pd.DataFrame({"year": [1990.0, 2000.0, np.nan, 1950.0], "genres": [("A", "B"), ("B",), (), ("A",)]})
     years, genres = year_block(items), genre_block(items)
     np.testing.assert_allclose(np.linalg.norm(years, axis=1), [1, 1, 0, 1])
     np.testing.assert_allclose(

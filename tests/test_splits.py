@@ -30,9 +30,7 @@ def rated(user: list[int], item: list[int], timestamp: list[int] | None = None) 
     items = pd.DataFrame(index=pd.Index([f"i{n}" for n in range(max(item) + 1)], dtype=object))
     times = None if timestamp is None else np.array(timestamp)
     ratings = np.ones(len(user))
-    return Dataset(
-        "made-up", RatingScale((1, 2)), users, items, np.array(user), np.array(item), ratings, times
-    )
+    return Dataset("made-up", RatingScale((1, 2)), users, items, np.array(user), np.array(item), ratings, times)
 
 
 def check_partition(dataset: Dataset, split: Split) -> None:

@@ -81,9 +81,7 @@ def _edit(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -
 def test_answers_are_equal_to_the_last_bit(tiny: Dataset, saved: Path) -> None:
     model = load(saved)
     assert (model.about, model.packages["numpy"]) == ({"seed": 1}, np.__version__)
-    np.testing.assert_array_equal(
-        model.rater.rate(tiny.pairs).probs, Biases().fit(tiny).rate(tiny.pairs).probs
-    )
+    np.testing.assert_array_equal(model.rater.rate(tiny.pairs).probs, Biases().fit(tiny).rate(tiny.pairs).probs)
     assert {path.name for path in saved.iterdir()} == {"manifest.json", "model.json", "arrays.npz"}
 
 
@@ -139,10 +137,7 @@ def test_arrays_come_back(array: np.ndarray[Any, Any], tmp_path: Path) -> None:
             array.shape,
             repr(array.tolist()),
         )
-        assert (
-            copy.flags.f_contiguous == np.ascontiguousarray(array).flags.f_contiguous
-            or array.flags.f_contiguous
-        )
+        assert copy.flags.f_contiguous == np.ascontiguousarray(array).flags.f_contiguous or array.flags.f_contiguous
 
 
 def test_scalars_indexes_and_sparse_matrices_come_back(tmp_path: Path) -> None:
@@ -189,9 +184,7 @@ def test_what_cannot_be_saved_is_named(value: object, message: str, tmp_path: Pa
 
 
 def test_unfitted_and_foreign_raters_and_odd_notes_are_refused(tiny: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match="Biases has no scale_: it is not fitted; call `fit` before saving"
-    ):
+    with pytest.raises(SettingsError, match="Biases has no scale_: it is not fitted; call `fit` before saving"):
         save(Biases(), tmp_path / "model")
     with pytest.raises(SettingsError, match=r"is of class .*:Holder, and a model may hold .* pass trust="):
         save(_holding(None), tmp_path / "model")
@@ -391,7 +384,5 @@ def test_a_full_disk_keeps_the_earlier_model_and_leaves_no_litter(limit: int, sa
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tiny: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(
-        StorageError, match=r"cannot be saved in .*: Not a directory; check that the folder above"
-    ):
+    with pytest.raises(StorageError, match=r"cannot be saved in .*: Not a directory; check that the folder above"):
         save(Biases().fit(tiny), tmp_path / "file" / "model")

@@ -125,9 +125,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize(("name", "protocol"), PUBLISHED)
-def test_known_figures_on_the_genuine_folds_of_movielens_100k(
-    name: str, protocol: str, ml100k_fold: Fold
-) -> None:
+def test_known_figures_on_the_genuine_folds_of_movielens_100k(name: str, protocol: str, ml100k_fold: Fold) -> None:
     errors = []
     for fold in range(1, 6):
         train, test = ml100k_fold(fold, protocol)
@@ -212,9 +210,7 @@ def test_misspelt_raters_and_settings_are_errors(name: str, settings: dict[str, 
         make_rater(name, **settings)
 
 
-@pytest.mark.parametrize(
-    ("levels", "off_by"), [((1, 2, 3, 4, 5), 1e-5), ((0.5, 1, 4), 1e-4), (range(101), 5e-3)]
-)
+@pytest.mark.parametrize(("levels", "off_by"), [((1, 2, 3, 4, 5), 1e-5), ((0.5, 1, 4), 1e-4), (range(101), 5e-3)])
 def test_bell_keeps_the_mean_and_stays_near_the_exact_law(levels: tuple[float, ...], off_by: float) -> None:
     scale = RatingScale(tuple(levels))
     drawn = np.random.default_rng(0).uniform(scale.low - 0.2, scale.high + 0.2, 5000)

@@ -44,9 +44,7 @@ def client(httpserver: HTTPServer, cache: Path, key: str = KEY) -> TmdbClient:
 
 
 def expect_film(httpserver: HTTPServer, query: dict[str, str]) -> None:
-    httpserver.expect_request("/3/search/movie", query_string=query).respond_with_json(
-        {"results": [{"id": 603}]}
-    )
+    httpserver.expect_request("/3/search/movie", query_string=query).respond_with_json({"results": [{"id": 603}]})
     details = {"append_to_response": "credits"} | ({"api_key": KEY} if "api_key" in query else {})
     httpserver.expect_request("/3/movie/603", query_string=details).respond_with_json(FILM)
 
@@ -130,9 +128,7 @@ def test_a_server_that_never_answers_meets_the_deadline(tmp_path: Path) -> None:
         ('{"results": [{"id": "7"}]}', "TMDB answered without 'id'"),
     ],
 )
-def test_malformed_answers_are_network_errors(
-    httpserver: HTTPServer, tmp_path: Path, body: str, message: str
-) -> None:
+def test_malformed_answers_are_network_errors(httpserver: HTTPServer, tmp_path: Path, body: str, message: str) -> None:
     httpserver.expect_request("/3/search/movie").respond_with_data(body)
     with pytest.raises(NetworkError, match=message):
         client(httpserver, tmp_path).find("Heat", 1995.0)

@@ -77,9 +77,7 @@ def test_ratings_follow_the_stated_law(world: World) -> None:
 
 def test_tastes_drift(world: World) -> None:
     pairs = world.dataset.pairs.take(np.arange(500))
-    first, last = (
-        world.distribution(pairs, np.full(500, at)).mean() for at in (1_577_836_800, 1_672_000_000)
-    )
+    first, last = (world.distribution(pairs, np.full(500, at)).mean() for at in (1_577_836_800, 1_672_000_000))
     assert 0.05 < np.abs(first - last).mean() < 1.5
 
 

@@ -53,9 +53,7 @@ def add_parser(commands: Any) -> None:
         default=0,
         help="cold-users: ratings known of a held-out user (default 0)",
     )
-    what.add_argument(
-        "--models", metavar="knn,svd,...", type=words_list, help="only these, for example knn,svd,hybrid"
-    )
+    what.add_argument("--models", metavar="knn,svd,...", type=words_list, help="only these, for example knn,svd,hybrid")
     add_run_options(what)
     add_data_options(parser)
     llm = parser.add_argument_group("recorded LLM ratings")
@@ -69,9 +67,7 @@ def add_parser(commands: Any) -> None:
         help="tables with user_id, item_id and rating, or a folder of ratings_u<k>.csv",
     )
     for column in ("user", "item", "rating"):
-        llm.add_argument(
-            f"--llm-{column}-col", metavar="NAME", help="name of the column, where it is not found"
-        )
+        llm.add_argument(f"--llm-{column}-col", metavar="NAME", help="name of the column, where it is not found")
     llm.add_argument("--llm-model", metavar="VALUE", help="only rows with this value in the column model")
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", metavar="OUT", type=Path, help="all figures with their provenance")
@@ -126,9 +122,7 @@ def _recording(options: argparse.Namespace, dataset: Dataset) -> RecordedRatings
         return None
     from hybrid_sim.recordings import RecordingColumns, read_recordings
 
-    columns = RecordingColumns(
-        options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model
-    )
+    columns = RecordingColumns(options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model)
     return read_recordings(options.llm_ratings, dataset, columns)
 
 
@@ -159,6 +153,4 @@ def _check_outputs(options: argparse.Namespace) -> None:
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise SettingsError(f"{option} {path}: cannot be written; name a file in a folder that exists")
     if options.figure is not None and options.figure.suffix.lower() not in (".png", ".svg", ""):
-        raise SettingsError(
-            f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix"
-        )
+        raise SettingsError(f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix")

@@ -24,9 +24,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("action", metavar="get|list|where")
     parser.add_argument("name", metavar="NAME", nargs="?", help="ml-100k, ml-1m, ml-latest-small or ml-25m")
-    parser.add_argument(
-        "--data", metavar="DIR", type=Path, help="the folder (else HYBRID_SIM_DATA, else the cache)"
-    )
+    parser.add_argument("--data", metavar="DIR", type=Path, help="the folder (else HYBRID_SIM_DATA, else the cache)")
     parser.add_argument("--mirror", metavar="URL", help="get from another server")
     parser.add_argument("--md5", metavar="HEX", help="the checksum that the archive must have")
     add_common(parser)

@@ -28,12 +28,8 @@ COLUMN_HELP = {
 def add_data_options(parser: Parser) -> None:
     """Options that choose a known data set or a table of the user's own."""
     known = parser.add_argument_group("a known data set")
-    known.add_argument(
-        "--dataset", metavar="NAME", help="world (synthetic), ml-100k, ml-1m, ml-latest-small, ..."
-    )
-    known.add_argument(
-        "--data", metavar="DIR", type=Path, help="where it is (else HYBRID_SIM_DATA, else the cache)"
-    )
+    known.add_argument("--dataset", metavar="NAME", help="world (synthetic), ml-100k, ml-1m, ml-latest-small, ...")
+    known.add_argument("--data", metavar="DIR", type=Path, help="where it is (else HYBRID_SIM_DATA, else the cache)")
     own = parser.add_argument_group("or your own tables (CSV, Parquet, JSON lines)")
     own.add_argument(
         "--ratings", metavar="FILE", type=Path, help="a row per rating: user_id, item_id, rating[, timestamp]"
@@ -41,26 +37,22 @@ def add_data_options(parser: Parser) -> None:
     own.add_argument(
         "--items", metavar="FILE", type=Path, help="a row per item: item_id, title, year, genres, overview"
     )
-    own.add_argument(
-        "--users", metavar="FILE", type=Path, help="a row per user: user_id, age, gender, occupation"
-    )
-    own.add_argument(
-        "--scale", help="low:high, low:high:step or levels as in 1,2,3; else detected (--scale=-1,1)"
-    )
+    own.add_argument("--users", metavar="FILE", type=Path, help="a row per user: user_id, age, gender, occupation")
+    own.add_argument("--scale", help="low:high, low:high:step or levels as in 1,2,3; else detected (--scale=-1,1)")
     own.add_argument("--duplicates", type=one_of(("last", "mean", "error")), default="last",
                      metavar="last|mean|error", help="what counts where a pair is repeated")  # fmt: skip
     own.add_argument("--encoding", default="utf-8", help="of text files (default utf-8)")
     for column in COLUMNS:
         own.add_argument(f"--{column}-col", metavar="NAME", help=COLUMN_HELP.get(column, argparse.SUPPRESS))
-    own.add_argument(
-        "--item-feature", metavar="COL", action="append", default=[], help="a further column of --items"
-    )
-    own.add_argument(
-        "--user-feature", metavar="COL", action="append", default=[], help="a further column of --users"
-    )
+    own.add_argument("--item-feature", metavar="COL", action="append", default=[], help="a further column of --items")
+    own.add_argument("--user-feature", metavar="COL", action="append", default=[], help="a further column of --users")
     texts = parser.add_argument_group("texts of films")
     texts.add_argument(
-        "--tmdb", metavar="FILE", type=Path, help="a table of TMDB texts to add (movie_id, overview, ...)"
+        "--tmdb",
+        metavar="FILE|none",
+        default="auto",
+        help="a table of TMDB texts to add (movie_id, overview, ...); default: the movies_tmdb.parquet that lies with "
+        "a known data set, if any",
     )
     texts.add_argument(
         "--tmdb-votes", action="store_true", help="also TMDB's votes, gathered after the ratings (a leak)"
@@ -73,9 +65,7 @@ def add_run_options(parser: Parser) -> None:
     parser.add_argument(
         "--members", metavar="svd,...", type=words_list, help="raters of the hybrid's ensemble (default all)"
     )
-    parser.add_argument(
-        "--jobs", metavar="N", type=whole_number(1), help="parallel workers (default: all CPUs)"
-    )
+    parser.add_argument("--jobs", metavar="N", type=whole_number(1), help="parallel workers (default: all CPUs)")
 
 
 def read_data(options: argparse.Namespace) -> Dataset:
@@ -87,7 +77,7 @@ def read_data(options: argparse.Namespace) -> Dataset:
     """
     if (options.ratings is None) == (options.dataset is None):
         raise SettingsError("name the data: either --dataset NAME (for example world) or --ratings FILE")
-    if options.tmdb_votes and options.tmdb is None:
+    if options.tmdb_votes and (options.tmdb == "none" or (options.ratings and options.tmdb == "auto")):
         raise SettingsError("--tmdb-votes needs the table: --tmdb FILE")
     return _read_known(options) if options.ratings is None else _read_own(options)
 
@@ -103,7 +93,8 @@ def _read_known(options: argparse.Namespace) -> Dataset:
     name: str = options.dataset
     if not any(name == family or name.startswith(f"{family}-") for family in families):
         raise SettingsError(f"data set {name!r} is not known; {nearest(name, families)}")
-    return load(name, options.data, tmdb=options.tmdb, tmdb_votes=options.tmdb_votes)
+    tmdb = None if options.tmdb == "none" else options.tmdb
+    return load(name, options.data, tmdb=tmdb, tmdb_votes=options.tmdb_votes)
 
 
 def _read_own(options: argparse.Namespace) -> Dataset:
@@ -121,7 +112,7 @@ def _read_own(options: argparse.Namespace) -> Dataset:
         options.duplicates,
         encoding=options.encoding,
     )
-    if options.tmdb is None:
+    if options.tmdb in ("auto", "none"):
         return dataset
     return add_tmdb(dataset, read_tmdb(options.tmdb), votes=options.tmdb_votes)
 

@@ -35,12 +35,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("predict", help="rate pairs with a saved simulator", description=DESCRIPTION)
     parser.set_defaults(run=run)
     parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="what `fit` saved")
-    parser.add_argument(
-        "--pairs", metavar="FILE", type=Path, required=True, help="CSV, Parquet or JSON lines"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="a .csv or .parquet file"
-    )
+    parser.add_argument("--pairs", metavar="FILE", type=Path, required=True, help="CSV, Parquet or JSON lines")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="a .csv or .parquet file")
     parser.add_argument("--user-col", metavar="NAME", default="user_id", help="default user_id")
     parser.add_argument("--item-col", metavar="NAME", default="item_id", help="default item_id")
     add_common(parser)

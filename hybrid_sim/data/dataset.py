@@ -20,8 +20,8 @@ class Dataset:
 
     `users` and `items` are indexed by id (exact strings) and hold whatever is known beside ratings: columns of numbers,
     of categories (strings) or of sets (tuples of strings). Texts of items are built from `title`, `year`, `genres` and
-    `overview` where they exist. Ratings are four columns of length `n_ratings`; `user` and `item` are row numbers into the
-    two frames, `timestamp` is in seconds UTC, or None where the data has none. Users and items without ratings stay
+    `overview` where they exist. Ratings are four columns of length `n_ratings`; `user` and `item` are row numbers into
+    the two frames, `timestamp` is in seconds UTC, or None where the data has none. Users and items without ratings stay
     in the frames: they are the catalogue, and a split never removes them.
     """
 
@@ -80,9 +80,7 @@ class Dataset:
     def take(self, rows: NDArray[np.bool_] | IntArray) -> Dataset:
         """The same catalogue with only these ratings, in this order."""
         timestamp = None if self.timestamp is None else self.timestamp[rows]
-        return replace(
-            self, user=self.user[rows], item=self.item[rows], rating=self.rating[rows], timestamp=timestamp
-        )
+        return replace(self, user=self.user[rows], item=self.item[rows], rating=self.rating[rows], timestamp=timestamp)
 
     @cached_property
     def digest(self) -> str:

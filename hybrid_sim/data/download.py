@@ -97,8 +97,7 @@ def _check(archive: Path, expected: str, address: str) -> None:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != expected.lower():
         raise NetworkError(
-            f"{address}: the checksum is {found} instead of {expected}: the file is damaged or another "
-            "one; try again"
+            f"{address}: the checksum is {found} instead of {expected}: the file is damaged or another one; try again"
         )
 
 
@@ -123,9 +122,7 @@ def _unpack_entry(
     """Unpack one entry of at most `left` bytes; returns its size."""
     path = PurePosixPath(entry.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or path.parts[:1] != (name,):
-        raise NetworkError(
-            f"{address}: the entry {entry.filename!r} leads outside the folder {name}; not unpacked"
-        )
+        raise NetworkError(f"{address}: the entry {entry.filename!r} leads outside the folder {name}; not unpacked")
     if entry.is_dir():
         return 0
     target = folder.joinpath(*path.parts)

@@ -111,13 +111,11 @@ class Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             if not _is_text(values):
                 raise DataError(
-                    f"{self.path.name}, column {column!r}: expected numbers, not {values.type}; "
-                    "convert the column"
+                    f"{self.path.name}, column {column!r}: expected numbers, not {values.type}; convert the column"
                 ) from error
             record = _first_unparsable(values)
             raise DataError(
-                f"{self.where(record, column)}: {values[record].as_py()!r} is not a number; "
-                "fix or remove the row"
+                f"{self.where(record, column)}: {values[record].as_py()!r} is not a number; fix or remove the row"
             ) from error
         return np.asarray(numbers.fill_null(np.nan).to_numpy(), dtype=float)
 
@@ -171,9 +169,7 @@ def read_table(
 def _read_parquet(path: Path, wanted: Sequence[str] | None) -> Table:
     try:
         names = tuple(pa_parquet.read_schema(path).names)
-        data = pa_parquet.read_table(
-            path, columns=None if wanted is None else [n for n in names if n in wanted]
-        )
+        data = pa_parquet.read_table(path, columns=None if wanted is None else [n for n in names if n in wanted])
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path.name} is not a readable Parquet file ({error}); write it again") from error
     return Table(path, names, {name: data.column(name) for name in data.column_names})

@@ -75,12 +75,8 @@ def read_1m(folder: Path, name: str) -> Dataset:
         ("item_id", "title", "genres"),
         ("user_id", "gender", "age", "occupation", "zip_code"),
     )
-    movies = read_table(
-        folder / "movies.dat", names=movie_names, delimiter="::", encoding="latin-1", quoted=False
-    )
-    users = read_table(
-        folder / "users.dat", names=user_names, delimiter="::", encoding="latin-1", quoted=False
-    )
+    movies = read_table(folder / "movies.dat", names=movie_names, delimiter="::", encoding="latin-1", quoted=False)
+    users = read_table(folder / "users.dat", names=user_names, delimiter="::", encoding="latin-1", quoted=False)
     codes = users.numbers("occupation").astype(np.int64)
     occupations = [OCCUPATIONS_1M[code] if 0 <= code < len(OCCUPATIONS_1M) else str(code) for code in codes]
     demographics = _demographics(users, occupations)
@@ -120,8 +116,7 @@ def split_titles(titles: list[str]) -> tuple[list[str], FloatArray]:
     """
     found = [_YEAR.search(title) for title in titles]
     names = [
-        title[: match.start()].strip() if match else title.strip()
-        for title, match in zip(titles, found, strict=True)
+        title[: match.start()].strip() if match else title.strip() for title, match in zip(titles, found, strict=True)
     ]
     return names, np.array([float(match[1]) if match else np.nan for match in found])
 

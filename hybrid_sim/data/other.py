@@ -39,9 +39,7 @@ def read_anime(folder: Path, name: str) -> Dataset:
         "genres": split_genres(info.texts("genre")),
         "overview": [""] * len(info),
         "type": info.texts("type"),
-        "episodes": np.array(
-            [float(count) if count.isdigit() else np.nan for count in info.texts("episodes")]
-        ),
+        "episodes": np.array([float(count) if count.isdigit() else np.nan for count in info.texts("episodes")]),
     }
     return assemble(
         ratings,
@@ -69,13 +67,9 @@ def read_amazon(reviews: Path, name: str) -> Dataset:
     table = read_table(reviews, wanted=wanted)
     _report_repeated_texts(table)
     category = amazon_category(reviews).replace("-", "_")
-    metadata = sorted(
-        path for path in reviews.parent.glob("meta_*.json") if amazon_category(path) == category
-    )
+    metadata = sorted(path for path in reviews.parent.glob("meta_*.json") if amazon_category(path) == category)
     asins = table.ids("asin")
-    items = (
-        _read_metadata(metadata[0]) if metadata else pd.DataFrame(index=pd.Index(asins.names, dtype=object))
-    )
+    items = _read_metadata(metadata[0]) if metadata else pd.DataFrame(index=pd.Index(asins.names, dtype=object))
     return assemble(
         table,
         name=name,
@@ -98,9 +92,7 @@ def find_reviews(folder: Path, category: str) -> Path:
     chosen = [path for path in files if category in ("", amazon_category(path).replace("_", "-"))]
     if len(chosen) != 1:
         known = ", ".join("amazon-" + amazon_category(path).replace("_", "-") for path in files) or "none"
-        raise SettingsError(
-            f"{folder} holds {len(chosen)} review files of amazon-{category or '...'}; it has: {known}"
-        )
+        raise SettingsError(f"{folder} holds {len(chosen)} review files of amazon-{category or '...'}; it has: {known}")
     return chosen[0]
 
 
@@ -116,8 +108,7 @@ def _report_repeated_texts(table: Table) -> None:
     repeated = int((texts.duplicated() & (texts["text"] != "")).sum())
     if repeated:
         _log.warning(
-            "%s: %d reviews repeat a text that the same user posted before; "
-            "held-out ratings may copy training ones",
+            "%s: %d reviews repeat a text that the same user posted before; held-out ratings may copy training ones",
             table.path.name,
             repeated,
         )
@@ -131,15 +122,11 @@ def _read_metadata(path: Path) -> pd.DataFrame:
             try:
                 record = ast.literal_eval(line) if line.strip() else None
             except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-                raise DataError(
-                    f"{path.name} row {number}: not a Python literal ({error}); remove the line"
-                ) from error
+                raise DataError(f"{path.name} row {number}: not a Python literal ({error}); remove the line") from error
             if record is None:
                 continue
             if not isinstance(record, dict) or not isinstance(record.get("asin"), str):
-                raise DataError(
-                    f"{path.name} row {number}: expected a record with an asin, got {line[:40]!r}"
-                )
+                raise DataError(f"{path.name} row {number}: expected a record with an asin, got {line[:40]!r}")
             records[record["asin"]] = record
     rows = list(records.values())
     columns: dict[str, Any] = {
@@ -149,9 +136,7 @@ def _read_metadata(path: Path) -> pd.DataFrame:
         "brand": [html.unescape(str(row.get("brand", ""))) for row in rows],
     }
     index = pd.Index(list(records), dtype=object)
-    return pd.DataFrame(
-        {key: pd.Series(values, index, dtype=object) for key, values in columns.items()}, index=index
-    )
+    return pd.DataFrame({key: pd.Series(values, index, dtype=object) for key, values in columns.items()}, index=index)
 
 
 def _flat_categories(paths: list[list[str]]) -> tuple[str, ...]:

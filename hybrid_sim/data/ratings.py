@@ -82,8 +82,7 @@ def _on_scale(table: Table, column: str, scale: RatingScale | None) -> tuple[Flo
             _log.info("%s: rating scale %s (detected)", table.path.name, scale)
         else:
             _log.warning(
-                "%s: rating scale %s taken from the distinct ratings; declare --scale "
-                "if other ratings are possible",
+                "%s: rating scale %s taken from the distinct ratings; declare --scale if other ratings are possible",
                 table.path.name,
                 scale,
             )

@@ -29,14 +29,10 @@ def parse_scale(text: str) -> RatingScale:
         raise _malformed(text)
     low, high, step = [*parts, Decimal(1)][:3]
     if step <= 0 or high <= low or (high - low) % step != 0:
-        raise ScaleError(
-            f"scale {text!r}: steps of {step} do not lead up from {low} to {high}; write low:high:step"
-        )
+        raise ScaleError(f"scale {text!r}: steps of {step} do not lead up from {low} to {high}; write low:high:step")
     n_levels = int((high - low) / step) + 1
     if n_levels > MAX_LEVELS:
-        raise ScaleError(
-            f"scale {text!r} has {n_levels} levels, at most {MAX_LEVELS} are possible; use a larger step"
-        )
+        raise ScaleError(f"scale {text!r} has {n_levels} levels, at most {MAX_LEVELS} are possible; use a larger step")
     return RatingScale(tuple(float(low + step * position) for position in range(n_levels)))
 
 
@@ -80,6 +76,4 @@ def _number(text: str, scale: str) -> Decimal:
 
 
 def _malformed(text: str) -> ScaleError:
-    return ScaleError(
-        f"scale {text!r} is not understood; write low:high, low:high:step or levels as in 1,2,3"
-    )
+    return ScaleError(f"scale {text!r} is not understood; write low:high, low:high:step or levels as in 1,2,3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +22,15 @@ _READERS: dict[str, tuple[str, Callable[[Path, str], Dataset]]] = {
 }
 """Per name: the file that shows that a folder holds the set, and its reader."""
 
+TMDB_FILE = "movies_tmdb.parquet"
+
+_log = logging.getLogger("hybrid_sim")
+
 KNOWN = ("world", *_READERS, "amazon-<category>")
 
 
 def load(
-    name: str, folder: Path | str | None = None, *, tmdb: Path | str | None = None, tmdb_votes: bool = False
+    name: str, folder: Path | str | None = None, *, tmdb: Path | str | None = "auto", tmdb_votes: bool = False
 ) -> Dataset:
     """The data set called `name`, read from `folder`.
 
@@ -33,8 +38,9 @@ def load(
     (`ml-1m-users1-2999`); the dataset is then called as that folder. Without `folder` the places of
     `hybrid_sim.data.locate` are searched. `world` is the synthetic world and needs no folder;
     `amazon-<category>` (`amazon-musical-instruments`) any file `reviews_<Category>_5*.json`. `tmdb` is a
-    table of film texts to add (Parquet or CSV with `movie_id`); `tmdb_votes` adds its vote averages and
-    counts, which were gathered decades after the ratings.
+    table of film texts to add (Parquet or CSV with `movie_id`); "auto" takes the one called `movies_tmdb.parquet` in
+    the set's folder or in a folder `*/<name>` beside it, if there is one, and says so in the log. `tmdb_votes` adds its
+    vote averages and counts, which were gathered decades after the ratings.
 
     Raises:
         SettingsError: the name is not known or nothing is found.
@@ -48,7 +54,18 @@ def load(
         dataset = other.read_amazon(other.find_reviews(place, name.partition("-")[2]), name)
     else:
         dataset = _read_known(name, root)
-    return dataset if tmdb is None else add_tmdb(dataset, read_tmdb(tmdb), votes=tmdb_votes)
+        tmdb = _find_tmdb(name, root) if tmdb == "auto" else tmdb
+    return dataset if tmdb in (None, "auto") else add_tmdb(dataset, read_tmdb(tmdb), votes=tmdb_votes)
+
+
+def _find_tmdb(name: str, root: Path) -> Path | None:
+    """The table of film texts that lies with the set or beside it."""
+    folder = find_folder(name, root)
+    found = [folder / TMDB_FILE, *sorted(root.glob(f"*/{_family(name)}/{TMDB_FILE}"))]
+    table = next((path for path in found if path.is_file()), None)
+    if table is not None:
+        _log.info("item texts are those of %s (TMDB)", table.relative_to(root))
+    return table
 
 
 def find_folder(name: str, root: Path) -> Path:
@@ -63,9 +80,7 @@ def find_folder(name: str, root: Path) -> Path:
         return root
     if (root / name / marker).is_file():
         return root / name
-    found = sorted(
-        path.parent for path in root.glob(f"{name}-*/{marker}") if _family(path.parent.name) == family
-    )
+    found = sorted(path.parent for path in root.glob(f"{name}-*/{marker}") if _family(path.parent.name) == family)
     if len(found) == 1:
         return found[0]
     if found:

@@ -133,9 +133,7 @@ def items_out_once(dataset: Dataset, fraction: float = 0.1) -> Split:
     return _split("cold-items", held_out[dataset.item])
 
 
-def users_out(
-    dataset: Dataset, n_folds: int = 5, known: int = 0, seed: int = 0, *, reserved: int = 20
-) -> list[Split]:
+def users_out(dataset: Dataset, n_folds: int = 5, known: int = 0, seed: int = 0, *, reserved: int = 20) -> list[Split]:
     """The users with ratings in `n_folds` random parts; of each held-out user `known` ratings are trained on.
 
     The known ones are the user's earliest, or random ones where the dataset has no times. The first
@@ -175,8 +173,7 @@ def _rows_of_file(dataset: Dataset, path: Path) -> IntArray:
     if (rows < 0).any():
         place = table.row(int(np.flatnonzero(rows < 0)[0]))
         raise DataError(
-            f"{path.name} row {place}: the rating is not in {dataset.name}; "
-            "use the folds of the same download"
+            f"{path.name} row {place}: the rating is not in {dataset.name}; use the folds of the same download"
         )
     return np.sort(rows).astype(np.int64)
 
@@ -200,9 +197,7 @@ def _places_from_end(user: IntArray, key: np.ndarray[tuple[int], np.dtype[np.flo
     return places
 
 
-def _split(
-    name: str, held_out: np.ndarray[tuple[int], np.dtype[np.bool_]], uses_test_time: bool = False
-) -> Split:
+def _split(name: str, held_out: np.ndarray[tuple[int], np.dtype[np.bool_]], uses_test_time: bool = False) -> Split:
     return Split(name, np.flatnonzero(~held_out), np.flatnonzero(held_out), uses_test_time)
 
 

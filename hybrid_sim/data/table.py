@@ -42,8 +42,7 @@ class ColumnMap:
 
 
 _OPTIONS = {
-    name: f"--{name}-col"
-    for name in ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview")
+    name: f"--{name}-col" for name in ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview")
 }
 
 
@@ -105,10 +104,7 @@ def frame_by_id(table: Table, column: str, data: dict[str, Any]) -> pd.DataFrame
             "remove one of them"
         )
     numeric = {name: isinstance(values, np.ndarray) for name, values in data.items()}
-    series = {
-        name: pd.Series(values, index, dtype=float if numeric[name] else object)
-        for name, values in data.items()
-    }
+    series = {name: pd.Series(values, index, dtype=float if numeric[name] else object) for name, values in data.items()}
     return pd.DataFrame(series, index=index)
 
 

@@ -34,26 +34,16 @@ def user_info(dataset: Dataset) -> list[str]:
     users = dataset.users
     ages = "age_group" if "age_group" in users else "age"
     fields = {"Age": ages, "Gender": "gender", "Occupation": "occupation"}
-    columns = [
-        [(label, _plain(value)) for value in users[name]] for label, name in fields.items() if name in users
-    ]
+    columns = [[(label, _plain(value)) for value in users[name]] for label, name in fields.items() if name in users]
     if not columns:
         return [""] * len(users)
-    return [
-        "\n".join(f"{label}: {value}" for label, value in row if value) for row in zip(*columns, strict=True)
-    ]
+    return ["\n".join(f"{label}: {value}" for label, value in row if value) for row in zip(*columns, strict=True)]
 
 
 def _titles(dataset: Dataset) -> list[str]:
-    years = (
-        [_plain(year) for year in dataset.items["year"]]
-        if "year" in dataset.items
-        else [""] * dataset.n_items
-    )
+    years = [_plain(year) for year in dataset.items["year"]] if "year" in dataset.items else [""] * dataset.n_items
     titles = _column(dataset, "title")
-    return [
-        f"{title} ({year})" if title and year else title for title, year in zip(titles, years, strict=True)
-    ]
+    return [f"{title} ({year})" if title and year else title for title, year in zip(titles, years, strict=True)]
 
 
 def _sentence(title: str) -> str:

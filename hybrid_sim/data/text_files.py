@@ -43,9 +43,7 @@ def read_delimited(
     return tuple(header), {name: data.column(name) for name in kept}
 
 
-def _parse(
-    path: Path, header: list[str], delimiter: str, encoding: str, *, headed: bool, quoted: bool
-) -> pa.Table:
+def _parse(path: Path, header: list[str], delimiter: str, encoding: str, *, headed: bool, quoted: bool) -> pa.Table:
     source: Any = path
     if len(delimiter) > 1:
         source = pa.BufferReader(path.read_bytes().replace(delimiter.encode(), _UNIT_SEPARATOR.encode()))
@@ -84,9 +82,7 @@ def _refuse_open_quote(path: Path, data: pa.Table) -> None:
         raise DataError(f'{path.name} row {row}: a quote " is never closed; is the file cut short?')
 
 
-def read_json_lines(
-    path: Path, wanted: Sequence[str] | None, encoding: str
-) -> tuple[tuple[str, ...], Columns]:
+def read_json_lines(path: Path, wanted: Sequence[str] | None, encoding: str) -> tuple[tuple[str, ...], Columns]:
     """All names and the wanted columns of one JSON object per line; numbers stay as they are written."""
     records: list[dict[str, Any]] = []
     with path.open(encoding=_skipping_mark(encoding), newline="\n") as file:
@@ -96,13 +92,9 @@ def read_json_lines(
             try:
                 record = json.loads(line, parse_float=str, parse_int=str, parse_constant=str)
             except (json.JSONDecodeError, RecursionError) as error:
-                raise DataError(
-                    f"{path.name} row {number}: not JSON ({error}); fix or remove the line"
-                ) from error
+                raise DataError(f"{path.name} row {number}: not JSON ({error}); fix or remove the line") from error
             if not isinstance(record, dict):
-                raise DataError(
-                    f"{path.name} row {number}: expected a JSON object per line, got {line[:40]!r}"
-                )
+                raise DataError(f"{path.name} row {number}: expected a JSON object per line, got {line[:40]!r}")
             records.append(record)
     names = tuple(dict.fromkeys(name for record in records for name in record))
     kept = [name for name in names if wanted is None or name in wanted]
@@ -149,9 +141,7 @@ def line_of_record(path: Path, record: int, quoted: bool) -> int:
     return start
 
 
-def _reading_error(
-    path: Path, n_fields: int, delimiter: str, encoding: str, quoted: bool, reason: str
-) -> DataError:
+def _reading_error(path: Path, n_fields: int, delimiter: str, encoding: str, quoted: bool, reason: str) -> DataError:
     """Why a file is no table: the first byte of another encoding, or the first row of another length."""
     try:
         text = path.read_bytes().decode(_skipping_mark(encoding))

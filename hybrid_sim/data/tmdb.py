@@ -31,9 +31,7 @@ def read_tmdb(path: Path | str) -> pd.DataFrame:
     table = read_table(path)
     column = next((name for name in ("item_id", "movie_id") if name in table.names), None)
     if column is None:
-        raise DataError(
-            f"{table.path.name}: expected a column item_id or movie_id, got {', '.join(table.names)}"
-        )
+        raise DataError(f"{table.path.name}: expected a column item_id or movie_id, got {', '.join(table.names)}")
     data: dict[str, Any] = {}
     data.update({ours: table.texts(theirs) for theirs, ours in TEXTS.items() if theirs in table.names})
     data.update({ours: _sets(table, theirs) for theirs, ours in SETS.items() if theirs in table.names})

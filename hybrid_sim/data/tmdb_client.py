@@ -66,9 +66,7 @@ class TmdbClient:
         """
         key = os.environ.get(KEY_VARIABLE, "").strip()
         if not key:
-            raise SettingsError(
-                f"the environment variable {KEY_VARIABLE} is not set; get a key at themoviedb.org"
-            )
+            raise SettingsError(f"the environment variable {KEY_VARIABLE} is not set; get a key at themoviedb.org")
         return cls(key, cache, **settings)
 
     def find(self, title: str, year: float) -> Film | None:
@@ -98,8 +96,7 @@ class TmdbClient:
         index = pd.Index(list(films), dtype=object)
         names = ("overview", "language", "countries", "companies", "cast", "director", "collection")
         columns = {
-            name: pd.Series([getattr(film, name) for film in films.values()], index, dtype=object)
-            for name in names
+            name: pd.Series([getattr(film, name) for film in films.values()], index, dtype=object) for name in names
         }
         runtime = pd.Series([film.runtime for film in films.values()], index, dtype=float)
         return pd.DataFrame({**columns, "runtime": runtime}, index=index)

@@ -98,9 +98,7 @@ def make_world(seed: int = 0, n_users: int = 300, n_items: int = 400, ratings_pe
 def _with_ratings(world: World, rng: np.random.Generator, popularity: FloatArray, per_user: int) -> World:
     """Each user picks films by popularity and appeal (Gumbel top-k, without replacement) and rates them."""
     n_users, n_items = world.dataset.n_users, world.dataset.n_items
-    counts = np.clip(rng.lognormal(np.log(per_user) - 0.18, 0.6, n_users), per_user / 4, n_items / 2).astype(
-        np.int64
-    )
+    counts = np.clip(rng.lognormal(np.log(per_user) - 0.18, 0.6, n_users), per_user / 4, n_items / 2).astype(np.int64)
     grid = Pairs(np.repeat(np.arange(n_users), n_items), np.tile(np.arange(n_items), n_users))
     middle = np.full(len(grid), FIRST_SECOND + SPAN // 2)
     appeal = world._appeal(grid, middle).reshape(n_users, n_items)
@@ -115,9 +113,7 @@ def _with_ratings(world: World, rng: np.random.Generator, popularity: FloatArray
     rating = world.distribution(Pairs(user, item), timestamp).sample(rng)
     seen = world.dataset
     dataset = Dataset("world", SCALE, seen.users, seen.items, user, item, rating, timestamp, synthetic=True)
-    return World(
-        dataset, world.traits, world.quality, world.bias, world.taste, world.drift, world.noise, world.base
-    )
+    return World(dataset, world.traits, world.quality, world.bias, world.taste, world.drift, world.noise, world.base)
 
 
 def _make_items(rng: np.random.Generator, n_items: int) -> tuple[pd.DataFrame, FloatArray]:
@@ -131,9 +127,7 @@ def _make_items(rng: np.random.Generator, n_items: int) -> tuple[pd.DataFrame, F
     }
     columns = {name: pd.Series(values, index, dtype=object) for name, values in texts.items()}
     years = np.floor(2020 - 60 * rng.beta(1.2, 3.0, n_items))
-    frame = pd.DataFrame({**columns, "year": pd.Series(years, index)})[
-        ["title", "year", "genres", "overview"]
-    ]
+    frame = pd.DataFrame({**columns, "year": pd.Series(years, index)})[["title", "year", "genres", "overview"]]
     return frame, traits
 
 
@@ -143,18 +137,14 @@ def _titles(rng: np.random.Generator, n_items: int) -> list[str]:
     order = rng.permutation(len(pairs))
     numbers = (order[position % len(pairs)] for position in range(n_items))
     rounds = (position // len(pairs) for position in range(n_items))
-    return [
-        pairs[number] + (f" {turn + 1}" if turn else "") for number, turn in zip(numbers, rounds, strict=True)
-    ]
+    return [pairs[number] + (f" {turn + 1}" if turn else "") for number, turn in zip(numbers, rounds, strict=True)]
 
 
 def _genres(rng: np.random.Generator, traits: FloatArray) -> list[tuple[str, ...]]:
     names, loadings = list(words.GENRES), np.array(list(words.GENRES.values()))
     scores = traits @ loadings.T + rng.gumbel(0, 0.5, (len(traits), len(names)))
     best, counts = np.argsort(-scores, axis=1), rng.integers(1, 4, len(traits))
-    return [
-        tuple(sorted(names[place] for place in row[:count])) for row, count in zip(best, counts, strict=True)
-    ]
+    return [tuple(sorted(names[place] for place in row[:count])) for row, count in zip(best, counts, strict=True)]
 
 
 def _overviews(rng: np.random.Generator, traits: FloatArray) -> list[str]:

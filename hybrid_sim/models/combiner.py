@@ -1,15 +1,15 @@
 """Many opinions become one calibrated distribution.
 
-Pairs are told apart by what had been rated before (`support.REGIMES`), because the members' worth depends on it. In each
-regime a ridge regression on the members' means comes first, small trees correct what it leaves over (only where user and item are
-known: on cold items they make things worse), and a conditional logit shares the expected rating among the levels. Everything is
-cross-fitted, so that each step learns on numbers that the step before had not seen the answers to.
+Pairs are told apart by what had been rated before (`support.REGIMES`), because the members' worth depends on it. In
+each regime a ridge regression on the members' means comes first, small trees correct what it leaves over (only where
+user and item are known: on cold items they make things worse), and a conditional logit shares the expected rating
+among the levels. Everything is cross-fitted, so that each step learns on numbers that the step before had not seen the
+answers to.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +67,10 @@ class Combiner:
 
 def _average_shape(probs: NDArray[np.float32]) -> FloatArray:
     """The average of the distributions given, shape `(n_pairs, n_levels)`; NaN where there are none."""
-    answered = ~np.isnan(probs[:, :, :1])
-    total = np.where(answered, probs, 0.0).sum(axis=1, dtype=float)
-    return np.asarray(total / np.where(answered.any(axis=1), answered.sum(axis=1), np.nan))
+    answered = ~np.isnan(probs[:, :, 0])
+    total = np.where(answered[:, :, None], probs, 0.0).sum(axis=1, dtype=float)
+    mass = np.where(answered.any(axis=1), total.sum(axis=1), np.nan)
+    return np.asarray(total / mass[:, None])
 
 
 @dataclass

@@ -26,7 +26,7 @@ class Interval:
 
 @dataclass
 class Conformal:
-    """Levels are added around the most probable one, the likelier neighbour first, until their mass reaches a threshold.
+    """Levels join the most probable one, the likelier neighbour first, until their mass reaches a threshold.
 
     The threshold of each support bucket is the quantile at which held-out ratings were covered (Romano et al. 2020,
     adaptive prediction sets; Mondrian by bucket, Vovk 2012). A bucket with too few ratings uses the threshold of all.

@@ -22,8 +22,9 @@ class Ensemble:
     """Combines `members` (name to rater) by what they say about ratings that were kept from them.
 
     All give expected ratings; the members named in `shapes` (none: all) also say which levels share them.
-    `n_warm` inner folds partition the ratings, in each of `n_cold` further hold-outs a share `cold_share` of the items and
-    of the users loses all ratings. `n_jobs` fits run at a time (None: one per core); the result does not depend on it.
+    `n_warm` inner folds partition the ratings, in each of `n_cold` further hold-outs a share `cold_share` of the items
+    and of the users loses all ratings. `n_jobs` fits run at a time (None: one per core); the result does not depend on
+    it.
     """
 
     members: dict[str, Rater]
@@ -43,7 +44,7 @@ class Ensemble:
         """Gather out-of-fold opinions, learn how to combine them, refit the members on everything.
 
         Raises:
-            DataError: there are no ratings.
+            DataError: there are no ratings, or too few to hold any out.
         """
         require_ratings(dataset)
         plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed)

@@ -1,8 +1,8 @@
 """Bayesian matrix factorization with side information, Gaussian or ordinal, sampled by Gibbs steps.
 
-Vectors of users and items are drawn towards what their side information says (see `linked_prior`); exposure, which items
-a user rated and which users rated an item, is side information too (Koren 2008, SVD++; Rendle et al. 2019). The noise
-has a precision of its own for every user and item, so that erratic raters count less.
+Vectors of users and items are drawn towards what their side information says (see `linked_prior`); exposure, which
+items a user rated and which users rated an item, is side information too (Koren 2008, SVD++; Rendle et al. 2019). The
+noise has a precision of its own for every user and item, so that erratic raters count less.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class BayesianFactorization:
     """Rating = user bias + item bias + inner product of `n_factors` factors + noise.
 
     `response` "gaussian" takes ratings as numbers; "ordinal" takes them as levels between cutpoints of a hidden normal
-    variable (Albert and Chib 1993), the better distribution. `exposure` False leaves out whatever tells how often and with
-    whom an item was rated: for items that nobody has rated yet, where silence would read as a lack of popularity.
+    variable (Albert and Chib 1993), the better distribution. `exposure` False leaves out whatever tells how often and
+    with whom an item was rated: for items that nobody has rated yet, where silence would read as a lack of popularity.
     `embedder` adds the texts of items. `n_draws` posterior draws are kept, evenly spaced over the
     `n_iterations` sweeps after `burn_in`.
     """
@@ -81,8 +81,8 @@ class BayesianFactorization:
         require_ratings(dataset)
         if self.response == "ordinal" and dataset.scale.n_levels > MAX_ORDINAL_LEVELS:
             raise SettingsError(
-                f"an ordinal response takes at most {MAX_ORDINAL_LEVELS} levels, the scale has {dataset.scale.n_levels}; "
-                "use response='gaussian'"
+                f"an ordinal response takes at most {MAX_ORDINAL_LEVELS} levels, the scale has "
+                f"{dataset.scale.n_levels}; use response='gaussian'"
             )
         self.scale_ = dataset.scale
         chain = _Chain(self, dataset)

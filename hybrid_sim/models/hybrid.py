@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from hybrid_sim.models import make_rater
 from hybrid_sim.models.factorization import MAX_ORDINAL_LEVELS
-from hybrid_sim.rater import Rater
 from hybrid_sim.random import derive_seed
+from hybrid_sim.rater import Rater
 from hybrid_sim.retrieval.embedder import Embedder
 from hybrid_sim.types import RatingScale
-
 
 SHAPES = ("levels", "levels_content")
 """Members whose whole distributions are used, not only their expected ratings."""
@@ -17,14 +16,15 @@ SHAPES = ("levels", "levels_content")
 def default_members(scale: RatingScale, embedder: Embedder, seed: int) -> dict[str, Rater]:
     """Raters that are not fitted yet, by name.
 
-    Four factorizations carry most of the weight: two Gaussian chains, whose average varies less, and two ordinal ones (where
-    the scale has few enough levels), one of which knows nothing of exposure and so can speak about new items.
+    Four factorizations carry most of the weight: two Gaussian chains, whose average varies less, and two ordinal ones
+    (where the scale has few enough levels), one of which knows nothing of exposure and so can speak about new items.
+    The neighbours' cosine similarity is undefined between ratings of zero: such scales use squared differences.
     """
     response = "ordinal" if scale.n_levels <= MAX_ORDINAL_LEVELS else "gaussian"
     seeds = [derive_seed(seed, "factorization", k) % 2**31 for k in range(4)]
     return {
         "biases": make_rater("biases"),
-        "knn": make_rater("knn"),
+        "knn": make_rater("knn", similarity="msd" if 0.0 in scale.levels else "cosine"),
         "svd": make_rater("svd", seed=derive_seed(seed, "svd") % 2**31),
         "neighbours": make_rater("neighbours", embedder=embedder),
         "facets": make_rater("facets", embedder=embedder),

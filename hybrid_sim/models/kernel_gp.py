@@ -2,10 +2,10 @@
 
     rating(u, i) = mean + a(u) + b(i) + f(u, i) + noise,   cov f = K_user(u, u') K_item(i, i')
 
-Each kernel is a weighted sum of inner products of features: identity, exposure (who rated what, cosine), side information
-and item text. Opinions thus travel between users who are alike about items that are alike. The features are cut to their
-leading axes, so that one product with the covariance costs `n_ratings * rank`, and the linear system is solved by
-conjugate gradients (Hestenes and Stiefel 1952) with the bias part as preconditioner.
+Each kernel is a weighted sum of inner products of features: identity, exposure (who rated what, cosine), side
+information and item text. Opinions thus travel between users who are alike about items that are alike. The features
+are cut to their leading axes, so that one product with the covariance costs `n_ratings * rank`, and the linear system
+is solved by conjugate gradients (Hestenes and Stiefel 1952) with the bias part as preconditioner.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class KernelWeights:
-    """Prior variance that each kind of feature adds, as a share of the variance of ratings; `side` counts per column."""
+    """Prior variance that each kind of feature adds, as a share of the variance of ratings.
+
+    `side` counts per column of side information.
+    """
 
     identity: float = 0.0
     side: float = 0.0
@@ -44,6 +47,8 @@ class KernelWeights:
 @dataclass
 class KernelGP:
     """The joint Gaussian process; `rank` leading axes of each side's features are kept.
+
+    The linear system is solved until its residual is `tolerance` of the ratings' length.
 
     A user's noise variance is the mean square of the residuals of a bias model, shrunk towards that of all users as if
     by `noise_support` further ratings.
@@ -56,6 +61,7 @@ class KernelGP:
     rank: int = 128
     noise_support: float = 24.0
     noise_factor: float = 0.24
+    tolerance: float = 2e-3
     embedder: Embedder | None = None
     scale_: RatingScale = field(init=False, repr=False)
     mean_: float = field(init=False, repr=False)
@@ -66,9 +72,8 @@ class KernelGP:
     spread_: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        require_positive(
-            self, rank=self.rank, noise_support=self.noise_support, noise_factor=self.noise_factor
-        )
+        require_positive(self, rank=self.rank, noise_support=self.noise_support)
+        require_positive(self, noise_factor=self.noise_factor, tolerance=self.tolerance)
 
     def fit(self, dataset: Dataset) -> Self:
         """Solve for the weights of the observed ratings and fold them into one vector per user and item.
@@ -95,7 +100,7 @@ class KernelGP:
             self.item_bias.identity * variance,
             noise[dataset.user] * self.noise_factor,
         )
-        weights = process.solve(residual)
+        weights = process.solve(residual, self.tolerance)
         self.user_offset_, self.item_offset_ = (np.append(offset, 0.0) for offset in process.offsets(weights))
         self.user_vectors_ = _with_unknown(process.user_vectors(weights))
         self.item_vectors_ = _with_unknown(process.item_axes)
@@ -140,10 +145,9 @@ class _Process:
         n_users, n_items = self._shape()
         per_user = np.bincount(self.user, weights=weights, minlength=n_users)
         per_item = np.bincount(self.item, weights=weights, minlength=n_items)
-        return (
-            self.user_identity * per_user + self.user_bias_axes @ (self.user_bias_axes.T @ per_user),
-            self.item_identity * per_item + self.item_bias_axes @ (self.item_bias_axes.T @ per_item),
-        )
+        users = self.user_identity * per_user + self.user_bias_axes @ (self.user_bias_axes.T @ per_user)
+        items = self.item_identity * per_item + self.item_bias_axes @ (self.item_bias_axes.T @ per_item)
+        return np.asarray(users, dtype=float), np.asarray(items, dtype=float)
 
     def times(self, weights: FloatArray) -> FloatArray:
         """Covariance, noise included, times a vector over the ratings."""
@@ -151,7 +155,7 @@ class _Process:
         product = _dots(self.user, self.item, self.user_vectors(weights), self.item_axes)
         return self.noise * weights + product + user_offset[self.user] + item_offset[self.item]
 
-    def solve(self, target: FloatArray, tolerance: float = 2e-3, max_steps: int = 60) -> FloatArray:
+    def solve(self, target: FloatArray, tolerance: float, max_steps: int = 60) -> FloatArray:
         """Conjugate gradients until the residual is `tolerance` of the target."""
         precondition = self._preconditioner()
         solution, residual = np.zeros_like(target), target.copy()
@@ -215,7 +219,7 @@ class _BiasPreconditioner:
         small = cho_solve(self.small, small - self.met.T @ (large / self.large))
         large = (large - self.met @ small) / self.large
         users, items = (large, small) if self.shape[0] >= self.shape[1] else (small, large)
-        return weighted - self.weight * (users[self.user] + items[self.item])
+        return np.asarray(weighted - self.weight * (users[self.user] + items[self.item]))
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
@@ -300,12 +304,12 @@ def _axes(features: Features, weights: KernelWeights, rank: int) -> Vectors:
     joined = sp.hstack([sp.csr_array(part) for part in parts], format="csr")
     if min(joined.shape) <= rank:
         dense = joined.toarray()
-        return dense.astype(np.float32) if joined.shape[1] <= rank else _full_axes(dense)
+        return np.asarray(dense, dtype=np.float32) if joined.shape[1] <= rank else _full_axes(dense)
     start = 1.0 + np.arange(min(joined.shape)) % 7
     left, singular, _ = svds(joined, k=rank, v0=start, tol=1e-4)
-    return (left * singular)[:, ::-1].astype(np.float32)
+    return np.asarray((left * singular)[:, ::-1], dtype=np.float32)
 
 
 def _full_axes(dense: FloatArray) -> Vectors:
     left, singular, _ = np.linalg.svd(dense, full_matrices=False)
-    return (left * singular).astype(np.float32)
+    return np.asarray(left * singular, dtype=np.float32)

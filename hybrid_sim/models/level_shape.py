@@ -19,8 +19,9 @@ MAX_FIT_CELLS = 3_000_000
 class LevelShape:
     """A conditional logit over the levels (McFadden 1974), then tilted to the expected rating.
 
-    A level's utility is linear in: the logarithm of the probability that the best ordinal member gives it, its distance to
-    the expected rating (plain, and per spread of the user and of that member), and how often user and item got it.
+    A level's utility is linear in: the logarithm of the probability that the best ordinal member gives it, its
+    distance to the expected rating (plain, and per spread of the user and of that member), and how often user and item
+    got it.
     """
 
     penalty: float = 1.0

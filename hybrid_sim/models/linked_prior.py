@@ -53,10 +53,10 @@ def _leading_axes(
     """Singular value decomposition of the centred features, exact where small, Lanczos where large."""
     n_rows, n_features = features.shape
     if min(n_rows, n_features) <= max(2 * rank, 64):
-        dense = (features.toarray() if sp.issparse(features) else np.asarray(features)) - centre
+        dense = (features if isinstance(features, np.ndarray) else features.toarray()) - centre
         left, singular, right = np.linalg.svd(dense, full_matrices=False)
         return left[:, :rank], singular[:rank], right[:rank]
-    transposed = features.T.tocsr() if sp.issparse(features) else features.T
+    transposed = features.T if isinstance(features, np.ndarray) else features.T.tocsr()
     operator = LinearOperator(
         features.shape,
         matvec=lambda v: features @ v.ravel() - centre @ v.ravel(),

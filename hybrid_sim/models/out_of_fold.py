@@ -1,7 +1,7 @@
 """Opinions about ratings that their authors were not trained on, which is what a combiner may learn from.
 
-Two kinds of inner hold-outs: `warm` folds, random parts of the ratings, and `cold` folds, in which some items and some users
-lose all their ratings at once, so that the combiner meets pairs as cold as those it will be asked about.
+Two kinds of inner hold-outs: `warm` folds, random parts of the ratings, and `cold` folds, in which some items and some
+users lose all their ratings at once, so that the combiner meets pairs as cold as those it will be asked about.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.errors import DataError
 from hybrid_sim.models.support import Support
 from hybrid_sim.progress import track
 from hybrid_sim.random import stream
@@ -35,8 +36,8 @@ class HoldOut:
 class Opinions:
     """What the members said about some pairs, and how much they had seen of user and item.
 
-    `means` has shape `(n_pairs, n_members)`, NaN where a member abstained. `probs` holds the whole distributions of those
-    members that are asked for them, shape `(n_pairs, n_shapes, n_levels)`.
+    `means` has shape `(n_pairs, n_members)`, NaN where a member abstained. `probs` holds the whole distributions of
+    those members that are asked for them, shape `(n_pairs, n_shapes, n_levels)`.
     """
 
     means: FloatArray
@@ -49,18 +50,29 @@ class Opinions:
 
 
 def hold_outs(dataset: Dataset, n_warm: int, n_cold: int, cold_share: float, seed: int) -> list[HoldOut]:
-    """`n_warm` random folds that partition the ratings, then `n_cold` draws of items and users that become cold."""
+    """`n_warm` random folds that partition the ratings, then `n_cold` draws of items and users that become cold.
+
+    Of few ratings there are fewer hold-outs: each has ratings to learn from and ratings to be asked about.
+
+    Raises:
+        DataError: there are not enough ratings for a single one.
+    """
     rng = stream(seed, "hold-outs")
     fold = rng.permutation(len(dataset)) % max(n_warm, 1)
-    plans = [HoldOut(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_warm)]
+    held_out = [fold == k for k in range(n_warm)]
     item_draw, user_draw = rng.permutation(dataset.n_items), rng.permutation(dataset.n_users)
     for k in range(n_cold):
         cold_item = _slice(item_draw, k, cold_share)[dataset.item]
         cold_user = _slice(user_draw, k, cold_share)[dataset.user]
-        held = cold_item | cold_user
-        if held.any() and not held.all():
-            plans.append(HoldOut(np.flatnonzero(~held), np.flatnonzero(held)))
-    return plans
+        held_out.append(cold_item | cold_user)
+    plans = [HoldOut(np.flatnonzero(~held), np.flatnonzero(held)) for held in held_out]
+    usable = [plan for plan in plans if len(plan.train_rows) and len(plan.held_rows)]
+    if not usable:
+        raise DataError(
+            f"data set {dataset.name!r} has {len(dataset)} rating(s), too few to learn from some and hold out others "
+            f"({n_warm} warm and {n_cold} cold hold-outs); pass more ratings or use a single rater"
+        )
+    return usable
 
 
 def _slice(draw: IntArray, k: int, share: float) -> NDArray[np.bool_]:
@@ -108,7 +120,7 @@ def fit_members(
         track("fitting members", len(members) * (len(plans) + 1)) as task,
         ThreadPoolExecutor(n_jobs) as pool,
     ):
-        dearest_first = [(name, plan) for name in reversed(members) for plan in range(-1, len(plans))]
+        dearest_first = [(name, plan) for name in reversed(list(members)) for plan in range(-1, len(plans))]
         jobs = {pool.submit(work, name, plan): name for name, plan in dearest_first}
         for job in as_completed(jobs):
             job.result()

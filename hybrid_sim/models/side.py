@@ -24,9 +24,9 @@ MAX_KNOTS = 14
 class SideEncoder:
     """Learns features from a frame of users or items: knots of numbers, flags of categories, shares of sets.
 
-    A number is spread over the two nearest of at most `MAX_KNOTS` quantile knots (linear interpolation), a category (string) one flag, a set (tuple of
-    strings) one flag per member, scaled so that every non-empty set has length one. Whatever is missing or
-    was never seen is a row of zeros in its columns. `names_` says what each feature is.
+    A number is spread over the two nearest of at most `MAX_KNOTS` quantile knots (linear interpolation), a category
+    (string) has one flag, a set (tuple of strings) one flag per member, scaled so that every non-empty set has length
+    one. Whatever is missing, infinite or was never seen is a row of zeros in its columns.
     """
 
     knots_: dict[str, list[float]] = field(init=False, repr=False, default_factory=dict)
@@ -38,7 +38,7 @@ class SideEncoder:
         for name in map(str, frame.columns):
             column = frame[name]
             if pd.api.types.is_numeric_dtype(column):
-                knots = _knots(column.to_numpy(dtype=float))
+                knots = _knots(_numbers(frame, name))
                 if len(knots) > 1:
                     self.knots_[name] = knots
             elif name not in TEXT_COLUMNS:
@@ -46,7 +46,7 @@ class SideEncoder:
                     [m for cell in column for m in _members(cell)], dtype=object
                 ).value_counts()
                 common = counts[counts >= MIN_MEMBERS].index[:MAX_CATEGORIES]
-                if 1 <= len(common) and len(counts) <= len(frame) / 2 + 20:
+                if len(common) and len(counts) <= len(frame) / 2 + 20:
                     self.members_[name] = sorted(map(str, common))
         return self
 
@@ -60,7 +60,7 @@ class SideEncoder:
         for name, members in self.members_.items():
             flags = np.zeros((len(frame), len(members)))
             place = {member: k for k, member in enumerate(members)}
-            for row, cell in enumerate(frame[name] if name in frame else ()):
+            for row, cell in enumerate(frame.get(name, ())):
                 found = [place[member] for member in _members(cell) if member in place]
                 flags[row, found] = 1.0 / np.sqrt(max(len(found), 1))
             blocks[name] = flags
@@ -68,7 +68,11 @@ class SideEncoder:
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> FloatArray:
-    return frame[name].to_numpy(dtype=float) if name in frame else np.full(len(frame), np.nan)
+    """The column's numbers; NaN where one is missing or infinite, or the frame has no such column."""
+    if name not in frame:
+        return np.full(len(frame), np.nan)
+    values = frame[name].to_numpy(dtype=float, na_value=np.nan)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _knots(values: FloatArray) -> list[float]:

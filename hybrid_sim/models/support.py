@@ -68,9 +68,8 @@ class SupportTable:
         self.n_user_ = np.append(dataset.user_counts, 0).astype(float)
         self.n_item_ = np.append(dataset.item_counts, 0).astype(float)
         level = dataset.scale.index(dataset.rating)
-        overall: FloatArray = (np.bincount(level, minlength=len(self.levels_)) + 0.5) / (
-            len(level) + 0.5 * len(self.levels_)
-        )
+        counts = np.bincount(level, minlength=len(self.levels_)).astype(float) + 0.5
+        overall = counts / counts.sum()
         self.user_shares_ = self._shares(dataset.user, level, dataset.n_users + 1, overall)
         self.item_shares_ = self._shares(dataset.item, level, dataset.n_items + 1, overall)
         return self
