@@ -19,8 +19,8 @@ class Rater(Protocol):
     """Has opinions about ratings.
 
     `fit` learns from the ratings of a dataset and may use the side information of *all* its users and items, rated or
-    not. `rate` answers about row numbers of that dataset's users and items; -1 stands for an unknown one. Where a rater does
-    not know, it abstains with a row of NaN. The answer to a pair does not depend on the other pairs of the batch.
+    not. `rate` answers about row numbers of that dataset's users and items; -1 stands for an unknown one. Where a rater
+    does not know, it abstains with a row of NaN. The answer to a pair does not depend on the other pairs of the batch.
     """
 
     def fit(self, dataset: Dataset) -> Self:

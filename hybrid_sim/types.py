@@ -169,8 +169,8 @@ class RatingDistribution:
     def tilted_to(self, mean: FloatArray) -> RatingDistribution:
         """The nearest distributions (in relative entropy) that have these means, shape `(n_pairs,)`.
 
-        Means are kept a thousandth of the range away from the ends of the scale. Rows that abstain, and rows whose new mean
-        is NaN, abstain.
+        Means are kept a thousandth of the range away from the ends of the scale. Rows that abstain, and rows whose new
+        mean is NaN, abstain.
         """
         margin = 1e-3 * (self.scale.high - self.scale.low)
         mean = np.clip(mean, self.scale.low + margin, self.scale.high - margin)

@@ -58,9 +58,7 @@ def make_rater(name: str, **settings: Any) -> Rater:
     try:
         return cast(Rater, rater_class(**settings))
     except TypeError as error:
-        raise SettingsError(
-            f"rater {name!r} cannot be made: {error}; its settings are {_listed(known)}"
-        ) from error
+        raise SettingsError(f"rater {name!r} cannot be made: {error}; its settings are {_listed(known)}") from error
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -39,13 +39,17 @@ class Combiner:
     regimes_: list[RegimeCombiner | None] = field(init=False, repr=False)
 
     def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
-        """Learn from out-of-fold opinions; returns cross-fitted distributions of the same pairs, for calibration."""
+        """Learn from out-of-fold opinions; returns cross-fitted distributions of the same pairs, for calibration.
+
+        Pairs without a single distribution teach nothing and stay without one.
+        """
         self.scale_ = scale
         self.overall_ = np.bincount(scale.index(ratings), minlength=scale.n_levels) / len(ratings)
         self.regimes_ = []
         probs = _average_shape(opinions.probs)
+        answered = ~np.isnan(probs[:, 0])
         for code, name in enumerate(REGIMES):
-            rows = np.flatnonzero(opinions.support.regime == code)
+            rows = np.flatnonzero((opinions.support.regime == code) & answered)
             if len(rows) < MIN_ROWS:
                 self.regimes_.append(None)
                 continue
@@ -89,7 +93,8 @@ class RegimeCombiner:
     def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
         """Learn every step on all rows; returns what the steps say when each row's answer was kept from them."""
         self.scale_ = scale
-        self.members_ = np.flatnonzero((~np.isnan(opinions.means)).mean(axis=0) > 0.5)
+        shares = (~np.isnan(opinions.means)).mean(axis=0)
+        self.members_ = np.flatnonzero(shares >= min(0.5, shares.max()))
         self.reference_ = self._best_distribution(opinions, ratings)
         fold = stream(self.seed, "cross").permutation(len(ratings)) % N_CROSS
         linear, mean = np.empty(len(ratings)), np.empty(len(ratings))

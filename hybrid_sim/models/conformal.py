@@ -36,7 +36,12 @@ class Conformal:
     thresholds_: FloatArray = field(init=False, repr=False)
 
     def fit(self, held: RatingDistribution, ratings: FloatArray, support: Support) -> Self:
-        """Learn thresholds from distributions of ratings that were kept from their author."""
+        """Learn thresholds from distributions of ratings that were kept from their author.
+
+        Rows that abstain teach nothing. With too few ratings for any promise an interval is the whole scale.
+        """
+        answered = held.answered
+        held, ratings, support = held.take(answered), ratings[answered], support.take(answered)
         order, reached = _grow(held)
         place = np.argmax(order == held.scale.index(ratings)[:, None], axis=1)
         rows = np.arange(len(ratings))
@@ -52,9 +57,8 @@ class Conformal:
 
     def _threshold(self, needed: FloatArray) -> float:
         """The smallest mass at which a share `coverage` of the ratings was inside."""
-        n = len(needed)
-        rank = min(int(np.ceil((n + 1) * self.coverage)), n)
-        return float(np.sort(needed)[rank - 1])
+        rank = int(np.ceil((len(needed) + 1) * self.coverage))
+        return float(np.sort(needed)[rank - 1]) if rank <= len(needed) else np.inf
 
     def interval(self, distribution: RatingDistribution, support: Support) -> Interval:
         """The interval of each pair; NaN where the distribution abstains."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.errors import SettingsError
 from hybrid_sim.models.combiner import Combiner
 from hybrid_sim.models.conformal import Conformal, Interval
 from hybrid_sim.models.out_of_fold import ask, fit_members, hold_outs
 from hybrid_sim.models.support import SupportTable
-from hybrid_sim.models.training import require_ratings
+from hybrid_sim.models.training import require_positive, require_ratings
 from hybrid_sim.rater import Rater
 from hybrid_sim.types import Pairs, RatingDistribution
 
@@ -39,6 +40,22 @@ class Ensemble:
     support_: SupportTable = field(init=False, repr=False)
     combiner_: Combiner = field(init=False, repr=False)
     conformal_: Conformal = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise SettingsError("an ensemble needs at least one member, got none")
+        for name in self.shapes:
+            if name not in self.members:
+                raise SettingsError(f"shapes names {name!r}, which is no member; members are {', '.join(self.members)}")
+        if min(self.n_warm, self.n_cold) < 0 or self.n_warm == 1 or self.n_warm + self.n_cold == 0:
+            raise SettingsError(
+                f"an ensemble learns from at least 2 warm folds or 1 cold hold-out, got n_warm={self.n_warm} and "
+                f"n_cold={self.n_cold}"
+            )
+        if not 0.0 < self.cold_share < 1.0:
+            raise SettingsError(f"cold_share is a share between 0 and 1, got {self.cold_share}")
+        if self.n_jobs is not None:
+            require_positive(self, n_jobs=self.n_jobs)
 
     def fit(self, dataset: Dataset) -> Self:
         """Gather out-of-fold opinions, learn how to combine them, refit the members on everything.

@@ -249,9 +249,7 @@ class _Chain:
         now = self._cut_density(self.cuts, inverse_sd)
         for _ in range(3):
             first = self.cuts[0] + self.step * self.rng.standard_normal()
-            gaps = np.exp(
-                np.log(np.diff(self.cuts)) + self.step * self.rng.standard_normal(len(self.cuts) - 1)
-            )
+            gaps = np.exp(np.log(np.diff(self.cuts)) + self.step * self.rng.standard_normal(len(self.cuts) - 1))
             proposed = np.cumsum(np.concatenate([[first], gaps]))
             then = self._cut_density(proposed, inverse_sd)
             if np.log(self.rng.random()) < then - now:
@@ -267,14 +265,10 @@ class _Chain:
     def _cut_density(self, cuts: FloatArray, inverse_sd: FloatArray) -> float:
         gaps = np.log(np.maximum(np.diff(cuts), 1e-12))
         prior = -0.5 * float(((gaps - self.first_gaps) ** 2).sum())
-        return gibbs.log_likelihood(
-            self.expected, inverse_sd, self.level, cuts, _NORMAL_TABLE, _TABLE_REACH
-        ) + prior
+        return gibbs.log_likelihood(self.expected, inverse_sd, self.level, cuts, _NORMAL_TABLE, _TABLE_REACH) + prior
 
 
-def _features(
-    model: BayesianFactorization, dataset: Dataset
-) -> tuple[list[FeatureBlock], list[FeatureBlock]]:
+def _features(model: BayesianFactorization, dataset: Dataset) -> tuple[list[FeatureBlock], list[FeatureBlock]]:
     """Feature blocks of users and of items."""
     users = [_side_block(dataset.users), *_exposure_blocks(dataset, by_user=True)]
     items = [_side_block(dataset.items)]

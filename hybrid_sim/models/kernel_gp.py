@@ -19,10 +19,10 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse.linalg import svds
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
+from hybrid_sim.models.axes import Features, leading_axes
 from hybrid_sim.models.side import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
 from hybrid_sim.retrieval.embedder import Embedder
@@ -46,7 +46,7 @@ class KernelWeights:
 
 @dataclass
 class KernelGP:
-    """The joint Gaussian process; `rank` leading axes of each side's features are kept.
+    """The joint Gaussian process; `rank` leading axes of each kind of feature are kept.
 
     The linear system is solved until its residual is `tolerance` of the ratings' length.
 
@@ -58,7 +58,7 @@ class KernelGP:
     item: KernelWeights = KernelWeights(side=0.03, exposure=0.24, text=0.10)
     user_bias: KernelWeights = KernelWeights(identity=0.20, side=0.01, exposure=0.04)
     item_bias: KernelWeights = KernelWeights(identity=0.07, side=0.04, exposure=0.14, text=0.10)
-    rank: int = 128
+    rank: int = 96
     noise_support: float = 24.0
     noise_factor: float = 0.24
     tolerance: float = 2e-3
@@ -86,16 +86,17 @@ class KernelGP:
         self.mean_ = float(dataset.rating.mean())
         residual = dataset.rating - self.mean_
         variance = max(float(residual.var()), 1e-6)
-        noise = _noise(dataset, residual, self.noise_support)
-        users, items = _user_features(dataset), _item_features(dataset, self.embedder)
+        spread, noise = float(np.sqrt(variance)), _noise(dataset, residual, self.noise_support)
+        users = _user_features(dataset, self.rank)
+        items = _item_features(dataset, self.embedder, self.rank)
         process = _Process(
             dataset.user,
             dataset.item,
-            _axes(users, self.user, self.rank),
-            _axes(items, self.item, self.rank) * np.sqrt(variance),
+            _weighted(users, self.user),
+            _weighted(items, self.item) * spread,
             self.user.identity,
-            _axes(users, self.user_bias, self.rank) * np.sqrt(variance),
-            _axes(items, self.item_bias, self.rank) * np.sqrt(variance),
+            _weighted(users, self.user_bias) * spread,
+            _weighted(items, self.item_bias) * spread,
             self.user_bias.identity * variance,
             self.item_bias.identity * variance,
             noise[dataset.user] * self.noise_factor,
@@ -175,15 +176,11 @@ class _Process:
 
     def _preconditioner(self) -> _BiasPreconditioner:
         interaction = np.einsum("ir,ir->i", self.item_axes, self.item_axes)[self.item]
-        interaction = interaction * (
-            self.identity + np.einsum("ur,ur->u", self.user_axes, self.user_axes)[self.user]
-        )
+        interaction = interaction * (self.identity + np.einsum("ur,ur->u", self.user_axes, self.user_axes)[self.user])
         user_variance = self.user_identity + float((self.user_bias_axes**2).sum(axis=1).mean())
         item_variance = self.item_identity + float((self.item_bias_axes**2).sum(axis=1).mean())
         variance = self.noise + 0.3 * interaction
-        return _BiasPreconditioner(
-            self.user, self.item, self._shape(), variance, user_variance, item_variance
-        )
+        return _BiasPreconditioner(self.user, self.item, self._shape(), variance, user_variance, item_variance)
 
     def _shape(self) -> tuple[int, int]:
         return len(self.user_axes), len(self.item_axes)
@@ -241,9 +238,7 @@ def _with_unknown(vectors: Vectors) -> Vectors:
 
 def _noise(dataset: Dataset, residual: FloatArray, support: float) -> FloatArray:
     """Noise variance of each user, shape `(n_users,)`, in squared rating units."""
-    by_item = np.bincount(dataset.item, weights=residual, minlength=dataset.n_items) / (
-        dataset.item_counts + 5
-    )
+    by_item = np.bincount(dataset.item, weights=residual, minlength=dataset.n_items) / (dataset.item_counts + 5)
     rest = residual - by_item[dataset.item]
     by_user = np.bincount(dataset.user, weights=rest, minlength=dataset.n_users) / (dataset.user_counts + 5)
     squares = (rest - by_user[dataset.user]) ** 2
@@ -252,30 +247,27 @@ def _noise(dataset: Dataset, residual: FloatArray, support: float) -> FloatArray
     return (sums + support * overall) / (dataset.user_counts + support)
 
 
-Features = dict[str, list[FloatArray | sp.csr_array]]
-"""Feature blocks by kind (side, exposure, text); each row of a block has at most unit length."""
+Kinds = dict[str, FloatArray]
+"""Features by kind (side, exposure, text), shape `(n_rows, <= rank)`; inner products are the kernel of weight one."""
 
 
-def _user_features(dataset: Dataset) -> Features:
-    return {
-        "side": _side(dataset.users),
-        "exposure": [_exposure(dataset.user, dataset.item, dataset.n_users, dataset.n_items)],
-    }
+def _user_features(dataset: Dataset, rank: int) -> Kinds:
+    exposure = _exposure(dataset.user, dataset.item, dataset.n_users, dataset.n_items)
+    return {"side": _side(dataset.users, rank), "exposure": _cut(exposure, rank)}
 
 
-def _item_features(dataset: Dataset, embedder: Embedder | None) -> Features:
-    features = {
-        "side": _side(dataset.items),
-        "exposure": [_exposure(dataset.item, dataset.user, dataset.n_items, dataset.n_users)],
-    }
+def _item_features(dataset: Dataset, embedder: Embedder | None, rank: int) -> Kinds:
+    exposure = _exposure(dataset.item, dataset.user, dataset.n_items, dataset.n_users)
+    features = {"side": _side(dataset.items, rank), "exposure": _cut(exposure, rank)}
     if embedder is not None:
         vectors = embedder.embed(item_texts(dataset)).astype(float)
-        features["text"] = [_unit_rows(vectors - vectors.mean(axis=0))]
+        features["text"] = _cut(_unit_rows(vectors - vectors.mean(axis=0)), rank)
     return features
 
 
-def _side(frame: pd.DataFrame) -> list[FloatArray | sp.csr_array]:
-    return [_unit_rows(block) for block in SideEncoder().fit(frame).encode_columns(frame).values()]
+def _side(frame: pd.DataFrame, rank: int) -> FloatArray:
+    blocks = [_unit_rows(block) for block in SideEncoder().fit(frame).encode_columns(frame).values()]
+    return _cut(np.hstack([np.zeros((len(frame), 0)), *blocks]), rank)
 
 
 def _exposure(own: IntArray, other: IntArray, n_own: int, n_other: int) -> sp.csr_array:
@@ -287,29 +279,16 @@ def _exposure(own: IntArray, other: IntArray, n_own: int, n_other: int) -> sp.cs
 
 def _unit_rows(block: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(block, axis=1, keepdims=True)
-    return block / np.where(lengths > 0, lengths, 1.0)
+    return np.asarray(block / np.where(lengths > 0, lengths, 1.0))
 
 
-def _axes(features: Features, weights: KernelWeights, rank: int) -> Vectors:
-    """Vectors whose inner products are the weighted kernel, cut to `rank` leading axes, shape `(n_rows, rank)`."""
-    parts = [
-        np.sqrt(getattr(weights, kind)) * block
-        for kind, blocks in features.items()
-        for block in blocks
-        if getattr(weights, kind)
-    ]
-    n_rows = features["exposure"][0].shape[0]
-    if not parts:
-        return np.zeros((n_rows, 1), dtype=np.float32)
-    joined = sp.hstack([sp.csr_array(part) for part in parts], format="csr")
-    if min(joined.shape) <= rank:
-        dense = joined.toarray()
-        return np.asarray(dense, dtype=np.float32) if joined.shape[1] <= rank else _full_axes(dense)
-    start = 1.0 + np.arange(min(joined.shape)) % 7
-    left, singular, _ = svds(joined, k=rank, v0=start, tol=1e-4)
-    return np.asarray((left * singular)[:, ::-1], dtype=np.float32)
+def _cut(features: Features, rank: int) -> FloatArray:
+    """At most `rank` columns with nearly the same inner products between rows."""
+    return np.asarray(features @ leading_axes(features, rank))
 
 
-def _full_axes(dense: FloatArray) -> Vectors:
-    left, singular, _ = np.linalg.svd(dense, full_matrices=False)
-    return np.asarray(left * singular, dtype=np.float32)
+def _weighted(features: Kinds, weights: KernelWeights) -> Vectors:
+    """Vectors whose inner products are the weighted kernel, shape `(n_rows, n_columns)`."""
+    parts = [np.sqrt(getattr(weights, kind)) * block for kind, block in features.items() if getattr(weights, kind)]
+    n_rows = len(features["exposure"])
+    return np.hstack([np.zeros((n_rows, 1)), *parts]).astype(np.float32)

@@ -48,9 +48,7 @@ class KNN:
     def __post_init__(self) -> None:
         require_positive(self, k=self.k, min_k=self.min_k)
         if self.similarity not in SIMILARITIES:
-            raise SettingsError(
-                f"similarity of KNN is one of {', '.join(SIMILARITIES)}, got {self.similarity!r}"
-            )
+            raise SettingsError(f"similarity of KNN is one of {', '.join(SIMILARITIES)}, got {self.similarity!r}")
 
     def fit(self, dataset: Dataset) -> Self:
         """Let Surprise fit; everything fitted is in Surprise's numbers of users and items, see `*_place_`.

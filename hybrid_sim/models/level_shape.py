@@ -14,6 +14,9 @@ from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingSca
 MAX_FIT_CELLS = 3_000_000
 """Pairs times levels that a fit looks at; it has a dozen weights, more rows change nothing."""
 
+MAX_PREDICT_CELLS = 500_000
+"""Pairs times levels that are shaped at a time: their features take 80 bytes each, in several copies."""
+
 
 @dataclass
 class LevelShape:
@@ -31,9 +34,7 @@ class LevelShape:
     centre_: FloatArray = field(init=False, repr=False)
     spread_: FloatArray = field(init=False, repr=False)
 
-    def fit(
-        self, reference: RatingDistribution, mean: FloatArray, support: Support, ratings: FloatArray
-    ) -> Self:
+    def fit(self, reference: RatingDistribution, mean: FloatArray, support: Support, ratings: FloatArray) -> Self:
         """Learn from `reference` distributions and expected ratings `mean` about pairs with known `ratings`."""
         self.scale_ = reference.scale
         n_levels = self.scale_.n_levels
@@ -55,10 +56,16 @@ class LevelShape:
         self.weights_, self.offsets_ = found[:n_features], found[n_features:]
         return self
 
-    def predict(
-        self, reference: RatingDistribution, mean: FloatArray, support: Support
-    ) -> RatingDistribution:
+    def predict(self, reference: RatingDistribution, mean: FloatArray, support: Support) -> RatingDistribution:
         """Distributions with exactly the expected ratings `mean`."""
+        step = max(1, MAX_PREDICT_CELLS // self.scale_.n_levels)
+        probs = np.empty_like(reference.probs)
+        for start in range(0, len(mean), step):
+            rows = np.arange(start, min(start + step, len(mean)))
+            probs[rows] = self._tilted(reference.take(rows), mean[rows], support.take(rows)).probs
+        return RatingDistribution(self.scale_, probs)
+
+    def _tilted(self, reference: RatingDistribution, mean: FloatArray, support: Support) -> RatingDistribution:
         utility = (self._utilities(reference, mean, support) - self.centre_) / self.spread_
         utility = utility @ self.weights_ + self.offsets_
         probs = np.exp(utility - utility.max(axis=1, keepdims=True))

@@ -9,15 +9,11 @@ X_b V_b, so that Z_bᵀ Z_b is diagonal and a draw of γ_b needs no matrix to be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import LinearOperator, svds
 
+from hybrid_sim.models.axes import Features, leading_axes
 from hybrid_sim.types import FloatArray
-
-Features: TypeAlias = "FloatArray | sp.csr_array"
 
 
 @dataclass(frozen=True)
@@ -37,37 +33,13 @@ class FeatureBlock:
     def of(cls, features: Features, max_rank: int) -> FeatureBlock:
         """The block of at most `max_rank` principal axes of `features`, shape `(n_rows, n_features)`."""
         centre = np.asarray(features.mean(axis=0)).ravel()
-        left, singular, right = _leading_axes(features, centre, max_rank)
-        keep = singular > 1e-6 * max(singular.max(initial=0.0), 1e-12)
-        scores = left[:, keep] * singular[keep]
-        return cls(centre, right[keep].T.copy(), scores, singular[keep] ** 2)
+        axes = leading_axes(features, max_rank, centre)
+        scores = np.asarray(features @ axes) - centre @ axes
+        return cls(centre, axes, scores, (scores**2).sum(axis=0))
 
     def project(self, features: Features) -> FloatArray:
         """Scores of other rows with the same features."""
         return np.asarray(features @ self.axes) - self.centre @ self.axes
-
-
-def _leading_axes(
-    features: Features, centre: FloatArray, rank: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Singular value decomposition of the centred features, exact where small, Lanczos where large."""
-    n_rows, n_features = features.shape
-    if min(n_rows, n_features) <= max(2 * rank, 64):
-        dense = (features if isinstance(features, np.ndarray) else features.toarray()) - centre
-        left, singular, right = np.linalg.svd(dense, full_matrices=False)
-        return left[:, :rank], singular[:rank], right[:rank]
-    transposed = features.T if isinstance(features, np.ndarray) else features.T.tocsr()
-    operator = LinearOperator(
-        features.shape,
-        matvec=lambda v: features @ v.ravel() - centre @ v.ravel(),
-        rmatvec=lambda w: transposed @ w.ravel() - centre * w.sum(),
-        matmat=lambda v: features @ v - centre @ v,
-        rmatmat=lambda w: transposed @ w - np.outer(centre, w.sum(axis=0)),
-        dtype=np.float64,
-    )
-    start = np.full(min(n_rows, n_features), 1.0) + np.arange(min(n_rows, n_features)) % 7
-    left, singular, right = svds(operator, k=rank, v0=start, tol=1e-6)
-    return left[:, ::-1], singular[::-1], right[::-1]
 
 
 class LinkedPrior:

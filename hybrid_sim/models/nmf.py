@@ -35,9 +35,7 @@ class NMF:
     spread_: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        require_positive(
-            self, n_factors=self.n_factors, n_epochs=self.n_epochs, regularization=self.regularization
-        )
+        require_positive(self, n_factors=self.n_factors, n_epochs=self.n_epochs, regularization=self.regularization)
         require_seed(self, self.seed)
 
     def fit(self, dataset: Dataset) -> Self:

@@ -122,9 +122,12 @@ def fit_members(
     ):
         dearest_first = [(name, plan) for name in reversed(list(members)) for plan in range(-1, len(plans))]
         jobs = {pool.submit(work, name, plan): name for name, plan in dearest_first}
-        for job in as_completed(jobs):
-            job.result()
-            task.advance(note=jobs[job])
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                task.advance(note=jobs[job])
+        finally:
+            pool.shutdown(cancel_futures=True)
     supports = [Support.of(part, pairs) for part, pairs in zip(parts, held, strict=True)]
     told = [_gather([answers[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
     return Fitted(

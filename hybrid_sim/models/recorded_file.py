@@ -68,13 +68,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     n_fields = np.fromiter(map(len, rows), dtype=np.int64)
     uneven = np.flatnonzero((n_fields != n_fields[0]) & (n_fields > 0))
     if len(uneven):
-        raise DataError(
-            f"{path} row {uneven[0] + 1} has {n_fields[uneven[0]]} fields, not {n_fields[0]}; fix the row"
-        )
+        raise DataError(f"{path} row {uneven[0] + 1} has {n_fields[uneven[0]]} fields, not {n_fields[0]}; fix the row")
     filled = [row + 1 for row in np.flatnonzero(n_fields).tolist()]
-    return pd.DataFrame(
-        [rows[row - 1] for row in filled[1:]], columns=rows[0], index=filled[1:], dtype=object
-    )
+    return pd.DataFrame([rows[row - 1] for row in filled[1:]], columns=rows[0], index=filled[1:], dtype=object)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

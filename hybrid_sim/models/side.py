@@ -42,9 +42,7 @@ class SideEncoder:
                 if len(knots) > 1:
                     self.knots_[name] = knots
             elif name not in TEXT_COLUMNS:
-                counts = pd.Series(
-                    [m for cell in column for m in _members(cell)], dtype=object
-                ).value_counts()
+                counts = pd.Series([m for cell in column for m in _members(cell)], dtype=object).value_counts()
                 common = counts[counts >= MIN_MEMBERS].index[:MAX_CATEGORIES]
                 if len(common) and len(counts) <= len(frame) / 2 + 20:
                     self.members_[name] = sorted(map(str, common))

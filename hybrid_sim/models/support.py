@@ -74,9 +74,7 @@ class SupportTable:
         self.item_shares_ = self._shares(dataset.item, level, dataset.n_items + 1, overall)
         return self
 
-    def _shares(
-        self, row: IntArray, level: IntArray, n_rows: int, overall: FloatArray
-    ) -> NDArray[np.float32]:
+    def _shares(self, row: IntArray, level: IntArray, n_rows: int, overall: FloatArray) -> NDArray[np.float32]:
         n_levels = len(overall)
         counts = np.bincount(row * n_levels + level, minlength=n_rows * n_levels).reshape(n_rows, n_levels)
         total = counts.sum(axis=1, keepdims=True)

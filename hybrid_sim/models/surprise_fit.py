@@ -80,17 +80,13 @@ def expect_biases(
     return np.where((user >= 0) | (item >= 0), mean, np.nan)
 
 
-def expect_factors(
-    user_factors: FloatArray, item_factors: FloatArray, user: IntArray, item: IntArray
-) -> FloatArray:
+def expect_factors(user_factors: FloatArray, item_factors: FloatArray, user: IntArray, item: IntArray) -> FloatArray:
     """The product of the factors of each pair, in Surprise's numbers; zero where one side is -1."""
     return np.asarray(_products(user_factors, item_factors, user, item))
 
 
 @numba.njit(nogil=True)
-def _products(
-    user_factors: FloatArray, item_factors: FloatArray, user: IntArray, item: IntArray
-) -> FloatArray:
+def _products(user_factors: FloatArray, item_factors: FloatArray, user: IntArray, item: IntArray) -> FloatArray:
     products = np.zeros(len(user))
     for pair in range(len(user)):
         u, i = user[pair], item[pair]

@@ -43,9 +43,7 @@ class SVD:
     spread_: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        require_positive(
-            self, n_factors=self.n_factors, n_epochs=self.n_epochs, learning_rate=self.learning_rate
-        )
+        require_positive(self, n_factors=self.n_factors, n_epochs=self.n_epochs, learning_rate=self.learning_rate)
         require_seed(self, self.seed)
 
     def fit(self, dataset: Dataset) -> Self:

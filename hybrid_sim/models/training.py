@@ -33,9 +33,7 @@ def require_seed(rater: object, seed: int) -> None:
         SettingsError: `seed` is not a whole number of 32 bits.
     """
     if not (isinstance(seed, int) and 0 <= seed < 2**32):
-        raise SettingsError(
-            f"seed of {type(rater).__name__} must be a whole number from 0 to 2**32 - 1, got {seed}"
-        )
+        raise SettingsError(f"seed of {type(rater).__name__} must be a whole number from 0 to 2**32 - 1, got {seed}")
 
 
 def require_ratings(dataset: Dataset) -> None:
@@ -45,9 +43,7 @@ def require_ratings(dataset: Dataset) -> None:
         DataError: there is nothing to learn from.
     """
     if len(dataset) == 0:
-        raise DataError(
-            f"data set {dataset.name!r} has no ratings to learn from; pass a file or a split that has some"
-        )
+        raise DataError(f"data set {dataset.name!r} has no ratings to learn from; pass a file or a split that has some")
 
 
 def residual_spread(scale: RatingScale, residuals: FloatArray) -> float:
@@ -75,9 +71,7 @@ def bell(scale: RatingScale, mean: FloatArray, spread: float) -> RatingDistribut
 
 @lru_cache(maxsize=64)
 def _bell_table(scale: RatingScale, spread: float) -> FloatArray:
-    table = RatingDistribution.from_mean(
-        scale, np.linspace(scale.low, scale.high, BELL_STEPS + 1), spread
-    ).probs
+    table = RatingDistribution.from_mean(scale, np.linspace(scale.low, scale.high, BELL_STEPS + 1), spread).probs
     table.flags.writeable = False
     return table
 
