@@ -36,10 +36,7 @@ BENCHMARKS: dict[str, list[str]] = {
         *["--dataset", "ml-100k", "--protocol", "full", "--folds", "1,2,3"],
         *["--models", "hybrid,llm,hybrid+llm,hybrid+llm_shuffled", "--llm-ratings", str(RECORDED)],
     ],
-    "ml-100k-cold-items": [
-        *["--dataset", "ml-100k", "--protocol", "cold-items"],
-        *["--tmdb", str(RECORDED / "movies_tmdb.parquet")],
-    ],
+    "ml-100k-cold-items": ["--dataset", "ml-100k", "--protocol", "cold-items"],
     "ml-100k-cold-users-0": ["--dataset", "ml-100k", "--protocol", "cold-users"],
     "ml-100k-cold-users-10": ["--dataset", "ml-100k", "--protocol", "cold-users", "--known", "10"],
     "ml-1m-user-temporal": ["--dataset", "ml-1m", "--protocol", "user-temporal"],

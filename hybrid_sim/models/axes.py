@@ -16,8 +16,8 @@ Features: TypeAlias = FloatArray | sp.csr_array
 def leading_axes(features: Features, rank: int, centre: FloatArray | None = None) -> FloatArray:
     """Orthonormal directions of the largest singular values, strongest first, shape `(n_features, <= rank)`.
 
-    `features` has shape `(n_rows, n_features)`; `centre` is taken from every row first. Directions in which the rows do not
-    differ are left out. Exact for arrays and small sparse matrices, by Lanczos steps for large ones.
+    `features` has shape `(n_rows, n_features)`; `centre` is taken from every row first. Directions in which the rows do
+    not differ are left out. Exact for arrays and small sparse matrices, by Lanczos steps for large ones.
     """
     middle = np.zeros(features.shape[1]) if centre is None else centre
     if isinstance(features, np.ndarray):

@@ -12,18 +12,23 @@ from numpy.typing import NDArray
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.errors import DataError, SettingsError
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.linked_prior import FeatureBlock
+from hybrid_sim.models.out_of_fold import hold_outs
 from hybrid_sim.models.side import SideEncoder
 from hybrid_sim.models.support import SupportTable
 from hybrid_sim.models.training import require_positive, require_ratings
-from hybrid_sim.random import stream
 from hybrid_sim.retrieval.embedder import Embedder
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 MAX_LEVELS = 25
 """Every level costs a tree per round; scales with more are for raters that predict a number."""
+
+COLD_SHARE = 0.1
+
+TASTE_PRIOR = 10.0
+"""Further ratings that left nothing over, by which a taste is shrunk."""
 
 SETTINGS: dict[str, Any] = {
     "objective": "multiclass",
@@ -44,15 +49,19 @@ SETTINGS: dict[str, Any] = {
 class BoostedLevels:
     """Multiclass boosting over statistics of the ratings, biases, tastes, side information and item texts.
 
-    For every training rating the statistics are computed from the ratings of the other `n_folds` - 1 folds: with the
-    rating itself among them, or with it alone left out, they would give it away. An unknown user or item has the
-    statistics of one without ratings and no side information; a pair of which neither is known is abstained from.
-    `embedder` adds the `n_axes` leading directions of item texts.
+    A taste is the mean of what the biases leave over of a user's ratings, weighted by how alike the items are.
+    For every training rating the statistics are computed from the ratings of the other `n_folds` - 1 folds: with
+    the rating itself among them, or with it alone left out, they would give it away. `n_cold` times a tenth of
+    the items and of the users is held out as a whole, so that it is learned what to say of new ones.
+
+    An unknown user or item has the statistics of one without ratings and no side information; a pair of which
+    neither is known is abstained from. `embedder` adds the `n_axes` leading directions of item texts.
     """
 
-    n_trees: int = 120
-    n_leaves: int = 12
+    n_trees: int = 150
+    n_leaves: int = 16
     n_folds: int = 5
+    n_cold: int = 2
     n_axes: int = 20
     seed: int = 0
     embedder: Embedder | None = None
@@ -65,21 +74,26 @@ class BoostedLevels:
 
     def __post_init__(self) -> None:
         require_positive(self, n_trees=self.n_trees, n_axes=self.n_axes)
-        if self.n_folds < 2 or self.n_leaves < 2:
-            raise SettingsError(
-                f"n_folds and n_leaves of BoostedLevels must be at least 2, got {self.n_folds} and {self.n_leaves}"
-            )
+        for name, least in (("n_folds", 2), ("n_leaves", 2), ("n_cold", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(
+                    f"{name} of BoostedLevels must be at least {least}, got {getattr(self, name)}"
+                )
 
     def fit(self, dataset: Dataset) -> Self:
         """Compute features out of fold, then boost.
 
         Raises:
-            DataError: there are no ratings.
+            DataError: there are fewer than two ratings.
             SettingsError: the scale has too many levels.
         """
         import lightgbm
 
         require_ratings(dataset)
+        if len(dataset) == 1:
+            raise DataError(
+                f"data set {dataset.name!r} has one rating; statistics out of fold need at least two"
+            )
         self.scale_ = dataset.scale
         if self.scale_.n_levels > MAX_LEVELS:
             raise SettingsError(
@@ -88,7 +102,9 @@ class BoostedLevels:
             )
         self.user_side_ = _with_unknown(SideEncoder().fit(dataset.users).encode(dataset.users))
         self.item_side_ = _with_unknown(self._item_side(dataset))
-        data = lightgbm.Dataset(self._out_of_fold(dataset), self.scale_.index(dataset.rating), params={"verbose": -1})
+        level = self.scale_.index(dataset.rating)
+        features, rows = self._out_of_fold(dataset)
+        data = lightgbm.Dataset(features, level[rows], params={"verbose": -1})
         settings = {
             **SETTINGS,
             "num_class": self.scale_.n_levels,
@@ -118,16 +134,17 @@ class BoostedLevels:
         vectors = self.embedder.embed(item_texts(dataset)).astype(float)
         return np.hstack([side, FeatureBlock.of(vectors, self.n_axes).scores])
 
-    def _out_of_fold(self, dataset: Dataset) -> NDArray[np.float32]:
-        """Features of every training rating from the ratings of the other folds."""
-        fold = stream(self.seed, "boosted levels").permutation(len(dataset)) % self.n_folds
-        parts, rows = [], []
-        for k in range(self.n_folds):
-            held = np.flatnonzero(fold == k)
-            statistics = _Statistics().fit(dataset.take(fold != k), self.item_side_)
-            parts.append(self._features(statistics, dataset.pairs.take(held)))
-            rows.append(held)
-        return np.concatenate(parts)[np.argsort(np.concatenate(rows))]
+    def _out_of_fold(self, dataset: Dataset) -> tuple[NDArray[np.float32], IntArray]:
+        """Features of held-out ratings from the others, and the row numbers of these ratings; cold ones come twice."""
+        plans = hold_outs(dataset, self.n_folds, self.n_cold, COLD_SHARE, self.seed)
+        features = [
+            self._features(
+                _Statistics().fit(dataset.take(plan.train_rows), self.item_side_),
+                dataset.pairs.take(plan.held_rows),
+            )
+            for plan in plans
+        ]
+        return np.concatenate(features), np.concatenate([plan.held_rows for plan in plans])
 
     def _features(self, statistics: _Statistics, pairs: Pairs) -> NDArray[np.float32]:
         return np.hstack(
@@ -143,10 +160,10 @@ class BoostedLevels:
 
 @dataclass
 class _Statistics:
-    """What a set of ratings says about users and items; the last row of every array answers for an unknown one (-1).
+    """What some ratings say about users and items; the last row of every array answers for an unknown one (-1).
 
-    `taste_` has shape `(n_users + 1, n_item_features)`: the sum over a user's ratings of the item's features times
-    what the biases leave over of the rating.
+    `taste_` has shape `(n_users + 1, n_item_features)`: the sum over a user's ratings of the item's features
+    times what the biases leave over of the rating.
     """
 
     support_: SupportTable = field(init=False, repr=False)
@@ -157,17 +174,19 @@ class _Statistics:
     def fit(self, dataset: Dataset, item_side: NDArray[np.float32]) -> Self:
         biases = Biases().fit(dataset)
         self.support_ = SupportTable().fit(dataset)
-        self.user_bias_, self.item_bias_ = np.append(biases.user_bias_, 0.0), np.append(biases.item_bias_, 0.0)
-        left = dataset.rating - biases.global_mean_ - biases.user_bias_[dataset.user] - biases.item_bias_[dataset.item]
-        given = sp.csr_array((left, (dataset.user, dataset.item)), shape=(dataset.n_users + 1, dataset.n_items + 1))
+        self.user_bias_ = np.append(biases.user_bias_, 0.0)
+        self.item_bias_ = np.append(biases.item_bias_, 0.0)
+        left_over = dataset.rating - biases.expect(dataset.pairs)
+        shape = (dataset.n_users + 1, dataset.n_items + 1)
+        given = sp.csr_array((left_over, (dataset.user, dataset.item)), shape=shape)
         self.taste_ = np.asarray(given @ item_side, dtype=np.float32)
         return self
 
     def of(self, pairs: Pairs, item_side: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features of pairs: means, logarithms of counts, spreads, biases and their sum, liking, level shares."""
+        """Features of pairs: means, counts, spreads, biases and their sum, liking by taste, level shares."""
         known = self.support_.of(pairs)
         user_bias, item_bias = self.user_bias_[pairs.user], self.item_bias_[pairs.item]
-        liking = np.einsum("pf,pf->p", self.taste_[pairs.user], item_side[pairs.item]) / (known.n_user + 10.0)
+        alike = np.einsum("pf,pf->p", self.taste_[pairs.user], item_side[pairs.item])
         columns = [
             known.user_shares @ self.support_.levels_,
             known.item_shares @ self.support_.levels_,
@@ -178,7 +197,7 @@ class _Statistics:
             user_bias,
             item_bias,
             user_bias + item_bias,
-            liking,
+            alike / (known.n_user + TASTE_PRIOR),
         ]
         shares = [known.user_shares, known.item_shares]
         return np.hstack([np.column_stack(columns), *shares]).astype(np.float32)

@@ -59,7 +59,7 @@ class Combiner:
         return RatingDistribution(scale, probs)
 
     def combine(self, opinions: Opinions) -> RatingDistribution:
-        """One distribution per pair; it abstains where every member does."""
+        """One distribution per pair; it abstains where all members do that are asked for distributions."""
         regime = opinions.support.regime
         probs = _average_shape(opinions.probs)
         for code, part in enumerate(self.regimes_):
@@ -75,6 +75,13 @@ def _average_shape(probs: NDArray[np.float32]) -> FloatArray:
     total = np.where(answered[:, :, None], probs, 0.0).sum(axis=1, dtype=float)
     mass = np.where(answered.any(axis=1), total.sum(axis=1), np.nan)
     return np.asarray(total / mass[:, None])
+
+
+def _row_means(means: FloatArray) -> FloatArray:
+    """The mean of each row's numbers; NaN where there are none."""
+    answered = ~np.isnan(means)
+    counts = np.where(answered.any(axis=1), answered.sum(axis=1), np.nan)
+    return np.asarray(np.where(answered, means, 0.0).sum(axis=1) / counts)
 
 
 @dataclass
@@ -94,7 +101,7 @@ class RegimeCombiner:
         """Learn every step on all rows; returns what the steps say when each row's answer was kept from them."""
         self.scale_ = scale
         shares = (~np.isnan(opinions.means)).mean(axis=0)
-        self.members_ = np.flatnonzero(shares >= min(0.5, shares.max()))
+        self.members_ = np.flatnonzero((shares > 0.5) | (shares == shares.max()))
         self.reference_ = self._best_distribution(opinions, ratings)
         fold = stream(self.seed, "cross").permutation(len(ratings)) % N_CROSS
         linear, mean = np.empty(len(ratings)), np.empty(len(ratings))
@@ -127,11 +134,12 @@ class RegimeCombiner:
         return int(np.argmin(-np.log(np.maximum(given, 1e-6)).mean(axis=0)))
 
     def _means(self, opinions: Opinions) -> FloatArray:
-        """Members' expected ratings; a gap is filled with the mean of the others."""
+        """Members' expected ratings; a gap is filled with the mean of the others, of all others where none is in."""
         means = opinions.means[:, self.members_]
-        answered = ~np.isnan(means)
-        others = np.where(answered, means, 0.0).sum(axis=1) / np.maximum(answered.sum(axis=1), 1)
-        return np.where(answered, means, others[:, None])
+        others = _row_means(means)
+        if np.isnan(others).any():
+            others = np.where(np.isnan(others), _row_means(opinions.means), others)
+        return np.where(np.isnan(means), others[:, None], means)
 
     def _fit_stack(self, opinions: Opinions, ratings: FloatArray) -> None:
         self.stack_ = LinearStack().fit(self._means(opinions), opinions.support, ratings)

@@ -75,7 +75,7 @@ class Ensemble:
         return self
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
-        """The combined opinion; abstains where every member does."""
+        """The combined opinion; abstains where every member named in `shapes` does."""
         return self.combiner_.combine(ask(self.members_, self._shapes, pairs, self.support_.of(pairs)))
 
     @property

@@ -57,6 +57,7 @@ class BayesianFactorization:
     embedder: Embedder | None = None
     scale_: RatingScale = field(init=False, repr=False)
     centre_: float = field(init=False, repr=False)
+    unit_: float = field(init=False, repr=False)
     user_vectors_: FloatArray = field(init=False, repr=False)
     item_vectors_: FloatArray = field(init=False, repr=False)
     cuts_: FloatArray = field(init=False, repr=False)
@@ -92,7 +93,7 @@ class BayesianFactorization:
             chain.sweep()
             if sweep in kept:
                 draws.append(chain.snapshot())
-        self.centre_ = chain.centre
+        self.centre_, self.unit_ = chain.centre, chain.unit
         self.user_vectors_ = np.stack([d.users for d in draws], axis=1).astype(np.float32)
         self.item_vectors_ = np.stack([d.items for d in draws], axis=1).astype(np.float32)
         self.user_precision_ = np.stack([d.user_precision for d in draws], axis=1).astype(np.float32)
@@ -112,18 +113,19 @@ class BayesianFactorization:
         """The posterior mean of each pair's rating, shape `(n_pairs,)`."""
         if self.response == "ordinal":
             return self.rate(pairs).mean()
-        mean = self.centre_ + self._moments(pairs)[:, 0]
+        mean = self.centre_ + self.unit_ * self._moments(pairs)[:, 0]
         return np.where((pairs.user >= 0) | (pairs.item >= 0), mean, np.nan)
 
     def _moments(self, asked: Pairs) -> FloatArray:
-        low, high = self.scale_.low - self.centre_, self.scale_.high - self.centre_
+        low, high = (self.scale_.low - self.centre_) / self.unit_, (self.scale_.high - self.centre_) / self.unit_
         return gibbs.moments(asked.user, asked.item, self.user_vectors_, self.item_vectors_, low, high)
 
     def _gaussian(self, asked: Pairs) -> FloatArray:
         found = self._moments(asked)
         variance = (self.user_precision_**-2.0).mean(axis=1)[asked.user]
         variance = variance * (self.item_precision_**-2.0).mean(axis=1)[asked.item] + found[:, 1]
-        return RatingDistribution.from_mean(self.scale_, found[:, 0] + self.centre_, np.sqrt(variance)).probs
+        mean = found[:, 0] * self.unit_ + self.centre_
+        return RatingDistribution.from_mean(self.scale_, mean, np.sqrt(variance) * self.unit_).probs
 
     def _ordinal(self, asked: Pairs) -> FloatArray:
         return gibbs.level_probabilities(
@@ -207,7 +209,9 @@ class _Chain:
         self.items = _Side(self.item, self.user, dataset.n_items, items, model, model.item_noise, self.rng)
         self.level = dataset.scale.index(dataset.rating)
         self.centre = 0.0 if self.ordinal else float(dataset.rating.mean())
-        self.targets = dataset.rating - self.centre
+        # The priors are meant for a scale of width four, such as 1 to 5: on 0 to 100 the chain would never leave zero.
+        self.unit = 1.0 if self.ordinal else (dataset.scale.high - dataset.scale.low) / 4.0
+        self.targets = (dataset.rating - self.centre) / self.unit
         self.tau = 1.0 if self.ordinal else 1.0 / max(float(self.targets.var()), 1e-6)
         self.expected = np.zeros(len(dataset))
         shares = np.cumsum(np.bincount(self.level, minlength=dataset.scale.n_levels) + 0.5)
