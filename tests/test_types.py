@@ -124,7 +124,12 @@ def test_quantile_at_the_steps() -> None:
 def test_a_row_that_abstains_has_no_statistics() -> None:
     opinion = RatingDistribution(FIVE, np.array([[np.nan] * 5, [0.1, 0.2, 0.3, 0.2, 0.2]]))
     assert opinion.answered.tolist() == [False, True]
-    statistics = [opinion.mean(), opinion.std(), opinion.sample(np.random.default_rng(0)), opinion.prob_of([1, 1])]
+    statistics = [
+        opinion.mean(),
+        opinion.std(),
+        opinion.sample(np.random.default_rng(0)),
+        opinion.prob_of([1, 1]),
+    ]
     for column in [*statistics, opinion.cdf()[:, -1], opinion.tilted_to(np.array([3.0, 3.0])).mean()]:
         assert np.isnan(column).tolist() == [True, False]
     assert np.isnan(opinion.tilted_to(np.array([3.0, np.nan])).probs).all()

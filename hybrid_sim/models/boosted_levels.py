@@ -49,10 +49,11 @@ SETTINGS: dict[str, Any] = {
 class BoostedLevels:
     """Multiclass boosting over statistics of the ratings, biases, tastes, side information and item texts.
 
-    A taste is the mean of what the biases leave over of a user's ratings, weighted by how alike the items are.
-    For every training rating the statistics are computed from the ratings of the other `n_folds` - 1 folds: with
-    the rating itself among them, or with it alone left out, they would give it away. `n_cold` times a tenth of
-    the items and of the users is held out as a whole, so that it is learned what to say of new ones.
+    A taste is the mean of what the biases leave over of a user's ratings, weighted by how alike items
+    are. For every training rating the statistics are computed from the ratings of the other `n_folds` - 1
+    folds: with the rating itself among them, or with it alone left out, they would give it away. `n_cold`
+    times a tenth of the items and of the users is held out as a whole, so that it is learned what to say
+    of new ones.
 
     An unknown user or item has the statistics of one without ratings and no side information; a pair of which
     neither is known is abstained from. `embedder` adds the `n_axes` leading directions of item texts.
@@ -135,7 +136,7 @@ class BoostedLevels:
         return np.hstack([side, FeatureBlock.of(vectors, self.n_axes).scores])
 
     def _out_of_fold(self, dataset: Dataset) -> tuple[NDArray[np.float32], IntArray]:
-        """Features of held-out ratings from the others, and the row numbers of these ratings; cold ones come twice."""
+        """Features of held-out ratings from the others, and their row numbers; some ratings come twice."""
         plans = hold_outs(dataset, self.n_folds, self.n_cold, COLD_SHARE, self.seed)
         features = [
             self._features(
@@ -160,7 +161,7 @@ class BoostedLevels:
 
 @dataclass
 class _Statistics:
-    """What some ratings say about users and items; the last row of every array answers for an unknown one (-1).
+    """What some ratings say about users and items; the last row of every array answers for an unknown one.
 
     `taste_` has shape `(n_users + 1, n_item_features)`: the sum over a user's ratings of the item's features
     times what the biases leave over of the rating.

@@ -44,6 +44,8 @@ class Correction:
 
     def apply(self, statistical: RatingDistribution, llm: RatingDistribution) -> RatingDistribution:
         """The corrected distributions; a row without an LLM rating comes back as it was, to the last bit."""
+        if not self.coefficients_.any():
+            return statistical
         rows = llm.answered & statistical.answered
         before = statistical.take(rows)
         moved = before.mean() + (_features(before, llm.take(rows)) - self.centre_) @ self.coefficients_

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Self
+
+import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.errors import SettingsError
@@ -16,6 +20,9 @@ from hybrid_sim.models.support import SupportTable
 from hybrid_sim.models.training import require_positive, require_ratings
 from hybrid_sim.rater import Rater
 from hybrid_sim.types import Pairs, RatingDistribution
+
+BATCH = 25_000
+"""Pairs that are rated at a time: enough to be quick, few enough for memory, and the same whatever the workers."""
 
 
 @dataclass
@@ -65,7 +72,7 @@ class Ensemble:
         """
         require_ratings(dataset)
         plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed)
-        fitted = fit_members(self.members, self._shapes, dataset, plans, self.n_jobs or os.cpu_count() or 1)
+        fitted = fit_members(self.members, self._shapes, dataset, plans, self._n_workers)
         ratings = dataset.rating[fitted.rows]
         self.members_ = dict(zip(self.members, fitted.members, strict=True))
         self.support_ = SupportTable().fit(dataset)
@@ -76,11 +83,21 @@ class Ensemble:
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The combined opinion; abstains where every member named in `shapes` does."""
+        parts = [pairs.take(slice(first, first + BATCH)) for first in range(0, max(len(pairs), 1), BATCH)]
+        with threadpool_limits(1), ThreadPoolExecutor(self._n_workers) as pool:
+            probs = [answer.probs for answer in pool.map(self._rate_batch, parts)]
+        return RatingDistribution(self.combiner_.scale_, np.concatenate(probs))
+
+    def _rate_batch(self, pairs: Pairs) -> RatingDistribution:
         return self.combiner_.combine(ask(self.members_, self._shapes, pairs, self.support_.of(pairs)))
 
     @property
     def _shapes(self) -> Sequence[str]:
         return self.shapes or tuple(self.members)
+
+    @property
+    def _n_workers(self) -> int:
+        return self.n_jobs or os.cpu_count() or 1
 
     def interval(self, pairs: Pairs, distribution: RatingDistribution) -> Interval:
         """The calibrated interval of each pair around its distribution."""

@@ -7,19 +7,18 @@ noise has a precision of its own for every user and item, so that erratic raters
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
 from hybrid_sim.errors import SettingsError
-from hybrid_sim.models import gibbs
+from hybrid_sim.models import fold_in, gibbs
+from hybrid_sim.models.fold_in import MAX_RANK, UserFeatures, draw_hidden, meetings, spread_out
 from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
 from hybrid_sim.models.side import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
@@ -28,7 +27,6 @@ from hybrid_sim.retrieval.embedder import Embedder
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 MAX_ORDINAL_LEVELS = 25
-MAX_RANK = 100
 _TABLE_REACH = 6.5
 _NORMAL_TABLE = ndtr(np.linspace(-_TABLE_REACH, _TABLE_REACH, 4097))
 
@@ -63,6 +61,10 @@ class BayesianFactorization:
     cuts_: FloatArray = field(init=False, repr=False)
     user_precision_: FloatArray = field(init=False, repr=False)
     item_precision_: FloatArray = field(init=False, repr=False)
+    item_ids_: pd.Index = field(init=False, repr=False)
+    user_features_: UserFeatures = field(init=False, repr=False)
+    user_prior_weights_: list[FloatArray] = field(init=False, repr=False)
+    user_prior_precision_: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         require_positive(self, n_factors=self.n_factors, n_draws=self.n_draws, user_noise=self.user_noise)
@@ -99,7 +101,24 @@ class BayesianFactorization:
         self.user_precision_ = np.stack([d.user_precision for d in draws], axis=1).astype(np.float32)
         self.item_precision_ = np.stack([d.item_precision for d in draws], axis=1).astype(np.float32)
         self.cuts_ = np.stack([d.cuts for d in draws])
+        self.item_ids_, self.user_features_ = dataset.items.index, chain.user_features
+        by_block = zip(*(d.user_prior_weights for d in draws), strict=True)
+        self.user_prior_weights_ = [np.stack(weights).astype(np.float32) for weights in by_block]
+        self.user_prior_precision_ = np.stack([d.user_prior_precision for d in draws]).astype(np.float32)
         return self
+
+    def fold_in(self, dataset: Dataset) -> BayesianFactorization:
+        """A copy that answers about the users of `dataset`, who may be new ones, without a refit.
+
+        In every kept draw each user's vector is drawn from its normal full conditional given the draw's items, prior
+        and noise. That is exact for the Gaussian response but for the user's own noise, which, like the hidden
+        variables of the ordinal response, is approximated by two Gibbs steps a draw that carry on from draw to draw.
+        A user without ratings gets the prior. Answers about a user depend on no other user of `dataset`.
+
+        Raises:
+            DataError: the items or the scale of `dataset` are not those of the fit.
+        """
+        return fold_in.fold_in(self, dataset)
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The posterior predictive distribution; a pair of which neither user nor item is known is abstained from."""
@@ -150,6 +169,8 @@ class _Draw:
     user_precision: FloatArray
     item_precision: FloatArray
     cuts: FloatArray
+    user_prior_weights: list[FloatArray]
+    user_prior_precision: FloatArray
 
 
 class _Side:
@@ -204,7 +225,8 @@ class _Chain:
         self.rng = stream(model.seed, "factorization", model.response)
         self.ordinal = model.response == "ordinal"
         self.user, self.item = dataset.user, dataset.item
-        users, items = _features(model, dataset)
+        self.user_features, users = UserFeatures.learn(dataset)
+        items = _item_blocks(model, dataset)
         self.users = _Side(self.user, self.item, dataset.n_users, users, model, model.user_noise, self.rng)
         self.items = _Side(self.item, self.user, dataset.n_items, items, model, model.item_noise, self.rng)
         self.level = dataset.scale.index(dataset.rating)
@@ -245,6 +267,8 @@ class _Chain:
             user_precision=users.with_unknown(np.sqrt(users.precision) * root, root),
             item_precision=items.with_unknown(np.sqrt(items.precision), 1.0),
             cuts=self.cuts.copy(),
+            user_prior_weights=list(users.prior.weights),
+            user_prior_precision=users.prior.precision,
         )
 
     def _draw_hidden(self) -> None:
@@ -260,11 +284,8 @@ class _Chain:
                 self.cuts, now, self.step = proposed, then, min(self.step * 1.1, 0.5)
             else:
                 self.step *= 0.96
-        edges = np.concatenate([[-np.inf], self.cuts, [np.inf]])
-        below = ndtr((edges[self.level] - self.expected) * inverse_sd)
-        above = ndtr((edges[self.level + 1] - self.expected) * inverse_sd)
-        at = below + (above - below) * self.rng.random(len(self.level))
-        self.targets = self.expected + ndtri(at.clip(1e-12, 1 - 1e-12)) / inverse_sd
+        uniforms = self.rng.random(len(self.level))
+        self.targets = draw_hidden(self.expected, inverse_sd, self.level, self.cuts, uniforms)
 
     def _cut_density(self, cuts: FloatArray, inverse_sd: FloatArray) -> float:
         gaps = np.log(np.maximum(np.diff(cuts), 1e-12))
@@ -272,40 +293,16 @@ class _Chain:
         return gibbs.log_likelihood(self.expected, inverse_sd, self.level, cuts, _NORMAL_TABLE, _TABLE_REACH) + prior
 
 
-def _features(model: BayesianFactorization, dataset: Dataset) -> tuple[list[FeatureBlock], list[FeatureBlock]]:
-    """Feature blocks of users and of items."""
-    users = [_side_block(dataset.users), *_exposure_blocks(dataset, by_user=True)]
-    items = [_side_block(dataset.items)]
+def _item_blocks(model: BayesianFactorization, dataset: Dataset) -> list[FeatureBlock]:
+    """Side information of items, how often and by whom each was rated, and the leading directions of its text."""
+    blocks = [FeatureBlock.of(SideEncoder().fit(dataset.items).encode(dataset.items), MAX_RANK)]
     if model.exposure:
-        items += _exposure_blocks(dataset, by_user=False)
+        rated = dataset.item_counts > 0
+        activity = np.sqrt(dataset.item_counts[rated])[:, None]
+        activity = (activity - activity.mean(axis=0)) / np.maximum(activity.std(axis=0), 1e-9)
+        met = meetings(dataset.item, dataset.user, dataset.n_items, dataset.n_users)[np.flatnonzero(rated)]
+        blocks += [spread_out(FeatureBlock.of(features, MAX_RANK), rated) for features in (activity, met)]
     if model.embedder is not None:
         vectors = model.embedder.embed(item_texts(dataset)).astype(float)
-        items.append(FeatureBlock.of(vectors, MAX_RANK))
-    return users, items
-
-
-def _side_block(frame: pd.DataFrame) -> FeatureBlock:
-    return FeatureBlock.of(SideEncoder().fit(frame).encode(frame), MAX_RANK)
-
-
-def _exposure_blocks(dataset: Dataset, by_user: bool) -> list[FeatureBlock]:
-    """How often, when and with whom each user (or item) met; rows without ratings are at the mean, not at zero."""
-    own, other = (dataset.user, dataset.item) if by_user else (dataset.item, dataset.user)
-    counts = dataset.user_counts if by_user else dataset.item_counts
-    n_other = dataset.n_items if by_user else dataset.n_users
-    columns = [np.log1p(counts) if by_user else np.sqrt(counts)]
-    if by_user and dataset.timestamp is not None:
-        when = np.bincount(own, weights=dataset.timestamp, minlength=len(counts)) / np.maximum(counts, 1)
-        columns += [when, (when - when[counts > 0].mean()) ** 2]
-    rated = counts > 0
-    activity = np.column_stack(columns)[rated]
-    activity = (activity - activity.mean(axis=0)) / np.maximum(activity.std(axis=0), 1e-9)
-    met = sp.csr_array((1.0 / np.sqrt(counts[own]), (own, other)), shape=(len(counts), n_other))
-    return [_spread_out(FeatureBlock.of(x, MAX_RANK), rated) for x in (activity, met[np.flatnonzero(rated)])]
-
-
-def _spread_out(block: FeatureBlock, rated: NDArray[np.bool_]) -> FeatureBlock:
-    """The block of the rated rows, with zero scores for all others."""
-    scores = np.zeros((len(rated), block.scores.shape[1]))
-    scores[rated] = block.scores
-    return replace(block, scores=scores)
+        blocks.append(FeatureBlock.of(vectors, MAX_RANK))
+    return blocks

@@ -70,7 +70,7 @@ def hold_outs(dataset: Dataset, n_warm: int, n_cold: int, cold_share: float, see
     if not usable:
         raise DataError(
             f"data set {dataset.name!r} has {len(dataset)} rating(s), too few to learn from some and hold out others "
-            f"({n_warm} warm and {n_cold} cold hold-outs); pass more ratings or use a single rater"
+            f"({n_warm} warm and {n_cold} cold hold-outs); pass more ratings"
         )
     return usable
 

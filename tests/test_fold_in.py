@@ -1,0 +1,195 @@
+"""New users among the draws of a fitted factorization: as good as a refit, and drawn from the right law."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybrid_sim import store
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.splits import users_out
+from hybrid_sim.data.world import make_world
+from hybrid_sim.errors import DataError
+from hybrid_sim.metrics import rmse
+from hybrid_sim.models.factorization import BayesianFactorization
+from hybrid_sim.testing import tiny_dataset
+from hybrid_sim.types import Pairs
+
+RESPONSES = ("gaussian", "ordinal")
+
+
+def _quick(**settings: Any) -> BayesianFactorization:
+    return BayesianFactorization(
+        **{"n_factors": 6, "n_iterations": 60, "burn_in": 20, "n_draws": 32, **settings}
+    )
+
+
+def _only(dataset: Dataset, users: np.ndarray[Any, np.dtype[np.int64]]) -> Dataset:
+    """A data set of these users alone; every one of them keeps her ratings."""
+    place = np.full(dataset.n_users, -1)
+    place[users] = np.arange(len(users))
+    part = dataset.take(place[dataset.user] >= 0)
+    return replace(part, users=dataset.users.iloc[users], user=place[part.user])
+
+
+@pytest.fixture(scope="module")
+def world() -> Dataset:
+    return make_world(seed=1, n_users=200, n_items=200, ratings_per_user=50).dataset
+
+
+@pytest.fixture(scope="module", params=RESPONSES)
+def fitted(request: pytest.FixtureRequest, world: Dataset) -> BayesianFactorization:
+    return _quick(response=request.param).fit(world)
+
+
+def test_users_of_the_fit_are_folded_in_to_where_they_were(
+    fitted: BayesianFactorization, world: Dataset
+) -> None:
+    """More users than fit in one block; the prior alone would be far off."""
+    folded = fitted.fold_in(world)
+    asked = Pairs(np.repeat(np.arange(200), 10), np.tile(np.arange(10), 200))
+    apart = folded.expect(asked) - fitted.expect(asked)
+    prior = fitted.fold_in(world.take(np.array([], dtype=np.int64))).expect(asked) - fitted.expect(asked)
+    assert np.sqrt(np.mean(apart**2)) < 0.1
+    assert np.sqrt(np.mean(prior**2)) > 0.3
+    noise = np.corrcoef(fitted.user_precision_[:-1].mean(axis=1), folded.user_precision_[:-1].mean(axis=1))[
+        0, 1
+    ]
+    assert noise > 0.9
+
+
+@pytest.mark.parametrize("response", RESPONSES)
+def test_held_out_users_are_predicted_as_by_a_refit(response: str, world: Dataset) -> None:
+    errors: dict[str, list[float]] = {"folded": [], "refitted": [], "nobody": []}
+    for split in users_out(world, n_folds=4, known=20)[:2]:
+        train, test = world.take(split.train_rows), world.take(split.test_rows)
+        newcomers = np.unique(test.user)
+        others = np.setdiff1d(np.arange(world.n_users), newcomers)
+        fitted = _quick(response=response).fit(_only(train, others))
+        pairs = Pairs(np.searchsorted(newcomers, test.user), test.item)
+        folded = fitted.fold_in(_only(train, newcomers))
+        refitted = _quick(response=response).fit(train)
+        errors["folded"].append(rmse(test.rating, folded.rate(pairs).mean()))
+        errors["refitted"].append(rmse(test.rating, refitted.rate(test.pairs).mean()))
+        errors["nobody"].append(
+            rmse(test.rating, fitted.rate(Pairs(np.full(len(test), -1), test.item)).mean())
+        )
+    assert np.mean(errors["folded"]) < np.mean(errors["refitted"]) + 0.02
+    assert np.mean(errors["folded"]) < np.mean(errors["nobody"]) - 0.05
+
+
+def test_vectors_follow_their_normal_conditional() -> None:
+    """With the noise of users all but fixed, every draw is exact: its squared Mahalanobis distance is chi-square."""
+    dataset = tiny_dataset(n_users=60)
+    bare = replace(dataset, users=dataset.users[[]])
+    rater = _quick(n_factors=3, user_noise=1e9).fit(bare)
+    folded = rater.fold_in(bare)
+    features = rater.user_features_.scores(bare)
+    root, distances = rater.user_precision_[-1], []
+    for draw in range(rater.n_draws):
+        items = rater.item_vectors_[:, draw].astype(float)
+        links = [
+            part @ weights[draw] for part, weights in zip(features, rater.user_prior_weights_, strict=True)
+        ]
+        means = rater.user_vectors_[-1, draw] + sum(links)
+        precision = rater.user_prior_precision_[draw].astype(float)
+        for user in range(dataset.n_users):
+            rows = dataset.user == user
+            item = dataset.item[rows]
+            design = np.column_stack([np.ones(len(item)), items[item, 1:]])
+            noise = (rater.item_precision_[item, draw].astype(float) * root[draw]) ** 2
+            target = (dataset.rating[rows] - rater.centre_) / rater.unit_ - items[item, 0]
+            system = precision + design.T @ (noise[:, None] * design)
+            mean = np.linalg.solve(system, precision @ means[user] + design.T @ (noise * target))
+            apart = folded.user_vectors_[user, draw] - mean
+            distances.append(apart @ system @ apart)
+    assert np.mean(distances) == pytest.approx(4, rel=0.06)
+    assert np.var(distances) == pytest.approx(8, rel=0.2)
+
+
+def test_a_user_without_ratings_gets_the_prior_of_her_side_information(
+    fitted: BayesianFactorization, world: Dataset
+) -> None:
+    index = pd.Index(["a", "b", "c"], dtype=object)
+    users = pd.DataFrame({"age": np.nan, "gender": "", "occupation": ""}, index=index)
+    nobody = replace(world.take(np.array([], dtype=np.int64)), users=users)
+    folded = fitted.fold_in(nobody)
+    items = np.arange(world.n_items)
+    known = fitted.rate(Pairs(np.full(len(items), -1), items)).mean()
+    for user in range(3):
+        assert np.abs(folded.rate(Pairs(np.full(len(items), user), items)).mean() - known).mean() < 0.35
+    assert folded.rate(Pairs(np.array([0]), np.array([-1]))).std()[0] > 0.5
+
+
+def test_nobody_else_matters_nor_the_order_of_ratings(fitted: BayesianFactorization, world: Dataset) -> None:
+    together = fitted.fold_in(_only(world, np.arange(30, 50)))
+    shuffled = world.take(np.random.default_rng(0).permutation(len(world)))
+    alone = fitted.fold_in(_only(shuffled, np.array([37])))
+    items = np.arange(world.n_items)
+    np.testing.assert_allclose(
+        alone.rate(Pairs(np.zeros(len(items), dtype=np.int64), items)).probs,
+        together.rate(Pairs(np.full(len(items), 7), items)).probs,
+        atol=1e-5,
+    )
+
+
+def test_it_is_a_copy_and_the_same_every_time(
+    fitted: BayesianFactorization, world: Dataset, tmp_path: Path
+) -> None:
+    newcomers = _only(world, np.arange(20, 25))
+    asked = Pairs(np.array([0, 1, 4, -1, -1]), np.array([5, 6, 7, 8, -1]))
+    before = fitted.rate(asked).probs
+    first, again = fitted.fold_in(newcomers), fitted.fold_in(newcomers)
+    np.testing.assert_array_equal(first.rate(asked).probs, again.rate(asked).probs)
+    np.testing.assert_array_equal(fitted.rate(asked).probs, before)
+    np.testing.assert_array_equal(first.rate(asked).probs[3:], before[3:])
+    assert not np.allclose(first.rate(asked).probs[:3], before[:3])
+    store.save(fitted, tmp_path / "fitted")
+    loaded = store.load(tmp_path / "fitted").rater
+    assert isinstance(loaded, BayesianFactorization)
+    np.testing.assert_array_equal(loaded.fold_in(newcomers).rate(asked).probs, first.rate(asked).probs)
+    store.save(first, tmp_path / "folded")
+    np.testing.assert_array_equal(
+        store.load(tmp_path / "folded").rater.rate(asked).probs, first.rate(asked).probs
+    )
+
+
+def test_users_outside_the_experience_of_the_fit_are_not_extrapolated(
+    fitted: BayesianFactorization, world: Dataset
+) -> None:
+    """One rating, long before all others: her distance in time and activity must not carry her off the scale."""
+    assert world.timestamp is not None
+    one = world.take(np.array([0]))
+    early = replace(one, timestamp=world.timestamp[:1] - 10**9)
+    items = np.arange(world.n_items)
+    pairs = Pairs(np.full(len(items), one.user[0]), items)
+    timeless, long_ago = (
+        fitted.fold_in(data).rate(pairs).mean() for data in (replace(one, timestamp=None), early)
+    )
+    assert abs(timeless.mean() - long_ago.mean()) < 0.8
+    assert 2 < long_ago.mean() < 4.5
+
+
+def test_it_takes_milliseconds_a_user(fitted: BayesianFactorization, world: Dataset) -> None:
+    fitted.fold_in(_only(world, np.arange(2)))
+    start = time.process_time()
+    fitted.fold_in(world)
+    assert (time.process_time() - start) / world.n_users < 0.005
+
+
+def test_other_items_or_another_scale_are_refused(fitted: BayesianFactorization, world: Dataset) -> None:
+    swapped = world.items.iloc[[1, 0, *range(2, world.n_items)]]
+    with pytest.raises(DataError, match=r"item 0 of data set 'world' is 'f0002', .* with 'f0001' there"):
+        fitted.fold_in(replace(world, items=swapped))
+    with pytest.raises(
+        DataError, match="has 199 items, the factorization was fitted on 200; fold-in needs the same"
+    ):
+        fitted.fold_in(replace(world.take(np.array([0])), items=world.items.iloc[:199]))
+    with pytest.raises(DataError, match="has the scale 0, 1, the factorization was fitted on 1, 2, 3, 4, 5"):
+        fitted.fold_in(replace(tiny_dataset(levels=(0, 1)), items=world.items))
