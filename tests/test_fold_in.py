@@ -25,9 +25,7 @@ RESPONSES = ("gaussian", "ordinal")
 
 
 def _quick(**settings: Any) -> BayesianFactorization:
-    return BayesianFactorization(
-        **{"n_factors": 6, "n_iterations": 60, "burn_in": 20, "n_draws": 32, **settings}
-    )
+    return BayesianFactorization(**{"n_factors": 6, "n_iterations": 60, "burn_in": 20, "n_draws": 32, **settings})
 
 
 def _only(dataset: Dataset, users: np.ndarray[Any, np.dtype[np.int64]]) -> Dataset:
@@ -48,9 +46,7 @@ def fitted(request: pytest.FixtureRequest, world: Dataset) -> BayesianFactorizat
     return _quick(response=request.param).fit(world)
 
 
-def test_users_of_the_fit_are_folded_in_to_where_they_were(
-    fitted: BayesianFactorization, world: Dataset
-) -> None:
+def test_users_of_the_fit_are_folded_in_to_where_they_were(fitted: BayesianFactorization, world: Dataset) -> None:
     """More users than fit in one block; the prior alone would be far off."""
     folded = fitted.fold_in(world)
     asked = Pairs(np.repeat(np.arange(200), 10), np.tile(np.arange(10), 200))
@@ -58,9 +54,7 @@ def test_users_of_the_fit_are_folded_in_to_where_they_were(
     prior = fitted.fold_in(world.take(np.array([], dtype=np.int64))).expect(asked) - fitted.expect(asked)
     assert np.sqrt(np.mean(apart**2)) < 0.1
     assert np.sqrt(np.mean(prior**2)) > 0.3
-    noise = np.corrcoef(fitted.user_precision_[:-1].mean(axis=1), folded.user_precision_[:-1].mean(axis=1))[
-        0, 1
-    ]
+    noise = np.corrcoef(fitted.user_precision_[:-1].mean(axis=1), folded.user_precision_[:-1].mean(axis=1))[0, 1]
     assert noise > 0.9
 
 
@@ -77,15 +71,13 @@ def test_held_out_users_are_predicted_as_by_a_refit(response: str, world: Datase
         refitted = _quick(response=response).fit(train)
         errors["folded"].append(rmse(test.rating, folded.rate(pairs).mean()))
         errors["refitted"].append(rmse(test.rating, refitted.rate(test.pairs).mean()))
-        errors["nobody"].append(
-            rmse(test.rating, fitted.rate(Pairs(np.full(len(test), -1), test.item)).mean())
-        )
+        errors["nobody"].append(rmse(test.rating, fitted.rate(Pairs(np.full(len(test), -1), test.item)).mean()))
     assert np.mean(errors["folded"]) < np.mean(errors["refitted"]) + 0.02
     assert np.mean(errors["folded"]) < np.mean(errors["nobody"]) - 0.05
 
 
 def test_vectors_follow_their_normal_conditional() -> None:
-    """With the noise of users all but fixed, every draw is exact: its squared Mahalanobis distance is chi-square."""
+    """With the noise of users all but fixed, squared Mahalanobis distances are chi-square."""
     dataset = tiny_dataset(n_users=60)
     bare = replace(dataset, users=dataset.users[[]])
     rater = _quick(n_factors=3, user_noise=1e9).fit(bare)
@@ -94,9 +86,7 @@ def test_vectors_follow_their_normal_conditional() -> None:
     root, distances = rater.user_precision_[-1], []
     for draw in range(rater.n_draws):
         items = rater.item_vectors_[:, draw].astype(float)
-        links = [
-            part @ weights[draw] for part, weights in zip(features, rater.user_prior_weights_, strict=True)
-        ]
+        links = [part @ weights[draw] for part, weights in zip(features, rater.user_prior_weights_, strict=True)]
         means = rater.user_vectors_[-1, draw] + sum(links)
         precision = rater.user_prior_precision_[draw].astype(float)
         for user in range(dataset.n_users):
@@ -139,9 +129,7 @@ def test_nobody_else_matters_nor_the_order_of_ratings(fitted: BayesianFactorizat
     )
 
 
-def test_it_is_a_copy_and_the_same_every_time(
-    fitted: BayesianFactorization, world: Dataset, tmp_path: Path
-) -> None:
+def test_it_is_a_copy_and_the_same_every_time(fitted: BayesianFactorization, world: Dataset, tmp_path: Path) -> None:
     newcomers = _only(world, np.arange(20, 25))
     asked = Pairs(np.array([0, 1, 4, -1, -1]), np.array([5, 6, 7, 8, -1]))
     before = fitted.rate(asked).probs
@@ -155,25 +143,19 @@ def test_it_is_a_copy_and_the_same_every_time(
     assert isinstance(loaded, BayesianFactorization)
     np.testing.assert_array_equal(loaded.fold_in(newcomers).rate(asked).probs, first.rate(asked).probs)
     store.save(first, tmp_path / "folded")
-    np.testing.assert_array_equal(
-        store.load(tmp_path / "folded").rater.rate(asked).probs, first.rate(asked).probs
-    )
+    np.testing.assert_array_equal(store.load(tmp_path / "folded").rater.rate(asked).probs, first.rate(asked).probs)
 
 
-def test_users_outside_the_experience_of_the_fit_are_not_extrapolated(
-    fitted: BayesianFactorization, world: Dataset
-) -> None:
-    """One rating, long before all others: her distance in time and activity must not carry her off the scale."""
+def test_a_short_history_is_not_taken_for_a_strange_user(fitted: BayesianFactorization, world: Dataset) -> None:
+    """Number and time of the first ratings must not carry a newcomer away from everybody else."""
     assert world.timestamp is not None
     one = world.take(np.array([0]))
     early = replace(one, timestamp=world.timestamp[:1] - 10**9)
     items = np.arange(world.n_items)
     pairs = Pairs(np.full(len(items), one.user[0]), items)
-    timeless, long_ago = (
-        fitted.fold_in(data).rate(pairs).mean() for data in (replace(one, timestamp=None), early)
-    )
-    assert abs(timeless.mean() - long_ago.mean()) < 0.8
-    assert 2 < long_ago.mean() < 4.5
+    timeless, long_ago = (fitted.fold_in(data).rate(pairs).mean() for data in (replace(one, timestamp=None), early))
+    np.testing.assert_array_equal(timeless, long_ago)
+    assert abs(long_ago.mean() - fitted.rate(Pairs(np.full(len(items), -1), items)).mean().mean()) < 0.6
 
 
 def test_it_takes_milliseconds_a_user(fitted: BayesianFactorization, world: Dataset) -> None:
@@ -187,9 +169,7 @@ def test_other_items_or_another_scale_are_refused(fitted: BayesianFactorization,
     swapped = world.items.iloc[[1, 0, *range(2, world.n_items)]]
     with pytest.raises(DataError, match=r"item 0 of data set 'world' is 'f0002', .* with 'f0001' there"):
         fitted.fold_in(replace(world, items=swapped))
-    with pytest.raises(
-        DataError, match="has 199 items, the factorization was fitted on 200; fold-in needs the same"
-    ):
+    with pytest.raises(DataError, match="has 199 items, the factorization was fitted on 200; fold-in needs the same"):
         fitted.fold_in(replace(world.take(np.array([0])), items=world.items.iloc[:199]))
     with pytest.raises(DataError, match="has the scale 0, 1, the factorization was fitted on 1, 2, 3, 4, 5"):
         fitted.fold_in(replace(tiny_dataset(levels=(0, 1)), items=world.items))

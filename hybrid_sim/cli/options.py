@@ -77,7 +77,7 @@ def read_data(options: argparse.Namespace) -> Dataset:
     """
     if (options.ratings is None) == (options.dataset is None):
         raise SettingsError("name the data: either --dataset NAME (for example world) or --ratings FILE")
-    if options.tmdb_votes and (options.tmdb == "none" or (options.ratings and options.tmdb == "auto")):
+    if options.tmdb_votes and options.tmdb in ("auto", "none"):
         raise SettingsError("--tmdb-votes needs the table: --tmdb FILE")
     return _read_known(options) if options.ratings is None else _read_own(options)
 

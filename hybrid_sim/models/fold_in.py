@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_RANK = 100
 
 N_STEPS = 2
-"""Gibbs steps on newcomers' noise and hidden variables per posterior draw; they carry on from draw to draw."""
+"""Gibbs steps on newcomers' noise and hidden variables per draw; they carry on from draw to draw."""
 
 WARM_UP = 10
 """Further steps before the first draw."""
@@ -42,18 +42,14 @@ BLOCK = 128
 
 @dataclass(frozen=True)
 class UserFeatures:
-    """Side information, activity and rated items of users, in terms learned from the users of a fit.
+    """Side information and rated items of users, in terms learned from the users of a fit.
 
-    Activity is centred by `activity_mean` and divided by `activity_spread`; `activity_range` has the lowest
-    and the highest value of each of its columns. `mean_time` is that of the average user, None where the
-    ratings had no times. `centres` and `axes` belong to the three `FeatureBlock`s.
+    `typical_count` is how many ratings a user of the fit has, as a geometric mean. `centres` and `axes`
+    belong to the three `FeatureBlock`s: side information, activity and rated items.
     """
 
     encoder: SideEncoder
-    mean_time: float | None
-    activity_mean: FloatArray
-    activity_spread: FloatArray
-    activity_range: FloatArray
+    typical_count: float
     centres: list[FloatArray]
     axes: list[FloatArray]
 
@@ -62,58 +58,47 @@ class UserFeatures:
         """The terms, and the blocks of the users of `dataset` itself."""
         encoder = SideEncoder().fit(dataset.users)
         rated = dataset.user_counts > 0
-        times = _mean_times(dataset)
-        mean_time = None if times is None else float(times[rated].mean())
-        activity = _activity(dataset, mean_time)
-        mean, spread = activity.mean(axis=0), np.maximum(activity.std(axis=0), 1e-9)
         met = meetings(dataset.user, dataset.item, dataset.n_users, dataset.n_items)[np.flatnonzero(rated)]
         blocks = [
             FeatureBlock.of(encoder.encode(dataset.users), MAX_RANK),
-            spread_out(FeatureBlock.of((activity - mean) / spread, MAX_RANK), rated),
+            spread_out(FeatureBlock.of(_activity(dataset), MAX_RANK), rated),
             spread_out(FeatureBlock.of(met, MAX_RANK), rated),
         ]
-        reach = np.stack([activity.min(axis=0), activity.max(axis=0)])
-        centres, axes = [block.centre for block in blocks], [block.axes for block in blocks]
-        return cls(encoder, mean_time, mean, spread, reach, centres, axes), blocks
+        typical_count = float(np.expm1(np.log1p(dataset.user_counts[rated]).mean()))
+        features = cls(encoder, typical_count, [b.centre for b in blocks], [b.axes for b in blocks])
+        return features, blocks
 
     def scores(self, dataset: Dataset) -> list[FloatArray]:
-        """Scores of the users of `dataset`, which has the same items, one array `(n_users, rank)` per block.
+        """Scores of newcomers with the same items as the fit, one array `(n_users, rank)` per block.
 
-        Users without ratings are at the mean in activity and rated items. Activity beyond that of the fit's
-        users counts as theirs: a straight line fitted to users of many ratings says little about one of
-        five. Times count where the fit had them too.
+        A newcomer's ratings are the beginning of a history, those of the fit's users the whole of one. So
+        their number and times say nothing yet, activity is taken for average, and a history shorter than the
+        typical one is completed by items as the average user rates them.
         """
-        rated = np.flatnonzero(dataset.user_counts)
-        activity = np.tile(self.activity_mean, (len(rated), 1))
-        told = _activity(dataset, self.mean_time)
-        activity[:, : told.shape[1]] = told
-        activity = activity.clip(*self.activity_range)
-        met = meetings(dataset.user, dataset.item, dataset.n_users, dataset.n_items)[rated]
-        scores = [self._project(0, self.encoder.encode(dataset.users))]
-        for b, features in ((1, (activity - self.activity_mean) / self.activity_spread), (2, met)):
-            scores.append(np.zeros((dataset.n_users, self.axes[b].shape[1])))
-            scores[b][rated] = self._project(b, features)
-        return scores
-
-    def _project(self, block: int, features: FloatArray | sp.csr_array) -> FloatArray:
-        return np.asarray(features @ self.axes[block]) - self.centres[block] @ self.axes[block]
+        counts = dataset.user_counts
+        whole = np.maximum(counts, self.typical_count)
+        met = meetings(dataset.user, dataset.item, dataset.n_users, dataset.n_items)
+        side, activity, items = self.axes
+        average = self.centres[2] @ items
+        known = np.sqrt(counts / whole)[:, None] * (met @ items)
+        completed = ((whole - counts) / np.sqrt(whole))[:, None] * (average / self.centres[2].sum())
+        return [
+            self.encoder.encode(dataset.users) @ side - self.centres[0] @ side,
+            np.zeros((dataset.n_users, activity.shape[1])),
+            np.where((counts > 0)[:, None], known + completed - average, 0.0),
+        ]
 
 
-def _mean_times(dataset: Dataset) -> FloatArray | None:
-    """The mean time of each user's ratings, seconds UTC."""
-    if dataset.timestamp is None:
-        return None
-    sums = np.bincount(dataset.user, weights=dataset.timestamp, minlength=dataset.n_users)
-    return np.asarray(sums / np.maximum(dataset.user_counts, 1))
-
-
-def _activity(dataset: Dataset, mean_time: float | None) -> FloatArray:
-    """Of each user with ratings: log count, mean time and its squared distance to `mean_time`."""
+def _activity(dataset: Dataset) -> FloatArray:
+    """Log count, mean time and its squared distance to the mean of users with ratings, standardised."""
+    rated = dataset.user_counts > 0
     columns = [np.log1p(dataset.user_counts)]
-    times = _mean_times(dataset)
-    if times is not None and mean_time is not None:
-        columns += [times, (times - mean_time) ** 2]
-    return np.column_stack(columns)[dataset.user_counts > 0]
+    if dataset.timestamp is not None:
+        sums = np.bincount(dataset.user, weights=dataset.timestamp, minlength=dataset.n_users)
+        when = sums / np.maximum(dataset.user_counts, 1)
+        columns += [when, (when - when[rated].mean()) ** 2]
+    activity = np.column_stack(columns)[rated]
+    return np.asarray((activity - activity.mean(axis=0)) / np.maximum(activity.std(axis=0), 1e-9))
 
 
 def meetings(own: IntArray, other: IntArray, n_own: int, n_other: int) -> sp.csr_array:

@@ -75,18 +75,18 @@ class KNN:
         self.user_place_, self.item_place_ = data.user_place, data.item_place
         self.user_bias_, self.item_bias_ = algorithm.bu, algorithm.bi
         self.similarity_ = algorithm.sim
-        self._keep_residuals(data, dataset.rating)
+        self._keep_residuals(data)
         self.spread_ = residual_spread(dataset.scale, dataset.rating - self.expect(dataset.pairs))
         return self
 
-    def _keep_residuals(self, data: SurpriseData, ratings: FloatArray) -> None:
+    def _keep_residuals(self, data: SurpriseData) -> None:
         """Per item (or user) the ratings' neighbours and residuals, in the order of the ratings."""
         side, neighbours = (data.item, data.user) if self.user_based else (data.user, data.item)
         order = np.argsort(side, kind="stable")
         biases = expect_biases(self.global_mean_, self.user_bias_, self.item_bias_, data.user, data.item)
         self.starts_ = np.concatenate([[0], np.cumsum(np.bincount(side))]).astype(np.int64)
         self.neighbours_ = neighbours[order]
-        self.residuals_ = (ratings - biases)[order]
+        self.residuals_ = (data.rating - biases)[order]
 
     def expect(self, pairs: Pairs) -> FloatArray:
         """The predicted mean of each pair before it is moved into the scale, NaN where the rater abstains."""
