@@ -158,9 +158,7 @@ def blocks(train: Dataset, by_user: bool) -> tuple[sp.csr_matrix, list[int]]:
     how_often = (how_often - how_often.mean()) / how_often.std()
     side = SideEncoder().fit(frame).encode_columns(frame).values()
     parts = [sp.identity(len(counts)), met, how_often[:, None], *side]
-    return sp.csr_matrix(sp.hstack([sp.csr_matrix(part) for part in parts])), [
-        part.shape[1] for part in parts
-    ]
+    return sp.csr_matrix(sp.hstack([sp.csr_matrix(part) for part in parts])), [part.shape[1] for part in parts]
 
 
 def print_row(row: Row) -> None:

@@ -22,20 +22,13 @@ from hybrid_sim.errors import SettingsError
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))
 RECORDED = DATA / "lusifer" / "ml-100k"
-SURPRISE = "global_mean,user_mean,item_mean,biases,knn,svd,svdpp,nmf,hybrid"
+MODELS = "global_mean,user_mean,item_mean,biases,knn,svd,svdpp,nmf,hybrid,llm,hybrid+llm,hybrid+llm_shuffled"
+WITH_LLM = ["--dataset", "ml-100k", "--models", MODELS, "--llm-ratings", str(RECORDED)]
 
 BENCHMARKS: dict[str, list[str]] = {
     "world": [],
-    "ml-100k-last40": ["--dataset", "ml-100k", "--protocol", "last40", "--models", SURPRISE],
-    "ml-100k-full": ["--dataset", "ml-100k", "--protocol", "full", "--models", SURPRISE],
-    "ml-100k-last40-llm": [
-        *["--dataset", "ml-100k", "--protocol", "last40", "--folds", "1,2,3"],
-        *["--models", "hybrid,llm,hybrid+llm,hybrid+llm_shuffled", "--llm-ratings", str(RECORDED)],
-    ],
-    "ml-100k-full-llm": [
-        *["--dataset", "ml-100k", "--protocol", "full", "--folds", "1,2,3"],
-        *["--models", "hybrid,llm,hybrid+llm,hybrid+llm_shuffled", "--llm-ratings", str(RECORDED)],
-    ],
+    "ml-100k-last40": [*WITH_LLM, "--protocol", "last40"],
+    "ml-100k-full": [*WITH_LLM, "--protocol", "full"],
     "ml-100k-cold-items": ["--dataset", "ml-100k", "--protocol", "cold-items"],
     "ml-100k-cold-users-0": ["--dataset", "ml-100k", "--protocol", "cold-users"],
     "ml-100k-cold-users-10": ["--dataset", "ml-100k", "--protocol", "cold-users", "--known", "10"],

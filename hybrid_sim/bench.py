@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ DEFAULT_MODELS = ("global_mean", "user_mean", "item_mean", "biases", "knn", "svd
 LLM_NOTES = {
     LLM: "llm is the recorded ratings alone, on the rows that have one; a level gets all the probability.",
     HYBRID_LLM: "hybrid+llm learns how far to trust the LLM on ratings of other users of the test fold "
-    "(cross-fitted); rows and folds without LLM ratings are those of hybrid.",
+    "(cross-fitted); rows and folds without LLM ratings are those of hybrid, and such folds are not compared.",
     CONTROL: "hybrid+llm_shuffled is the control: each user's LLM ratings dealt out at random among the "
     "user's items, so that only the user's level is left of them.",
 }
@@ -159,15 +159,17 @@ class Benchmark:
     def _with_llm(self, recording: RecordedRatings, hybrid: Opinion | None, fold: Fold) -> Iterator[Opinion]:
         pairs = fold.held_out.pairs
         llm = Recorded(recording).fit(fold.train).rate(pairs)
-        if not llm.answered.any():
+        recorded = bool(llm.answered.any())
+        if not recorded:
             _log.warning("fold %d: no held-out pair has an LLM rating, so hybrid+llm is hybrid", fold.number)
         elif LLM in self.models:
             yield Opinion(LLM, llm, 0.0, 0.0)
         if hybrid is not None and HYBRID_LLM in self.models:
-            yield self._corrected(HYBRID_LLM, hybrid, llm, fold)
+            yield replace(self._corrected(HYBRID_LLM, hybrid, llm, fold), compared=recorded)
         if hybrid is not None and CONTROL in self.models:
             mixed = shuffle_within_users(_of_fold(recording, fold), self.seed)
-            yield self._corrected(CONTROL, hybrid, Recorded(mixed).fit(fold.train).rate(pairs), fold)
+            shuffled = Recorded(mixed).fit(fold.train).rate(pairs)
+            yield replace(self._corrected(CONTROL, hybrid, shuffled, fold), compared=recorded)
 
     def _corrected(self, model: str, hybrid: Opinion, llm: RatingDistribution, fold: Fold) -> Opinion:
         from hybrid_sim.models.correction import cross_fitted_correction

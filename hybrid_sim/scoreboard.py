@@ -30,7 +30,8 @@ class Opinion:
     """What one model says about the held-out pairs of one fold, and what that took.
 
     `n_fallback` rows were answered by something simpler than the model. `peak_mb` is the most by which memory
-    grew meanwhile (see `hybrid_sim.effort`). `embedder` names the text embedder of the model, if it has one.
+    grew meanwhile (see `hybrid_sim.effort`). `embedder` names the text embedder of the model, if it has one. An opinion that is
+    not `compared` (a copy of another, for want of LLM ratings) is scored but stays out of comparisons and intervals.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Opinion:
     low: FloatArray | None = None
     high: FloatArray | None = None
     embedder: str | None = None
+    compared: bool = True
 
 
 @dataclass
@@ -89,6 +91,9 @@ class Scoreboard:
                 low=opinion.low,
                 high=opinion.high,
             )
+        self.embedder = opinion.embedder or self.embedder
+        if not opinion.compared:
+            return
         rows = distribution.answered
         self._losses.setdefault(model, []).append(
             row_losses(
@@ -99,7 +104,6 @@ class Scoreboard:
                 fold=fold.number,
             )
         )
-        self.embedder = opinion.embedder or self.embedder
 
     def report(
         self,
@@ -114,11 +118,11 @@ class Scoreboard:
             if first in self._losses and second in self._losses:
                 a, b = shared_rows(self._losses[first], self._losses[second])
                 compared.append(compare(a, b, metric, self.groups, seed=self.seed))
-        models = [name for name in order if name in self._losses]
+        models = [name for name in order if any(row.model == name for row in self._results)]
         return Report(
             provenance,
             [row for name in models for row in self._results if row.model == name],
-            [rmse_interval(self._losses[name], self.groups, seed=self.seed) for name in models],
+            [rmse_interval(self._losses[name], self.groups, seed=self.seed) for name in models if name in self._losses],
             compared,
             self._support,
             tuple(notes),

@@ -29,6 +29,7 @@ RATERS: dict[str, str] = {
     "content_gp": "hybrid_sim.retrieval.content_gp:ContentGP",
     "neighbours": "hybrid_sim.retrieval.neighbours:HistoryNeighbours",
     "facets": "hybrid_sim.retrieval.facets:SignedFacets",
+    "boosted": "hybrid_sim.models.boosted_levels:BoostedLevels",
     "recorded": "hybrid_sim.models.recorded:Recorded",
 }
 """Short name of every rater and where its class is, as `module:Class`."""
