@@ -30,8 +30,8 @@ class Opinion:
     """What one model says about the held-out pairs of one fold, and what that took.
 
     `n_fallback` rows were answered by something simpler than the model. `peak_mb` is the most by which memory
-    grew meanwhile (see `hybrid_sim.effort`). `embedder` names the text embedder of the model, if it has one. An opinion that is
-    not `compared` (a copy of another, for want of LLM ratings) is scored but stays out of comparisons and intervals.
+    grew meanwhile (see `hybrid_sim.effort`). `embedder` names the text embedder of the model, if it has one. An opinion
+    that is not `compared` (a copy of another, for want of LLM ratings) is scored but stays out of comparisons.
     """
 
     model: str

@@ -49,7 +49,7 @@ class BoostedResidual:
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Expected residuals, shape `(n_pairs,)`."""
-        return np.asarray(np.mean([booster.predict(features) for booster in self._boosters], axis=0))
+        return np.asarray(np.mean([booster.predict(features, num_threads=1) for booster in self._boosters], axis=0))
 
     @cached_property
     def _boosters(self) -> list[Any]:
