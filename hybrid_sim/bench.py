@@ -117,12 +117,12 @@ class Benchmark:
             yield from self._with_llm(self.recording, hybrid, fold)
 
     def _without_llm(self, train: Dataset, pairs: Pairs) -> Iterator[Opinion]:
-        ladder = _Ladder(train)
+        mean = make_rater("global_mean").fit(train)
         for name in self.models:
             if name == HYBRID:
                 yield self._ask_simulator(train, pairs)
             elif name not in WITH_LLM:
-                yield self._ask_baseline(name, train, pairs, ladder)
+                yield self._ask_baseline(name, train, pairs, mean)
 
     def _ask_simulator(self, train: Dataset, pairs: Pairs) -> Opinion:
         from hybrid_sim.simulator import SOURCES, Simulator
@@ -141,11 +141,14 @@ class Benchmark:
             embedder=simulator.embedder_name_,
         )
 
-    def _ask_baseline(self, name: str, train: Dataset, pairs: Pairs, ladder: _Ladder) -> Opinion:
+    def _ask_baseline(self, name: str, train: Dataset, pairs: Pairs, mean: Rater) -> Opinion:
+        """Where a baseline abstains it gets the distribution of all ratings, as Surprise answers with their mean."""
         with measured() as effort:
             distribution = self._baseline(name, train).fit(train).rate(pairs)
-        whole, n_fallback = ladder.answer(distribution, pairs)
-        return Opinion(name, whole, effort.seconds, effort.peak_mb, n_fallback)
+        silent = ~distribution.answered
+        probs = np.where(silent[:, None], mean.rate(pairs).probs, distribution.probs)
+        whole = RatingDistribution(distribution.scale, probs)
+        return Opinion(name, whole, effort.seconds, effort.peak_mb, n_fallback=int(silent.sum()))
 
     def _baseline(self, name: str, train: Dataset) -> Rater:
         """The rater with the benchmark's seed and embedder, where it has such settings."""
@@ -183,23 +186,6 @@ class Benchmark:
             max(hybrid.peak_mb, effort.peak_mb),
             hybrid.n_fallback,
         )
-
-
-class _Ladder:
-    """Answers where a baseline abstains: the item's mean, else the user's, else that of all ratings."""
-
-    def __init__(self, train: Dataset) -> None:
-        self.steps = [make_rater(name).fit(train) for name in ("item_mean", "user_mean", "global_mean")]
-
-    def answer(self, distribution: RatingDistribution, pairs: Pairs) -> tuple[RatingDistribution, int]:
-        """The distribution without gaps, and how many there were."""
-        n_fallback = int((~distribution.answered).sum())
-        probs = distribution.probs.copy()
-        for step in self.steps:
-            silent = np.isnan(probs[:, 0])
-            if silent.any():
-                probs[silent] = step.rate(pairs.take(silent)).probs
-        return RatingDistribution(distribution.scale, probs), n_fallback
 
 
 def _of_fold(recording: RecordedRatings, fold: Fold) -> RecordedRatings:

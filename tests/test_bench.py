@@ -100,11 +100,11 @@ def test_training_ratings_do_change_predictions(world: Dataset) -> None:
 
 def test_baselines_answer_every_row_and_count_what_they_could_not(world: Dataset) -> None:
     protocol = make_protocol("cold-items", world, folds=[1])
-    got = answers(Benchmark(("user_mean", "item_mean", "svd")), protocol)
+    got = answers(Benchmark(("global_mean", "item_mean", "svd")), protocol)
     n = len(protocol.splits[0][1].test_rows)
     assert all(opinion.distribution.answered.all() for opinion in got.values())
-    assert (got["item_mean"].n_fallback, got["user_mean"].n_fallback) == (n, 0)
-    np.testing.assert_array_equal(got["item_mean"].distribution.probs, got["user_mean"].distribution.probs)
+    assert (got["item_mean"].n_fallback, got["global_mean"].n_fallback) == (n, 0)
+    np.testing.assert_array_equal(got["item_mean"].distribution.probs, got["global_mean"].distribution.probs)
 
 
 def test_report_holds_results_intervals_comparisons_and_notes(world: Dataset, tmp_path: Path) -> None:
