@@ -111,3 +111,17 @@ def test_who_abstains_has_no_interval() -> None:
     found = conformal.interval(RatingDistribution.abstain(SCALE, 2), support(np.full(2, 9.0)))
     assert np.isnan(found.low).all()
     assert np.isnan(found.high).all()
+
+
+def test_weights_make_up_for_held_out_ratings_that_are_not_like_those_to_come() -> None:
+    """Overconfident distributions are one row in ten of the held-out ratings, but all of those to come."""
+    timid, easy = draw(9000, 1.0, seed=0)
+    bold, hard = draw(1000, 6.0, seed=1)
+    held = RatingDistribution(SCALE, np.concatenate([timid.probs, bold.probs]))
+    ratings, n_item = np.concatenate([easy, hard]), np.full(10_000, 50.0)
+    weights = np.concatenate([np.full(9000, 1e-6), np.ones(1000)])
+    opinion, truth = draw(4000, 6.0, seed=2)
+    blind = covered(Conformal().fit(held, ratings, support(n_item)), opinion, truth, np.full(4000, 50.0))
+    weighted = covered(Conformal().fit(held, ratings, support(n_item), weights), opinion, truth, np.full(4000, 50.0))
+    assert blind < 0.85
+    assert weighted == pytest.approx(0.9, abs=0.03)

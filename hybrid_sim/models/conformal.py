@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_sim.models.support import Support
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
@@ -35,13 +36,18 @@ class Conformal:
     coverage: float = 0.9
     thresholds_: FloatArray = field(init=False, repr=False)
 
-    def fit(self, held: RatingDistribution, ratings: FloatArray, support: Support) -> Self:
+    def fit(
+        self, held: RatingDistribution, ratings: FloatArray, support: Support, weights: FloatArray | None = None
+    ) -> Self:
         """Learn thresholds from distributions of ratings that were kept from their author.
 
-        Rows that abstain teach nothing. With too few ratings for any promise an interval is the whole scale.
+        `weights` of shape `(n_pairs,)` say how much each counts (None: all the same). Rows that abstain teach nothing. With
+        too few ratings for any promise an interval is the whole scale.
         """
         answered = held.answered
-        held, ratings, support = held.take(answered), ratings[answered], support.take(answered)
+        weights = np.ones(len(held)) if weights is None else weights
+        held, support = held.take(answered), support.take(answered)
+        ratings, weights = ratings[answered], weights[answered]
         order, reached = _grow(held)
         place = np.argmax(order == held.scale.index(ratings)[:, None], axis=1)
         rows = np.arange(len(ratings))
@@ -49,16 +55,22 @@ class Conformal:
         bucket = _buckets(support)
         self.thresholds_ = np.array(
             [
-                self._threshold(needed[bucket == k] if (bucket == k).sum() >= MIN_ROWS else needed)
-                for k in range(len(BUCKET_EDGES) + 1)
+                self._threshold(needed[chosen], weights[chosen])
+                for chosen in (_enough(bucket == k) for k in range(len(BUCKET_EDGES) + 1))
             ]
         )
         return self
 
-    def _threshold(self, needed: FloatArray) -> float:
-        """The smallest mass at which a share `coverage` of the ratings was inside."""
-        rank = int(np.ceil((len(needed) + 1) * self.coverage))
-        return float(np.sort(needed)[rank - 1]) if rank <= len(needed) else np.inf
+    def _threshold(self, needed: FloatArray, weights: FloatArray) -> float:
+        """The smallest mass at which a share `coverage` of the weight was inside, one more rating being outside.
+
+        Weighted as in Tibshirani et al. 2019, with the mean weight for the rating to come.
+        """
+        order = np.argsort(needed, kind="stable")
+        inside = np.cumsum(weights[order])
+        total = weights.sum() + weights.mean() if len(weights) else 1.0
+        reached = np.flatnonzero(inside >= self.coverage * total - 1e-9)
+        return float(needed[order[reached[0]]]) if len(reached) else np.inf
 
     def interval(self, distribution: RatingDistribution, support: Support) -> Interval:
         """The interval of each pair; NaN where the distribution abstains."""
@@ -70,6 +82,11 @@ class Conformal:
         high = np.where(added, levels, -np.inf).max(axis=1)
         missing = ~distribution.answered
         return Interval(np.where(missing, np.nan, low), np.where(missing, np.nan, high))
+
+
+def _enough(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """These rows, or all where they are too few."""
+    return chosen if chosen.sum() >= MIN_ROWS else np.ones_like(chosen)
 
 
 def _buckets(support: Support) -> IntArray:

@@ -16,10 +16,10 @@ from hybrid_sim.errors import SettingsError
 from hybrid_sim.models.combiner import Combiner
 from hybrid_sim.models.conformal import Conformal, Interval
 from hybrid_sim.models.out_of_fold import ask, fit_members, hold_outs
-from hybrid_sim.models.support import SupportTable
+from hybrid_sim.models.support import Support, SupportTable
 from hybrid_sim.models.training import require_positive, require_ratings
 from hybrid_sim.rater import Rater
-from hybrid_sim.types import Pairs, RatingDistribution
+from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
 
 BATCH = 25_000
 """Pairs that are rated at a time: enough to be quick, few enough for memory, and the same whatever the workers."""
@@ -78,7 +78,8 @@ class Ensemble:
         self.support_ = SupportTable().fit(dataset)
         self.combiner_ = Combiner(self.boosted, self.seed)
         held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale)
-        self.conformal_ = Conformal().fit(held, ratings, fitted.opinions.support)
+        weights = _conformal_weights(dataset.item[fitted.rows], fitted.opinions.support)
+        self.conformal_ = Conformal().fit(held, ratings, fitted.opinions.support, weights)
         return self
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
@@ -102,3 +103,10 @@ class Ensemble:
     def interval(self, pairs: Pairs, distribution: RatingDistribution) -> Interval:
         """The calibrated interval of each pair around its distribution."""
         return self.conformal_.interval(distribution, self.support_.of(pairs))
+
+
+def _conformal_weights(item: IntArray, support: Support) -> FloatArray:
+    """Every cold item counts once, however many ratings it was robbed of: new items are rarely the popular ones."""
+    cold = support.n_item == 0
+    n_held = np.bincount(item[cold], minlength=int(item.max()) + 1)
+    return np.where(cold, 1.0 / np.maximum(n_held[item], 1), 1.0)
