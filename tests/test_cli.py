@@ -285,6 +285,7 @@ def test_full_disk_is_exit_5(tables: Path, tmp_path: Path) -> None:
 def test_interrupt_is_exit_130(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, threading; from hybrid_sim.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "sys.exit(main(['bench', '--models', 'svdpp', '--protocol', 'kfold', '--json', 'out.json']))"
     )
