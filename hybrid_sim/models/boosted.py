@@ -10,19 +10,24 @@ import numpy as np
 
 from hybrid_sim.types import FloatArray
 
-SETTINGS: dict[str, Any] = {
-    "objective": "regression",
-    "num_leaves": 10,
-    "learning_rate": 0.03,
-    "min_data_in_leaf": 150,
-    "lambda_l2": 20.0,
-    "feature_fraction": 0.5,
+REPEATABLE: dict[str, Any] = {
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
     "deterministic": True,
     "force_row_wise": True,
     "num_threads": 1,
     "verbose": -1,
+}
+"""Settings of LightGBM that every model here shares: the same trees whatever the machine does beside."""
+
+SETTINGS: dict[str, Any] = {
+    **REPEATABLE,
+    "objective": "regression",
+    "num_leaves": 10,
+    "learning_rate": 0.03,
+    "min_data_in_leaf": 150,
+    "lambda_l2": 20.0,
+    "feature_fraction": 0.5,
 }
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
 from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.models.boosted import REPEATABLE
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.linked_prior import FeatureBlock
 from hybrid_sim.models.out_of_fold import hold_outs
@@ -31,17 +32,12 @@ TASTE_PRIOR = 10.0
 """Further ratings that left nothing over, by which a taste is shrunk."""
 
 SETTINGS: dict[str, Any] = {
+    **REPEATABLE,
     "objective": "multiclass",
     "learning_rate": 0.05,
     "min_data_in_leaf": 50,
     "lambda_l2": 10.0,
     "feature_fraction": 0.4,
-    "bagging_fraction": 0.7,
-    "bagging_freq": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "num_threads": 1,
-    "verbose": -1,
 }
 
 
