@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pytest_httpserver import HTTPServer
 
+from hybrid_sim.cli import main
 from hybrid_sim.data import load
 from hybrid_sim.data.http import Patience
 from hybrid_sim.data.tmdb import add_tmdb
@@ -212,3 +213,30 @@ def test_a_dataset_gets_its_texts(httpserver: HTTPServer, tmp_path: Path) -> Non
     assert items["director"].tolist() == ["Lana", ""]
     assert not [column for column in items if "vote" in str(column)]
     assert json.loads(next((tmp_path / "cache").iterdir()).read_bytes())
+
+
+def test_the_command_gathers_texts_that_the_data_set_is_then_read_with(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "ml-latest-small"
+    folder.mkdir()
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.0,964982703\n2,2,3.0,964982704\n")
+    (folder / "movies.csv").write_text("movieId,title,genres\n1,Heat (1995),Action\n2,Nothing (1990),Drama\n")
+    expect_film(httpserver, {"query": "Heat", "year": "1995", "api_key": KEY})
+    httpserver.expect_request("/3/search/movie").respond_with_json({"results": []})
+    monkeypatch.setenv("TMDB_API_KEY", KEY)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = ["data", "texts", "ml-latest-small", "--data", str(tmp_path), "--mirror", httpserver.url_for("/3")]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{folder / 'movies_tmdb.parquet'}\n"
+    items = load("ml-latest-small", tmp_path).items
+    assert items["overview"].tolist() == ["A hacker learns the truth.", ""]
+    assert items["companies"].tolist() == [("Village Roadshow",), ()]
+    assert items["language"].tolist() == ["en", ""]
+    assert items["collection"].tolist() == ["The Matrix Collection", ""]
+
+
+def test_the_command_needs_a_name_and_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMDB_API_KEY", raising=False)
+    assert main(["data", "texts"]) == 2
+    assert main(["data", "texts", "ml-100k", "--data", str(tmp_path)]) == 2

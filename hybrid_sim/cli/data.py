@@ -19,23 +19,24 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "data",
         help="fetch known data sets and say where they are",
-        description="get NAME downloads a MovieLens set, list says what is there, where names the folder.",
+        description="get NAME downloads a MovieLens set, texts NAME gathers its films' overviews from TMDB (key in TMDB_API_KEY), "
+        "list says what is there, where names the folder.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("action", metavar="get|list|where")
+    parser.add_argument("action", metavar="get|texts|list|where")
     parser.add_argument("name", metavar="NAME", nargs="?", help="ml-100k, ml-1m, ml-latest-small or ml-25m")
     parser.add_argument("--data", metavar="DIR", type=Path, help="the folder (else HYBRID_SIM_DATA, else the cache)")
-    parser.add_argument("--mirror", metavar="URL", help="get from another server")
+    parser.add_argument("--mirror", metavar="URL", help="get or gather from another server")
     parser.add_argument("--md5", metavar="HEX", help="the checksum that the archive must have")
     add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what `action` says."""
-    actions = {"get": _get, "list": _list, "where": _where}
+    actions = {"get": _get, "texts": _texts, "list": _list, "where": _where}
     if options.action not in actions:
         raise SettingsError(f"data {options.action!r} is not known; {nearest(options.action, actions)}")
-    if options.name is not None and options.action != "get":
+    if options.name is not None and options.action not in ("get", "texts"):
         raise SettingsError(f"data {options.action} takes no name, got {options.name!r}")
     return actions[options.action](options)
 
@@ -50,6 +51,25 @@ def _get(options: argparse.Namespace) -> int:
     folder = download(options.name, options.data, base_url=options.mirror or BASE_URL, md5=options.md5)
     _log.info("MovieLens may be used for research only and not be passed on; its terms lie in the folder")
     sys.stdout.write(f"{folder}\n")
+    return 0
+
+
+def _texts(options: argparse.Namespace) -> int:
+    """Gather the texts of a set's films into its folder, where `load` finds them."""
+    from hybrid_sim.data.locate import cache_folder, data_folder
+    from hybrid_sim.data.sources import TMDB_FILE, find_folder, load
+    from hybrid_sim.data.tmdb import write_tmdb
+    from hybrid_sim.data.tmdb_client import BASE_URL, TmdbClient
+
+    if options.name is None:
+        raise SettingsError("data texts needs a name, for example ml-100k")
+    place = find_folder(options.name, data_folder(options.data)) / TMDB_FILE
+    client = TmdbClient.from_environment(cache_folder().parent / "tmdb", base_url=options.mirror or BASE_URL)
+    dataset = load(options.name, options.data, tmdb=None)
+    texts = client.fetch(dataset)
+    write_tmdb(texts, place)
+    _log.info("%d of %d films have texts; TMDB asks to be named where its texts are used", len(texts), dataset.n_items)
+    sys.stdout.write(f"{place}\n")
     return 0
 
 

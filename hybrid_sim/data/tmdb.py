@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.files import Table, read_table
 from hybrid_sim.data.table import frame_by_id
 from hybrid_sim.errors import DataError
+from hybrid_sim.writing import write_whole
 
 TEXTS = {"overview": "overview", "original_language": "language", "director": "director"}
 SETS = {"origin_country": "countries", "production_companies": "companies", "cast": "cast"}
@@ -41,6 +43,20 @@ def read_tmdb(path: Path | str) -> pd.DataFrame:
     numbers = {"runtime": "runtime", **VOTES}
     data.update({ours: table.numbers(theirs) for theirs, ours in numbers.items() if theirs in table.names})
     return frame_by_id(table, column, data)
+
+
+def write_tmdb(texts: pd.DataFrame, path: Path) -> None:
+    """Write a table of texts, as `TmdbClient.fetch` gives it, so that `read_tmdb` reads the same.
+
+    Raises:
+        StorageError: the disk is full or not writable.
+    """
+    table = texts.rename(columns={ours: theirs for theirs, ours in (TEXTS | SETS).items()})
+    for name in SETS:
+        table[name] = [json.dumps(members) for members in table[name]]
+    content = io.BytesIO()
+    table.rename_axis("item_id").reset_index().to_parquet(content)
+    write_whole(path, content.getvalue())
 
 
 def add_tmdb(dataset: Dataset, texts: pd.DataFrame, *, votes: bool = False) -> Dataset:
