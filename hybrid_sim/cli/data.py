@@ -19,8 +19,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "data",
         help="fetch known data sets and say where they are",
-        description="get NAME downloads a MovieLens set, texts NAME gathers its films' overviews from TMDB (key in TMDB_API_KEY), "
-        "list says what is there, where names the folder.",
+        description="get NAME downloads a MovieLens set, texts NAME gathers its films' overviews from TMDB "
+        "(key in TMDB_API_KEY), list says what is there, where names the folder.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("action", metavar="get|texts|list|where")
