@@ -135,7 +135,7 @@ def test_feature_blocks_keep_inner_products_and_apply_to_other_rows() -> None:
     centred = features - features.mean(axis=0)
     assert block.scores @ block.scores.T == pytest.approx(centred @ centred.T)
     assert block.scores.T @ block.scores == pytest.approx(np.diag(block.energies))
-    assert block.project(features) == pytest.approx(block.scores)
+    assert (features - block.centre) @ block.axes == pytest.approx(block.scores)
     assert FeatureBlock.of(np.ones((300, 250)), 100).scores.shape == (300, 0)
 
 

@@ -37,9 +37,6 @@ class FeatureBlock:
         scores = np.asarray(features @ axes) - centre @ axes
         return cls(centre, axes, scores, (scores**2).sum(axis=0))
 
-    def project(self, features: Features) -> FloatArray:
-        """Scores of other rows with the same features."""
-        return np.asarray(features @ self.axes) - self.centre @ self.axes
 
 
 class LinkedPrior:
