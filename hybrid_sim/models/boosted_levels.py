@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
 from hybrid_sim.errors import DataError, SettingsError
-from hybrid_sim.models.boosted import REPEATABLE
 from hybrid_sim.models.biases import Biases
+from hybrid_sim.models.boosted import REPEATABLE
 from hybrid_sim.models.linked_prior import FeatureBlock
 from hybrid_sim.models.out_of_fold import hold_outs
 from hybrid_sim.models.side import SideEncoder
@@ -73,9 +73,7 @@ class BoostedLevels:
         require_positive(self, n_trees=self.n_trees, n_axes=self.n_axes)
         for name, least in (("n_folds", 2), ("n_leaves", 2), ("n_cold", 0)):
             if getattr(self, name) < least:
-                raise SettingsError(
-                    f"{name} of BoostedLevels must be at least {least}, got {getattr(self, name)}"
-                )
+                raise SettingsError(f"{name} of BoostedLevels must be at least {least}, got {getattr(self, name)}")
 
     def fit(self, dataset: Dataset) -> Self:
         """Compute features out of fold, then boost.
@@ -88,9 +86,7 @@ class BoostedLevels:
 
         require_ratings(dataset)
         if len(dataset) == 1:
-            raise DataError(
-                f"data set {dataset.name!r} has one rating; statistics out of fold need at least two"
-            )
+            raise DataError(f"data set {dataset.name!r} has one rating; statistics out of fold need at least two")
         self.scale_ = dataset.scale
         if self.scale_.n_levels > MAX_LEVELS:
             raise SettingsError(

@@ -41,8 +41,8 @@ class Conformal:
     ) -> Self:
         """Learn thresholds from distributions of ratings that were kept from their author.
 
-        `weights` of shape `(n_pairs,)` say how much each counts (None: all the same). Rows that abstain teach nothing. With
-        too few ratings for any promise an interval is the whole scale.
+        `weights` of shape `(n_pairs,)` say how much each counts (None: all the same). Rows that abstain teach nothing.
+        With too few ratings for any promise an interval is the whole scale.
         """
         answered = held.answered
         weights = np.ones(len(held)) if weights is None else weights

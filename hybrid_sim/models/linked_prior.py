@@ -38,7 +38,6 @@ class FeatureBlock:
         return cls(centre, axes, scores, (scores**2).sum(axis=0))
 
 
-
 class LinkedPrior:
     """The Gibbs state of the prior of one side, users or items, with vectors of length `dim`."""
 

@@ -25,8 +25,8 @@ from hybrid_sim.types import FloatArray, IntArray
 class SurpriseData:
     """A data set as Surprise wants it, which numbers users and items in the order in which they are met.
 
-    `user` and `item` are the numbers Surprise gives to each rating's user and item, in its order of ratings, `rating` the
-    ratings in that order; `user_place` of shape
+    `user` and `item` are the numbers Surprise gives to each rating's user and item, in its order of ratings, `rating`
+    the ratings in that order; `user_place` of shape
     `(n_users,)` and `item_place` of shape `(n_items,)` are those numbers for the rows of the catalogue, -1
     where there is no rating.
     """

@@ -71,18 +71,12 @@ class ContentGP:
     user_noise_: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        variances = {
-            name: getattr(self, name) for name in ("generosity", "quality", "text", "genres", "year")
-        }
+        variances = {name: getattr(self, name) for name in ("generosity", "quality", "text", "genres", "year")}
         for name, value in {**variances, "noise": self.noise}.items():
             if not (np.isfinite(value) and value >= 0) or (name == "noise" and value == 0):
-                raise SettingsError(
-                    f"{name} of ContentGP is a variance, at least 0 (noise: above 0), got {value}"
-                )
+                raise SettingsError(f"{name} of ContentGP is a variance, at least 0 (noise: above 0), got {value}")
         if self.text_dim < 1:
-            raise SettingsError(
-                f"text_dim of ContentGP is a number of directions, at least 1, got {self.text_dim}"
-            )
+            raise SettingsError(f"text_dim of ContentGP is a number of directions, at least 1, got {self.text_dim}")
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn every user's deviation; one Cholesky factorization per user.

@@ -59,9 +59,7 @@ def default_embedder() -> Embedder:
     model = MiniLM()
     if model.locate() is not None:
         return CachedEmbedder(model)
-    _warn_once(
-        f"no weights of all-MiniLM-L6-v2 here, texts are embedded by TF-IDF and SVD; better: {INSTALL}"
-    )
+    _warn_once(f"no weights of all-MiniLM-L6-v2 here, texts are embedded by TF-IDF and SVD; better: {INSTALL}")
     return TfidfSVD()
 
 

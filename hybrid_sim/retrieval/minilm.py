@@ -51,9 +51,7 @@ class MiniLM:
     @property
     def name(self) -> str:
         """What the vectors are called in provenance."""
-        return (
-            HUB_NAME.split("/")[1] if self.weights_sha256 == WEIGHTS_SHA256 else Path(self.folder or "").name
-        )
+        return HUB_NAME.split("/")[1] if self.weights_sha256 == WEIGHTS_SHA256 else Path(self.folder or "").name
 
     @property
     def fingerprint(self) -> str:
@@ -76,9 +74,7 @@ class MiniLM:
         filled = [row for row, text in enumerate(texts) if text.strip()]
         if filled:
             readable = [texts[row].encode("utf-8", "replace").decode() for row in filled]
-            vectors[filled] = model.encode(
-                readable, batch_size=32, normalize_embeddings=True, show_progress_bar=False
-            )
+            vectors[filled] = model.encode(readable, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
         return vectors
 
     def locate(self) -> Path | None:

@@ -60,9 +60,7 @@ class TfidfSVD:
             SettingsError: the embedder is not fitted.
         """
         if not self.texts_digest_:
-            raise SettingsError(
-                "TfidfSVD has learnt no words yet; call fit(texts) with the catalogue's texts first"
-            )
+            raise SettingsError("TfidfSVD has learnt no words yet; call fit(texts) with the catalogue's texts first")
         if not self.words_:
             return np.zeros((len(texts), 1), dtype=np.float32)
         vectors = self._weights(texts) @ self.components_.T
