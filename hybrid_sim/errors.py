@@ -7,8 +7,11 @@
     │   ├── DataError             a row of a file or table: names file, row, column, value and cure
     │   ├── ScaleError            a rating that is not on the rating scale
     │   ├── SettingsError         an option, a folder or a file that cannot be used
-    │   └── ModelFileError        a saved simulator that is damaged or of another format
+    │   ├── ModelFileError        a saved simulator that is damaged or of another format
+    │   ├── RunError              a run folder that is in use, of other settings, or lacks an answer
+    │   └── ReplyError            a language model's reply that is not what was asked for
     ├── NetworkError          3   an endpoint or download that is unreachable or refused
+    ├── BudgetError           4   a budget or a quota that is used up
     └── StorageError          5   a disk that is full or not writable
 
 The number is the exit status of the command line.
@@ -45,10 +48,24 @@ class ModelFileError(InputError):
     """A saved simulator is damaged, incomplete or of another format."""
 
 
+class RunError(InputError):
+    """A run folder is in use, was started with other settings, or lacks an answer that a replay needs."""
+
+
+class ReplyError(InputError):
+    """A language model's reply is not what was asked for; it never becomes a rating."""
+
+
 class NetworkError(HybridSimError):
     """An endpoint or a download is unreachable or refused."""
 
     exit_code = 3
+
+
+class BudgetError(HybridSimError):
+    """A budget or a quota is used up."""
+
+    exit_code = 4
 
 
 class StorageError(HybridSimError):

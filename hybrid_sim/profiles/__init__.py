@@ -1,0 +1,1 @@
+"""What users are like, in words that change as they rate."""

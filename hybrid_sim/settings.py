@@ -1,0 +1,78 @@
+"""The settings of a run with a language model, as read from a TOML file; a misspelt name is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LLMSettings(_Settings):
+    """Which model is asked, where, and how. The key is read from OPENAI_API_KEY and is no setting."""
+
+    model: str = Field(default="gpt-4o-mini", min_length=1)
+    base_url: str | None = None
+    """Address of an OpenAI-compatible endpoint, up to `/v1`; None: OPENAI_BASE_URL, else OpenAI."""
+    temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)
+    """None: the server's default is used (some models refuse any other)."""
+    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    seed: int | None = None
+    structured: Literal["auto", "schema", "json", "none"] = "auto"
+    """How a JSON reply is requested: by schema, by JSON mode, by words alone; auto finds out what the server can."""
+    context_tokens: int | None = Field(default=None, ge=256)
+    concurrency: int = Field(default=16, ge=1, le=512)
+    attempts: int = Field(default=5, ge=1, le=20)
+    deadline: float = Field(default=60.0, gt=0.0)
+    """Seconds that one attempt may take in all."""
+    prices: Path | None = None
+    """A price file that replaces the one in the package."""
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What an answer depends on beside the question: the model, how it draws, and how JSON is requested."""
+        return self.model_dump(include={"model", "temperature", "top_p", "seed", "structured"})
+
+
+class ProfileSettings(_Settings):
+    """How users' profiles are written (Lusifer's numbers by default)."""
+
+    writer: Literal["llm", "statistics"] = "llm"
+    n_recent: int = Field(default=40, ge=1)
+    """Last ratings of a user that the profile is made from."""
+    batch: int = Field(default=10, ge=1)
+    """Ratings per version of the profile."""
+    update_every: int = Field(default=10, ge=1)
+    """Simulated ratings after which the profile is updated."""
+    may_quote_titles: bool = False
+    may_quote_ratings: bool = False
+
+
+class RatingSettings(_Settings):
+    """How ratings are requested, and of which pairs."""
+
+    items_per_call: int = Field(default=10, ge=1, le=50)
+    n_history: int = Field(default=10, ge=0)
+    """Last rated items of the user that are shown beside the profile."""
+    levels: Literal["scale", "integers"] = "scale"
+    samples: int = Field(default=1, ge=1, le=50)
+    """Answers per pair; their frequencies are the LLM's distribution."""
+    share: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the pairs that the LLM is asked about: those where it is expected to help most."""
+    learn_from: int = Field(default=60, ge=0)
+    """Users whose last ratings are asked about too, to learn what the LLM's word is worth."""
+
+
+class RunSettings(_Settings):
+    """Everything that decides what a run does, beside the data and the pairs."""
+
+    seed: int = Field(default=0, ge=0)
+    llm: LLMSettings = LLMSettings()
+    profile: ProfileSettings = ProfileSettings()
+    rating: RatingSettings = RatingSettings()
+    prompts: Path | None = None
+    """A folder whose files replace the prompts of the same names."""
