@@ -86,6 +86,7 @@ class Simulator:
     item_ids_: pd.Index = field(init=False, repr=False)
     user_known_: NDArray[np.bool_] = field(init=False, repr=False)
     item_known_: NDArray[np.bool_] = field(init=False, repr=False)
+    dataset_digest_: str = field(init=False, repr=False)
     embedder_name_: str = field(init=False, repr=False)
     ensemble_: Ensemble = field(init=False, repr=False)
     fallback_: GlobalMean = field(init=False, repr=False)
@@ -97,6 +98,7 @@ class Simulator:
             DataError: there are no ratings, or too few to hold any out.
             SettingsError: a member's name is not known.
         """
+        self.dataset_digest_ = dataset.digest
         texts = item_texts(dataset)
         embedder = self.embedder or (TfidfSVD() if dataset.synthetic else default_embedder())
         embedder = embedder.fit(texts)
@@ -109,6 +111,18 @@ class Simulator:
         self.ensemble_ = Ensemble(chosen, shapes, seed=self.seed, n_jobs=self.n_jobs).fit(dataset)
         self.fallback_ = GlobalMean().fit(dataset)
         return self
+
+    def require_fitted_to(self, dataset: Dataset) -> None:
+        """Check that this is the dataset that the simulator learned from, ratings included.
+
+        Raises:
+            SettingsError: it is another.
+        """
+        if dataset.digest != self.dataset_digest_:
+            raise SettingsError(
+                f"the simulator was fitted to other data than {dataset.name} as read now (ids, texts, ratings or scale "
+                "differ); name the data that it was fitted to, or fit again"
+            )
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """A simulator is a rater too, one that always answers."""

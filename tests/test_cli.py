@@ -158,7 +158,7 @@ def test_predict_says_which_ids_a_spreadsheet_would_run(model: Path, tmp_path: P
 def test_predict_reads_parquet_with_other_columns(model: Path, tmp_path: Path) -> None:
     pd.DataFrame({"who": ["u0001"], "what": ["f0001"], "extra": [1.5]}).to_parquet(tmp_path / "pairs.parquet")
     words = ["predict", str(model), "--pairs", str(tmp_path / "pairs.parquet"), "-o", str(tmp_path / "o.csv")]
-    assert main([*words, "--user-col", "who", "--item-col", "what"]) == 0
+    assert main([*words, "--pairs-user-col", "who", "--pairs-item-col", "what"]) == 0
     assert pd.read_csv(tmp_path / "o.csv")["user_id"].tolist() == ["u0001"]
 
 
@@ -167,7 +167,7 @@ def test_predict_reads_parquet_with_other_columns(model: Path, tmp_path: Path) -
     [
         (
             "user,item_id\nu,i\n",
-            r"column 'user_id' is missing; the file has 'user', 'item_id'; .* --user-col",
+            r"column 'user_id' is missing; the file has 'user', 'item_id'; .* --pairs-user-col",
         ),
         ("user_id,item_id\nu0001,\n", r"pairs.csv row 2, column 'item_id': the id is ''"),
         ("", r"pairs.csv is empty"),

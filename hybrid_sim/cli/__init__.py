@@ -1,4 +1,4 @@
-"""The command line: `hybrid-sim bench | fit | predict | data`.
+"""The command line: `hybrid-sim bench | simulate | fit | predict | data | ...`.
 
 Nothing heavy is imported before a command runs, so that `--help` and mistakes are answered at once.
 """
@@ -11,14 +11,14 @@ import traceback
 from collections.abc import Sequence
 
 from hybrid_sim import __version__
-from hybrid_sim.cli import bench, data, fit, predict
+from hybrid_sim.cli import bench, data, fit, predict, profile, prompt, simulate, why
 from hybrid_sim.cli.parsing import Parser, parse
 from hybrid_sim.errors import HybridSimError
 from hybrid_sim.terminal import messages, say
 
 EPILOG = """\
-Exit status: 0 done, 1 a defect of the program, 2 bad input or settings, 3 the network,
-5 the disk, 130 interrupted. Try first: hybrid-sim bench
+Exit status: 0 done, 1 a defect of the program, 2 bad input or settings, 3 an endpoint or the network,
+4 a budget or quota, 5 the disk, 6 done but some pairs failed, 130 interrupted. Try first: hybrid-sim bench
 """
 
 
@@ -57,6 +57,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hybrid-sim {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for module in (bench, fit, predict, data):
+    for module in (bench, simulate, fit, predict, why, profile, prompt, data):
         module.add_parser(commands)
     return parser

@@ -59,7 +59,7 @@ def add_data_options(parser: Parser) -> None:
     )
 
 
-def add_run_options(parser: Parser) -> None:
+def add_run_options(parser: Any) -> None:
     """Options of everything that is fitted."""
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of everything random (default 0)")
     parser.add_argument(

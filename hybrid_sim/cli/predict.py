@@ -7,13 +7,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_sim.cli.pairs import add_pairs_file, read_pairs
 from hybrid_sim.cli.parsing import add_common
 from hybrid_sim.errors import SettingsError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 DESCRIPTION = """\
 For every row of the pairs file, in order: user_id, item_id, mean, sd, p_<level> for every level of the
@@ -35,10 +34,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("predict", help="rate pairs with a saved simulator", description=DESCRIPTION)
     parser.set_defaults(run=run)
     parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="what `fit` saved")
-    parser.add_argument("--pairs", metavar="FILE", type=Path, required=True, help="CSV, Parquet or JSON lines")
+    add_pairs_file(parser, required=True)
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="a .csv or .parquet file")
-    parser.add_argument("--user-col", metavar="NAME", default="user_id", help="default user_id")
-    parser.add_argument("--item-col", metavar="NAME", default="item_id", help="default item_id")
     add_common(parser)
 
 
@@ -49,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(f"-o {output}: predictions are saved as .csv or .parquet; change the suffix")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise SettingsError(f"-o {output}: cannot be written; name a file in a folder that exists")
-    user_ids, item_ids = _read_pairs(options)
+    user_ids, item_ids = read_pairs(options)
     from hybrid_sim.simulator import Simulator
 
     frame = Simulator.load(options.model).predict(user_ids, item_ids).to_frame()
@@ -57,17 +54,6 @@ def run(options: argparse.Namespace) -> int:
     _log.info("%d predictions in %s", len(frame), output)
     _report_sources(frame)
     return 0
-
-
-def _read_pairs(options: argparse.Namespace) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-    from hybrid_sim.data.files import read_table
-
-    columns = {"--user-col": options.user_col, "--item-col": options.item_col}
-    table = read_table(options.pairs, wanted=list(columns.values()))
-    for option, column in columns.items():
-        table.require(column, option)
-    users, items = (table.ids(column) for column in columns.values())
-    return users.names[users.codes], items.names[items.codes]
 
 
 def _write(frame: pd.DataFrame, path: Path) -> None:

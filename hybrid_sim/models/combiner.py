@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.models.boosted import BoostedResidual
+from hybrid_sim.models.contributions import Common, Parts, column_names, spread_over_gaps
 from hybrid_sim.models.level_shape import LevelShape
 from hybrid_sim.models.out_of_fold import Opinions
 from hybrid_sim.models.stacking import LinearStack
-from hybrid_sim.models.support import REGIMES
+from hybrid_sim.models.support import REGIMES, Support
 from hybrid_sim.random import derive_seed, stream
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingScale
 
@@ -67,6 +68,39 @@ class Combiner:
             if part is not None and len(rows):
                 probs[rows] = part.combine(opinions.take(rows)).probs
         return RatingDistribution(self.scale_, probs)
+
+    def contributions(self, opinions: Opinions, shapes: IntArray) -> FloatArray:
+        """What sums to the means of `combine`, columns as `contributions.column_names` has them; NaN where it abstains.
+
+        `shapes` says which members the columns of `opinions.probs` are of.
+        """
+        mean, regime = self.combine(opinions).mean(), opinions.support.regime
+        n_columns = len(column_names(())) + opinions.means.shape[1]
+        values = np.full((len(mean), n_columns), np.nan)
+        for code, part in enumerate(self.regimes_):
+            rows = np.flatnonzero((regime == code) & ~np.isnan(mean))
+            if not len(rows):
+                continue
+            told, common = opinions.take(rows), self._common(opinions.support.take(rows))
+            parts = self._averaged(told, common, shapes) if part is None else part.parts(told, common)
+            values[rows] = parts.settled(mean[rows])
+        return values
+
+    def _common(self, support: Support) -> Common:
+        levels = self.scale_.values
+        base = float(self.overall_ @ levels)
+        user = np.where(support.n_user > 0, support.user_shares @ levels - base, 0.0)
+        item = np.where(support.n_item > 0, support.item_shares @ levels - base, 0.0)
+        return Common(base, user, item)
+
+    def _averaged(self, opinions: Opinions, common: Common, shapes: IntArray) -> Parts:
+        """Where the members' distributions were averaged, each adds its part of the average."""
+        probs = np.nan_to_num(opinions.probs).astype(float)
+        mass = probs.sum(axis=2)
+        beyond = probs @ self.scale_.values - mass * common.level[:, None]
+        members = np.zeros(opinions.means.shape)
+        members[:, shapes] = beyond / mass.sum(axis=1, keepdims=True)
+        return Parts(common.base, common.user, common.item, members, np.zeros(len(members)))
 
 
 def _average_shape(probs: NDArray[np.float32]) -> FloatArray:
@@ -126,6 +160,24 @@ class RegimeCombiner:
     def combine(self, opinions: Opinions) -> RatingDistribution:
         """The distribution of each pair."""
         return self._shaped(opinions, self._mean(opinions, self._linear(opinions)))
+
+    def parts(self, opinions: Opinions, common: Common) -> Parts:
+        """What each member and what else adds to the expected rating, before it is moved into the scale."""
+        answered, support = ~np.isnan(opinions.means), opinions.support
+        beyond = np.where(answered, opinions.means - common.level[:, None], 0.0)
+        weights = self.stack_.weights(support)
+        total = weights.sum(axis=1)
+        offset = self.stack_.offset(support) + total * (common.base - self.stack_.centre_) - common.base
+        members = spread_over_gaps(weights, self.members_, answered) * beyond
+        parts = Parts(common.base, total * common.user, total * common.item, members, offset)
+        if self.trees_ is not None:
+            credits = self.trees_.contributions(self._tree_features(opinions, self._linear(opinions)))
+            n = len(self.members_)
+            parts.members += spread_over_gaps(credits[:, 1 : n + 1], self.members_, answered)
+            parts.user += credits[:, -3]
+            parts.item += credits[:, -2]
+            parts.support += credits[:, 0] + credits[:, n + 1 : -3].sum(axis=1) + credits[:, -1]
+        return parts
 
     def _best_distribution(self, opinions: Opinions, ratings: FloatArray) -> int:
         """Which of the whole distributions has the least log loss in this regime."""

@@ -53,6 +53,13 @@ class Correction:
         probs[rows] = before.tilted_to(moved).probs
         return RatingDistribution(statistical.scale, probs)
 
+    def shift(self, statistical: RatingDistribution, llm: RatingDistribution) -> FloatArray:
+        """How far `apply` moves each expected rating, in rating units; exactly zero without an LLM rating.
+
+        A row without a statistical answer is NaN.
+        """
+        return self.apply(statistical, llm).mean() - statistical.mean()
+
 
 def _features(statistical: RatingDistribution, llm: RatingDistribution) -> FloatArray:
     expected, said = statistical.mean(), llm.mean()

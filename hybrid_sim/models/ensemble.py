@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Self
@@ -15,7 +15,9 @@ from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.models.combiner import Combiner
 from hybrid_sim.models.conformal import Conformal, Interval
-from hybrid_sim.models.out_of_fold import ask, fit_members, hold_outs
+from hybrid_sim.models.contributions import Contributions, column_names
+from hybrid_sim.models.held import HeldOpinions
+from hybrid_sim.models.out_of_fold import Opinions, ask, fit_members, hold_outs
 from hybrid_sim.models.support import Support, SupportTable
 from hybrid_sim.models.training import require_positive, require_ratings
 from hybrid_sim.rater import Rater
@@ -47,6 +49,7 @@ class Ensemble:
     support_: SupportTable = field(init=False, repr=False)
     combiner_: Combiner = field(init=False, repr=False)
     conformal_: Conformal = field(init=False, repr=False)
+    held_: HeldOpinions = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -80,17 +83,42 @@ class Ensemble:
         held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale)
         weights = _conformal_weights(dataset.item[fitted.rows], fitted.opinions.support)
         self.conformal_ = Conformal().fit(held, ratings, fitted.opinions.support, weights)
+        pairs, regime = dataset.pairs.take(fitted.rows), fitted.opinions.support.regime
+        self.held_ = HeldOpinions.gather(held, pairs, regime, dataset.n_items)
         return self
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The combined opinion; abstains where every member named in `shapes` does."""
+        return RatingDistribution(self.combiner_.scale_, self._in_batches(self._rate_batch, pairs))
+
+    def contributions(self, pairs: Pairs) -> Contributions:
+        """What each member adds to the mean of `rate`, and what else does; a row is NaN where the ensemble abstains."""
+        return Contributions(column_names(tuple(self.members)), self._in_batches(self._account_batch, pairs))
+
+    def held_opinion(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
+        """What the ensemble said about training ratings while they were kept from it and from its combiner.
+
+        It abstains about pairs that are no training ratings. With `cold` it is what it said while the item or the user
+        had no ratings at all, which was tried for a part of them (`n_cold` draws of `cold_share`).
+        """
+        return self.held_.of(pairs, cold)
+
+    def _in_batches(self, work: Callable[[Opinions], FloatArray], pairs: Pairs) -> FloatArray:
+        """The rows that `work` makes of the members' opinions, some pairs at a time."""
+
+        def answer(part: Pairs) -> FloatArray:
+            return work(ask(self.members_, self._shapes, part, self.support_.of(part)))
+
         parts = [pairs.take(slice(first, first + BATCH)) for first in range(0, max(len(pairs), 1), BATCH)]
         with threadpool_limits(1), ThreadPoolExecutor(self._n_workers) as pool:
-            probs = [answer.probs for answer in pool.map(self._rate_batch, parts)]
-        return RatingDistribution(self.combiner_.scale_, np.concatenate(probs))
+            return np.concatenate(list(pool.map(answer, parts)))
 
-    def _rate_batch(self, pairs: Pairs) -> RatingDistribution:
-        return self.combiner_.combine(ask(self.members_, self._shapes, pairs, self.support_.of(pairs)))
+    def _rate_batch(self, opinions: Opinions) -> FloatArray:
+        return self.combiner_.combine(opinions).probs
+
+    def _account_batch(self, opinions: Opinions) -> FloatArray:
+        shapes = np.array([row for row, name in enumerate(self.members) if name in self._shapes])
+        return self.combiner_.contributions(opinions, shapes)
 
     @property
     def _shapes(self) -> Sequence[str]:

@@ -37,9 +37,35 @@ class LinearStack:
         """Expected ratings, shape `(n_pairs,)`, not moved into the scale."""
         return self.centre_ + self._design(means, support) @ self.coefficients_
 
+    def weights(self, support: Support) -> FloatArray:
+        """The weight of each member for each pair, shape `(n_pairs, n_members)`: predictions are linear in the means.
+
+        `predict` is `offset + Σ weights × (means - centre_)`.
+        """
+        plain, _, of_user, of_item = self._blocks()
+        by_user, by_item = self._experience(support)
+        return np.asarray(plain + by_user[:, None] * of_user + by_item[:, None] * of_item)
+
+    def offset(self, support: Support) -> FloatArray:
+        """The prediction where every member's mean is `centre_`, shape `(n_pairs,)`."""
+        _, alone, _, _ = self._blocks()
+        by_user, by_item = self._experience(support)
+        return np.asarray(self.centre_ + alone[0] + by_user * alone[1] + by_item * alone[2])
+
+    def _blocks(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Coefficients of the means, of the columns without a member, and of means by support of user and item."""
+        found = self.coefficients_
+        n = (len(found) - 3) // 3
+        plain, of_user, of_item = found[1 : n + 1], found[n + 3 : 2 * n + 3], found[2 * n + 3 :]
+        return plain, found[[0, n + 1, n + 2]], of_user, of_item
+
+    @staticmethod
+    def _experience(support: Support) -> tuple[FloatArray, FloatArray]:
+        return np.log1p(support.n_user) - 4.0, np.log1p(support.n_item) - 4.0
+
     def _design(self, means: FloatArray, support: Support) -> FloatArray:
         centred = means - self.centre_
-        by_user, by_item = np.log1p(support.n_user) - 4.0, np.log1p(support.n_item) - 4.0
+        by_user, by_item = self._experience(support)
         return np.column_stack(
             [
                 np.ones(len(means)),

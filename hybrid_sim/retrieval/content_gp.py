@@ -26,13 +26,29 @@ LEAST_NOISE = 0.01
 CONTENT_SHARE = 0.5
 """The part of the variance of item levels that is expected to follow from content, before any rating."""
 
+N_PLAIN = 2
+"""The first features, constant and quality, say nothing of what an item is about."""
+
 
 class _Posterior(NamedTuple):
-    """Of one user: features and noise variances of the items rated, Cholesky factor of the precision."""
+    """Of one history: features and noise variances of the items rated, Cholesky factor of the precision."""
 
     features: FloatArray
     noise: FloatArray
     factor: FloatArray
+
+
+@dataclass(frozen=True)
+class Influences:
+    """What a user's ratings do to predictions, in rating units.
+
+    `effect` and `by_content`, the part of it that text, genres and year carry, have shape `(n_items, n_history)`.
+    `surprise`, shape `(n_history,)`, is how far each rating was above what the others let expect.
+    """
+
+    effect: FloatArray
+    by_content: FloatArray
+    surprise: FloatArray
 
 
 @dataclass
@@ -128,10 +144,28 @@ class ContentGP:
         users, starts = np.unique(pairs.user[order], return_index=True)
         for user, rows in zip(users.tolist(), np.split(order, starts[1:]), strict=False):
             items = pairs.item[rows]
-            doubt = _quadratic(self._posterior(user), self.features_[items])
+            doubt = _quadratic(self._posterior(self._rated_by(user)), self.features_[items])
             own_noise = self.noise_variance_ * self.user_noise_[user]
             variance[rows] = doubt + self.unseen_variance_[items] + own_noise
         return np.asarray(np.sqrt(variance))
+
+    def influences(self, history: IntArray, ratings: FloatArray, items: IntArray) -> Influences:
+        """By how much each rating of a user's `history` moves the predictions for `items`, row numbers all.
+
+        `effect` is the prediction less what it would be had the user not given that rating (levels of items stay as
+        they are), in rating units, shape `(n_items, n_history)`: with the posterior covariance c of item i and the
+        rated item h, the residual e of h and its noise s, it is c e / (s - c_hh) (leave-one-out, Rasmussen and Williams
+        2006, section 5.4.2). The history need not be that of the fit.
+        """
+        posterior = self._posterior(history)
+        residuals = ratings - self.item_level_[history]
+        weights = cho_solve((posterior.factor, True), posterior.features.T @ (residuals / posterior.noise))
+        solved = cho_solve((posterior.factor, True), posterior.features.T)
+        left_out = 1.0 - np.einsum("hf,fh->h", posterior.features, solved) / posterior.noise
+        surprise = (residuals - posterior.features @ weights) / left_out
+        pull = solved * (surprise / posterior.noise)
+        features = self.features_[items]
+        return Influences(features @ pull, features[:, N_PLAIN:] @ pull[N_PLAIN:], surprise)
 
     def _known(self, pairs: Pairs) -> NDArray[np.bool_]:
         rated = np.diff(self.history_start_) > 0
@@ -157,7 +191,7 @@ class ContentGP:
         surprise = np.zeros(len(counts))
         for user in np.flatnonzero(counts).tolist():
             own = residuals[self.history_start_[user] : self.history_start_[user + 1]]
-            posterior = self._posterior(user)
+            posterior = self._posterior(self._rated_by(user))
             weights = cho_solve((posterior.factor, True), posterior.features.T @ (own / posterior.noise))
             left = own - posterior.features @ weights
             leverage = _quadratic(posterior, posterior.features) / posterior.noise
@@ -168,8 +202,10 @@ class ContentGP:
         shrunk = (NOISE_SUPPORT * overall + surprise) / (NOISE_SUPPORT + counts)
         self.user_noise_ = np.maximum(shrunk, LEAST_NOISE)
 
-    def _posterior(self, user: int) -> _Posterior:
-        items = self.history_item_[self.history_start_[user] : self.history_start_[user + 1]]
+    def _rated_by(self, user: int) -> IntArray:
+        return self.history_item_[self.history_start_[user] : self.history_start_[user + 1]]
+
+    def _posterior(self, items: IntArray) -> _Posterior:
         features, noise = self.features_[items], self.noise_variance_ + self.unseen_variance_[items]
         precision = features.T @ (features / noise[:, None])
         precision.flat[:: len(precision) + 1] += 1.0

@@ -1,0 +1,155 @@
+"""`hybrid-sim profile`: a user's profile, version by version, with what each was made from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.parsing import add_common, nearest, whole_number
+from hybrid_sim.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.user import Timeline
+
+DESCRIPTION = """\
+The profile comes from a run folder (--run), from a table of recorded profiles (--recorded), or, if neither
+is named, it is written from the user's ratings without a language model. Where data is named, the
+evidence is shown by title and rating. What is new in a version has a + before it.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("profile", help="show a user's profile and how it changed", description=DESCRIPTION)
+    parser.set_defaults(run=run)
+    parser.add_argument("--user", metavar="ID", required=True, help="the user's id in the data")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--run", metavar="RUN_DIR", type=Path, dest="folder", help="what `simulate` wrote")
+    source.add_argument(
+        "--recorded", metavar="FILE", type=Path, help="a row per version: user_id, summary[, version, likes, ...]"
+    )
+    parser.add_argument("--at", metavar="TIME", type=_moment, help="only what was known before: 1997-12-31, or seconds")
+    parser.add_argument("--n-recent", metavar="N", type=whole_number(1), default=40, help="last ratings (default 40)")
+    parser.add_argument("--batch", metavar="N", type=whole_number(1), default=10, help="ratings a version (default 10)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_data_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Find the timeline and print it."""
+    stored = options.folder is not None or options.recorded is not None
+    has_data = options.dataset is not None or options.ratings is not None
+    dataset = read_data(options) if has_data or not stored else None
+    timeline = _stored(options) if stored else _from_ratings(options, dataset)
+    timeline = _as_of(timeline, options)
+    from hybrid_sim.profiles.diff import timeline_lines, timeline_record
+    from hybrid_sim.writing import printable
+
+    items = {} if dataset is None else _items(dataset, options.user)
+    if options.json:
+        record = {"user_id": options.user, "versions": timeline_record(timeline, items)}
+        sys.stdout.write(f"{json.dumps(record, indent=2)}\n")
+    else:
+        lines = [f"user {options.user}", *timeline_lines(timeline, items)]
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+    return 0
+
+
+def _stored(options: argparse.Namespace) -> Timeline:
+    if options.folder is not None:
+        from hybrid_sim.profiles.store import PROFILES_FILE, read_timelines
+
+        timelines = read_timelines(options.folder / PROFILES_FILE)
+        place = f"{options.folder / PROFILES_FILE}"
+    else:
+        from hybrid_sim.profiles.recorded import read_recorded_profiles
+
+        timelines = read_recorded_profiles(options.recorded)
+        place = f"{options.recorded}"
+    if options.user not in timelines:
+        raise SettingsError(f"{place} has no profile of user {options.user!r}; {_others(options.user, timelines)}")
+    return timelines[options.user]
+
+
+def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timeline:
+    from hybrid_sim.history import Histories
+    from hybrid_sim.profiles.author import write_profiles
+    from hybrid_sim.profiles.statistical import StatisticalWriter
+    from hybrid_sim.settings import ProfileSettings
+    from hybrid_sim.user import UserState
+
+    assert dataset is not None, "without stored profiles the data is read"
+    user = _row(dataset, options.user)
+    settings = ProfileSettings(writer="statistics", n_recent=options.n_recent, batch=options.batch)
+    history = Histories(dataset).of(user)
+    return write_profiles(StatisticalWriter().fit(dataset), [UserState(user, history)], settings)[0].timeline
+
+
+def _row(dataset: Dataset, user: str) -> int:
+    row = _find(dataset, user)
+    if row < 0:
+        raise SettingsError(f"{dataset.name} has no user {user!r}; {_others(user, dataset.users.index)}")
+    return row
+
+
+def _find(dataset: Dataset, user: str) -> int:
+    import pandas as pd
+
+    return int(dataset.users.index.get_indexer(pd.Index([user], dtype=object))[0])
+
+
+def _others(user: str, known: Iterable[str]) -> str:
+    """What to say about a user who is not there, without listing thousands."""
+    names = [str(name) for name in known]
+    return nearest(user, names) if len(names) <= 20 else f"there are {len(names)}, for example {names[0]!r}"
+
+
+def _as_of(timeline: Timeline, options: argparse.Namespace) -> Timeline:
+    """Only the versions that rest on what happened before `--at`."""
+    from hybrid_sim.user import Timeline
+
+    if options.at is None:
+        return timeline
+    times = [version.at for version in timeline.versions if version.at is not None]
+    if not times:
+        raise SettingsError(f"--at: the profile of user {options.user!r} has no times; leave the option out")
+    known = tuple(version for version in timeline.versions if version.at is not None and version.at < options.at)
+    if not known:
+        first = datetime.fromtimestamp(times[0], UTC)
+        raise SettingsError(
+            f"--at: user {options.user!r} had no profile then; the first rests on what was rated up to {first:%Y-%m-%d}"
+        )
+    return Timeline(known)
+
+
+def _items(dataset: Dataset, user: str) -> dict[str, str]:
+    """How each item of the data is called, with the user's last rating of it where there is one."""
+    from hybrid_sim.history import Histories
+
+    ids = [str(item) for item in dataset.items.index]
+    titles = [title or item for title, item in zip(dataset.items.get("title", ids), ids, strict=True)]
+    names = dict(zip(ids, titles, strict=True))
+    history = Histories(dataset).of(_find(dataset, user))
+    for row, rating in zip(history.item, history.rating, strict=True):
+        names[ids[row]] = f"{titles[row]} ({rating:g})"
+    return names
+
+
+def _moment(text: str) -> int:
+    """Seconds UTC of a date, of a date and time, or as they are given."""
+    if text.isascii() and text.isdigit() and len(text) > 4:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 1997-12-31, or seconds since 1970") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

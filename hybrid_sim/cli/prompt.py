@@ -1,0 +1,111 @@
+"""`hybrid-sim prompt`: the exact words that a language model would be asked with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.settings import add_settings_options, read_settings
+from hybrid_sim.errors import SettingsError
+from hybrid_sim.writing import printable
+
+if TYPE_CHECKING:
+    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.llm.question import Question
+    from hybrid_sim.settings import RunSettings
+    from hybrid_sim.user import UserState
+
+_log = logging.getLogger("hybrid_sim")
+
+DESCRIPTION = """\
+What a language model would be asked about how a user rates items: both messages, the schema of the reply and how many
+tokens this takes. Nothing is sent. The user's profile is the newest in RUN_DIR, else what the ratings themselves say.
+
+  hybrid-sim prompt --dataset world --user u0001 --item i0001 --item i0002
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("prompt", help="show what a language model would be asked", description=DESCRIPTION)
+    parser.set_defaults(run=run)
+    parser.add_argument("--user", metavar="ID", required=True, help="whose ratings are asked for")
+    parser.add_argument("--item", metavar="ID", required=True, action="append", help="an item; again for more")
+    parser.add_argument("--run", metavar="RUN_DIR", type=Path, dest="folder", help="a run whose profiles are used")
+    parser.add_argument("--json", action="store_true", help="one JSON object per question")
+    add_settings_options(parser)
+    add_data_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the questions to the screen."""
+    settings = read_settings(options)
+    dataset = read_data(options)
+    asked = dataset.encode([options.user] * len(options.item), options.item)
+    for option, id_, row in [
+        ("--user", options.user, asked.user[0]),
+        *zip(["--item"] * len(asked), options.item, asked.item, strict=True),
+    ]:
+        if row < 0:
+            raise SettingsError(f"{option} {id_}: {dataset.name} has no {option[2:]} of this id; ids are exact")
+    state = _state(dataset, int(asked.user[0]), settings, options.folder)
+    size = settings.rating.items_per_call
+    parts = [asked.item[start : start + size] for start in range(0, len(asked), size)]
+    for question in _questions(dataset, state, parts, settings):
+        sys.stdout.write(_as_json(question) if options.json else _as_text(question, settings.llm.model))
+    if state.profile is not None:
+        _log.info("version %d of the profile, by %s, is used", state.profile.version, state.profile.writer)
+    return 0
+
+
+def _state(dataset: Dataset, user: int, settings: RunSettings, folder: Path | None) -> UserState:
+    """The user with the newest profile of the run, else with one written from the ratings."""
+    from hybrid_sim.history import Histories
+    from hybrid_sim.profiles.author import write_profiles
+    from hybrid_sim.profiles.statistical import StatisticalWriter
+    from hybrid_sim.profiles.store import PROFILES_FILE, read_timelines
+    from hybrid_sim.user import Timeline, UserState
+
+    timelines = {} if folder is None else read_timelines(folder / PROFILES_FILE)
+    timeline = timelines.get(str(dataset.users.index[user]), Timeline())
+    state = UserState(user, Histories(dataset).of(user), timeline)
+    return write_profiles(StatisticalWriter().fit(dataset), [state], settings.profile)[0]
+
+
+def _questions(dataset: Dataset, state: UserState, parts: list[Any], settings: RunSettings) -> list[Question]:
+    from hybrid_sim.prompts.rating import rating_question
+    from hybrid_sim.prompts.words import load_words
+
+    words = load_words("rate", settings.prompts)
+    return [rating_question(words, dataset, state, part, settings.rating) for part in parts]
+
+
+def _as_json(question: Question) -> str:
+    content = {
+        "prompt": question.prompt,
+        "messages": [{"role": message.role, "content": message.content} for message in question.messages],
+        "schema": question.schema,
+        "max_tokens": question.max_tokens,
+    }
+    return f"{json.dumps(content)}\n"
+
+
+def _as_text(question: Question, model: str) -> str:
+    from hybrid_sim.llm.tokens import Tokens, most_prompt_tokens
+
+    parts = [(f"{message.role} message", message.content) for message in question.messages]
+    parts.append(("schema of the reply", json.dumps(question.schema, indent=1)))
+    tokens = Tokens()
+    about = (
+        f"{question.prompt} for {model}: about {tokens.prompt_tokens(question):,.0f} tokens and surely fewer than "
+        f"{most_prompt_tokens(question):,}; the reply may have {question.max_tokens:,}"
+    )
+    lines = [line for title, text in parts for line in (f"--- {title} ---", *text.split("\n"), "")]
+    return "".join(f"{printable(line)}\n" for line in (*lines, about))

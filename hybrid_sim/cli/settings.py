@@ -1,0 +1,120 @@
+"""Options that say how a language model is asked, and the settings that they make with a TOML file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.parsing import Parser, nearest, whole_number
+from hybrid_sim.errors import SettingsError
+
+if TYPE_CHECKING:
+    from hybrid_sim.settings import RunSettings
+
+PATHS = (("prompts",), ("llm", "prices"))
+"""Settings that name a file or folder; in a settings file they are relative to it."""
+
+
+def add_settings_options(parser: Parser) -> None:
+    """Options of everything that needs to know how a language model is or would be asked."""
+    group = parser.add_argument_group("the language model (the key is read from OPENAI_API_KEY)")
+    group.add_argument("--model", metavar="NAME", help="ask this model, for example gpt-4o-mini")
+    group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible endpoint (else OPENAI_BASE_URL)")
+    group.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file: seed, [llm], [profile], [rating]")
+    group.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        dest="changes",
+        help="one setting, for example rating.items_per_call=5 (see `hybrid-sim settings`)",
+    )
+
+
+def add_budget_options(parser: Parser) -> None:
+    """Options of everything that may send requests."""
+    group = parser.add_argument_group("what may be spent")
+    group.add_argument("--budget", metavar="5usd", help="money that the run may cost in all, resumed or not")
+    group.add_argument("--max-calls", metavar="N", type=whole_number(0), help="requests that may be sent in all")
+    group.add_argument("--max-minutes", metavar="N", type=float, help="minutes that may be spent asking in all")
+
+
+def asks_a_model(options: argparse.Namespace) -> bool:
+    """Whether the command line or the settings file names a language model to be asked."""
+    named = options.model or options.base_url or any(change.startswith("llm.") for change in options.changes)
+    return bool(named) or "llm" in _read_file(options.settings)
+
+
+def read_settings(options: argparse.Namespace) -> RunSettings:
+    """The settings of the file, changed by the options.
+
+    Raises:
+        SettingsError: the file is not readable, a name is not known or a value is refused.
+    """
+    from pydantic import ValidationError
+
+    from hybrid_sim.settings import RunSettings
+
+    content = _read_file(options.settings)
+    llm = content.setdefault("llm", {})
+    for name in ("model", "base_url"):
+        if getattr(options, name):
+            llm[name] = getattr(options, name)
+    for change in options.changes:
+        _change(content, change)
+    if getattr(options, "seed", None) is not None:
+        content.setdefault("seed", options.seed)
+    try:
+        return RunSettings.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(_describe(error)) from error
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"--settings {path}: cannot be read ({error.strerror}); name a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--settings {path}: is not TOML: {error}") from error
+    for *tables, name in PATHS:
+        table = content.get(tables[0], {}) if tables else content
+        if isinstance(table, dict) and isinstance(table.get(name), str):
+            table[name] = os.path.join(path.parent, table[name])
+    return content
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    """Apply `table.name=value`, the value read as TOML, else taken as text."""
+    name, sign, text = change.partition("=")
+    if not sign or not name:
+        raise SettingsError(f"--set {change}: is written as NAME=VALUE, for example rating.items_per_call=5")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = None if text.lower() == "none" else text
+    *tables, last = name.split(".")
+    for table in tables:
+        content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise SettingsError(f"--set {change}: {table} is no table of settings")
+    content[last] = value
+
+
+def _describe(error: Any) -> str:
+    """The first mistake in one line, with the nearest name where the name is not known."""
+    from hybrid_sim.settings import RunSettings
+
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model: Any = RunSettings
+        for part in first["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        return f"there is no setting {name!r}; {nearest(str(first['loc'][-1]), model.model_fields)}"
+    return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"

@@ -1,0 +1,304 @@
+"""`hybrid-sim simulate` and `hybrid-sim plan`: users rate items; what asking a language model about it would cost."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.pairs import add_pair_choice, add_pairs_file, choose_pairs
+from hybrid_sim.cli.parsing import Parser, add_common, one_of
+from hybrid_sim.cli.settings import add_budget_options, add_settings_options, asks_a_model, read_settings
+from hybrid_sim.errors import SettingsError
+from hybrid_sim.terminal import say
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.llm.client import LLM
+    from hybrid_sim.llm.journal import Journal
+    from hybrid_sim.llm.prices import Price
+    from hybrid_sim.profiles.written import Asks
+    from hybrid_sim.run import RunFolder
+    from hybrid_sim.settings import RunSettings
+    from hybrid_sim.simulation import Simulation
+    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.user import UserState
+
+DESCRIPTION = """\
+How users rate items. Writes into RUN_DIR: ratings.csv (for every pair a rating that is drawn, the expected one, its
+interval, distribution and source), explanations.jsonl (why), profiles.jsonl (all versions of the users' profiles)
+and run.json (settings and provenance). Without a language model this needs no key and no network:
+
+  hybrid-sim simulate --dataset world --user random:5 --item random:10 -o run
+
+With --model, a language model is asked about some known ratings, to learn what its word is worth, and then about the
+pairs; `hybrid-sim plan` with the same options says beforehand what that takes. Every answer is kept in RUN_DIR: the
+same command goes on where a run ended, and sends nothing twice.
+
+  hybrid-sim simulate --dataset world --user random:5 --item random:10 --model gpt-4o-mini --budget 1usd -o run
+"""
+
+SOME_FAILED = 6
+"""Exit status of a run that is done, but in which some pairs lack the language model's word."""
+
+MANY = 20_000
+"""Pairs up to which explanations are written unless they are asked for."""
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def add_parser(commands: Any) -> None:
+    """Add both commands and their options."""
+    for name, run_, help_ in (
+        ("simulate", run, "let users rate items, with or without a language model"),
+        ("plan", plan, "what a simulation would ask a language model, and what that costs"),
+    ):
+        parser = commands.add_parser(name, help=help_, description=DESCRIPTION)
+        parser.set_defaults(run=run_)
+        _add_options(parser)
+
+
+def _add_options(parser: Parser) -> None:
+    parser.add_argument("-o", "--output", metavar="RUN_DIR", type=Path, required=True, help="the folder of the run")
+    pairs = parser.add_argument_group("who rates what: a file of pairs, or chosen users times chosen items")
+    add_pairs_file(pairs, required=False)
+    add_pair_choice(pairs)
+    add_settings_options(parser)
+    add_budget_options(parser)
+    how = parser.add_argument_group("how the run goes")
+    how.add_argument("--replay", action="store_true", help="send nothing: a missing answer is an error")
+    how.add_argument("--batch", action="store_true", help="by the Batch API: cheaper, within a day")
+    how.add_argument("--dry-run", action="store_true", help="the same as `hybrid-sim plan`")
+    how.add_argument(
+        "--fitted", metavar="MODEL_DIR", type=Path, help="what `fit` saved from this data; else fitted now"
+    )
+    how.add_argument(
+        "--advance", action="store_true", help="let the simulated ratings change the profiles (with --model: asks it)"
+    )
+    how.add_argument(
+        "--explain",
+        type=one_of(("auto", "all", "none")),
+        default="auto",
+        metavar="auto|all|none",
+        help=f"write explanations; auto: up to {MANY:,} pairs",
+    )
+    add_run_options(how)
+    add_data_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Simulate, write the files and say what came of it; the exit status tells what could not be had."""
+    if options.dry_run:
+        return plan(options)
+    from hybrid_sim.run import interviewer
+    from hybrid_sim.simulation import simulate
+
+    job = _Job.of(options)
+    if not asks_a_model(options):
+        _log.info("no language model is asked (--model NAME asks one): the answers are statistical")
+        return job.finish(simulate(*job.question, seed=job.settings.seed), None)
+    try:
+        with job.door() as llm:
+            puts = interviewer(job.dataset, job.settings, llm)
+            return job.finish(simulate(*job.question, puts, job.settings.seed), llm)
+    except KeyboardInterrupt:
+        _log.warning("what was answered is kept; go on with: %s", job.command)
+        raise
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Say how many calls, tokens, dollars and minutes the simulation would take, and send nothing."""
+    from hybrid_sim.llm.plan import forecast
+    from hybrid_sim.llm.planner import Planner
+    from hybrid_sim.llm.tokens import Tokens
+    from hybrid_sim.run import interviewer
+    from hybrid_sim.simulation import simulate
+
+    if not asks_a_model(options):
+        raise SettingsError("there is nothing to plan: no language model is named; add --model NAME")
+    job = _Job.of(options)
+    with job.journal(read_only=True) if job.folder.journal.is_file() else nullcontext() as journal:
+        planner = Planner(job.settings.llm.sampling, journal)
+        simulation = simulate(*job.question, interviewer(job.dataset, job.settings, planner), job.settings.seed)
+        if options.advance:
+            job.users(simulation, planner)
+        seen = [] if journal is None else journal.seen()
+    model = job.settings.llm
+    ahead = forecast(planner.questions, Tokens(seen), job.price(), concurrency=model.concurrency)
+    basis = "calibrated on the answers that the run has" if seen else "a guess from the length of the texts"
+    sys.stdout.write(f"{model.model}: {ahead}\n({basis}; nothing was sent; go on with: {job.command})\n")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the command line asks for, read and checked."""
+
+    options: argparse.Namespace
+    settings: RunSettings
+    dataset: Dataset
+    folder: RunFolder
+    simulator: Simulator
+    user_ids: NDArray[np.object_]
+    item_ids: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Self:
+        """Read settings, data and pairs, and have the simulator fitted."""
+        from hybrid_sim.run import RunFolder
+        from hybrid_sim.simulator import Simulator
+
+        if options.dataset is None and options.ratings is None and options.data is None:
+            options.dataset = "world"
+        settings = read_settings(options)
+        dataset = read_data(options)
+        users, items = choose_pairs(options, dataset)
+        folder = RunFolder(options.output)
+        if options.fitted is None:
+            simulator = folder.fitted(Simulator(settings.seed, options.members, n_jobs=options.jobs), dataset)
+        else:
+            simulator = Simulator.load(options.fitted)
+            simulator.require_fitted_to(dataset)
+        return cls(options, settings, dataset, folder, simulator, users, items)
+
+    @property
+    def question(self) -> tuple[Simulator, Dataset, list[str], list[str]]:
+        """Who is asked about what."""
+        return self.simulator, self.dataset, self.user_ids.tolist(), self.item_ids.tolist()
+
+    @property
+    def command(self) -> str:
+        """The command that goes on with this run."""
+        words = [word for word in self.options.words[1:] if word != "--dry-run"]
+        return shlex.join(["hybrid-sim", "simulate", *words])
+
+    @contextmanager
+    def journal(self, read_only: bool = False) -> Iterator[Journal]:
+        """The journal of the run folder."""
+        from hybrid_sim.llm.journal import Journal
+        from hybrid_sim.run import identity
+
+        who = identity(self.dataset, self.settings, self.simulator, self.user_ids.tolist(), self.item_ids.tolist())
+        with Journal(self.folder.journal, settings=who, replay=read_only) as journal:
+            yield journal
+
+    @contextmanager
+    def door(self) -> Iterator[LLM]:
+        """The door to the language model, with the budget of the options."""
+        from hybrid_sim.llm.budget import Budget, parse_budget
+        from hybrid_sim.llm.client import LLM
+
+        options = self.options
+        with self.journal(read_only=options.replay) as journal:
+            budget = Budget(
+                max_money=None if options.budget is None else parse_budget(options.budget),
+                max_calls=options.max_calls,
+                max_minutes=options.max_minutes,
+                ledger=journal.ledger(),
+            )
+            with LLM(self.settings.llm, journal, budget, replay=options.replay) as llm:
+                yield llm
+
+    def price(self) -> Price | None:
+        """What the model costs, None where that is not known."""
+        from hybrid_sim.llm.prices import price_of
+        from hybrid_sim.llm.transport import address_of
+
+        model = self.settings.llm
+        return price_of(model.model, address_of(model), model.prices, batch=self.options.batch)
+
+    def users(self, simulation: Simulation, model: Asks | None) -> list[UserState]:
+        """The users of the simulation; with `--advance` as the simulated ratings leave them."""
+        from hybrid_sim.run import authors
+        from hybrid_sim.simulation import advance, users_before
+
+        settings = self.settings.profile
+        states = users_before(simulation, self.dataset, authors(self.dataset, self.settings, None), settings)
+        if not self.options.advance:
+            return states
+        return advance(states, simulation, self.dataset, authors(self.dataset, self.settings, model), settings)
+
+    def finish(self, simulation: Simulation, llm: LLM | None) -> int:
+        """Write the files and report; returns the exit status."""
+        users = self.users(simulation, llm)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.write_ratings(simulation)
+        self.folder.write_profiles(users)
+        written = [self.folder.ratings, self.folder.profiles]
+        if self._explains(len(simulation.pairs)):
+            from hybrid_sim.explain import explain
+
+            prediction, reasons = simulation.prediction, simulation.reasons.tolist()
+            self.folder.write_explanations(explain(self.simulator, prediction, self.dataset, reasons))
+            written.append(self.folder.explanations)
+        self.folder.write_about(self._about(simulation, llm))
+        sys.stdout.write(summary(simulation, llm))
+        _log.info("written: %s", ", ".join(map(str, [*written, self.folder.about])))
+        return self._status(simulation, llm)
+
+    def _explains(self, n_pairs: int) -> bool:
+        wanted: str = self.options.explain
+        if wanted == "auto" and n_pairs > MANY:
+            _log.info("no explanations are written of more than %s pairs; --explain all writes them", f"{MANY:,}")
+        return wanted == "all" or (wanted == "auto" and n_pairs <= MANY)
+
+    def _status(self, simulation: Simulation, llm: LLM | None) -> int:
+        """0 done, 6 done but some pairs lack the model's word, else the status of what stopped the run."""
+        if llm is not None and llm.stopped is not None:
+            say(f"hybrid-sim: {llm.stopped}", sys.stderr)
+            say(f"hybrid-sim: the other answers are statistical; go on with: {self.command}", sys.stderr)
+            return llm.stopped.exit_code
+        silent = simulation.asked & ~simulation.said.answered
+        if silent.any():
+            _log.warning(
+                "the model gave no usable rating of %d of %d pairs; their answers are statistical (%s)",
+                silent.sum(),
+                simulation.asked.sum(),
+                ", ".join(f"{kind} {n}" for kind, n in llm.journal.failures().items()) if llm else "",
+            )
+        return SOME_FAILED if silent.any() else 0
+
+    def _about(self, simulation: Simulation, llm: LLM | None) -> dict[str, Any]:
+        from hybrid_sim.report import provenance
+
+        made = provenance(["hybrid-sim", *self.options.words], self.settings.seed, self.dataset)
+        return {
+            "provenance": asdict(made),
+            "settings": self.settings.model_dump(mode="json"),
+            "sources": dict(Counter(simulation.prediction.source.tolist())),
+            "asked": int(simulation.asked.sum()),
+            "answered": int(simulation.said.answered.sum()),
+            "ledger": None if llm is None else asdict(llm.journal.ledger()),
+            "failures": None if llm is None else llm.journal.failures(),
+        }
+
+
+def summary(simulation: Simulation, llm: LLM | None) -> str:
+    """What came of the simulation, in a few lines."""
+    from hybrid_sim.llm.budget import dollars
+
+    sources = Counter(simulation.prediction.source.tolist())
+    parts = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
+    lines = [f"{len(simulation.pairs):,} pairs rated, from: {parts}"]
+    if llm is not None:
+        ledger = llm.journal.ledger()
+        lines.append(
+            f"{llm.settings.model}: {simulation.said.answered.sum():,} of {simulation.asked.sum():,} pairs answered; "
+            f"in all {ledger.calls:,} calls ({llm.counts.calls:,} of them now), {ledger.prompt_tokens:,} tokens in and "
+            f"{ledger.completion_tokens:,} out, {dollars(ledger.money)}"
+        )
+        if ledger.possibly_paid:
+            lines.append(f"{ledger.possibly_paid:,} calls without an answer may have been paid")
+    return "".join(f"{line}\n" for line in lines)

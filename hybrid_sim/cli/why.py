@@ -1,0 +1,191 @@
+"""`hybrid-sim why`: why a user is expected to rate an item as predicted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    from hybrid_sim.run import RunFolder
+    from hybrid_sim.simulator import Prediction, Simulator
+
+DESCRIPTION = """\
+The distribution of the rating, what each member of the ensemble adds to the expected rating, which of the user's own
+ratings speak for it and against it, and a reason in words. FOLDER is what `fit` saved, or the folder of a run of
+`simulate`, with what a language model said in it:
+
+  hybrid-sim why model --user 17 --item 50 --dataset ml-100k
+  hybrid-sim why run --user 17 --item 50
+
+A saved model holds no texts and no ratings: name the data that it was fitted to, and ratings are cited.
+"""
+BAR = 40
+"""Characters of a bar that stands for certainty."""
+
+MANY_LEVELS = 20
+"""A scale with more levels is shown without those that have less than half a percent."""
+
+LEAST_SHOWN = 0.0005
+"""A smaller contribution has only zeros in three decimals."""
+
+WIDTH = 100
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("why", help="why a rating is predicted", description=DESCRIPTION)
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="what `fit` saved, or the folder of a run")
+    parser.add_argument("--user", metavar="ID", required=True, help="whose rating")
+    parser.add_argument("--item", metavar="ID", required=True, help="of what")
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
+    add_data_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Find or make the prediction and its explanation, and show both."""
+    from hybrid_sim.run import RunFolder
+    from hybrid_sim.simulator import Simulator
+
+    folder = RunFolder(options.folder)
+    if folder.ratings.is_file():
+        prediction = _stored_prediction(folder, options)
+        explanation = _stored_explanation(folder, options)
+        if explanation is None:
+            explanation = _explained(_simulator_of(folder), prediction, options)
+    else:
+        simulator = Simulator.load(options.folder)
+        prediction = simulator.predict([options.user], [options.item])
+        explanation = _explained(simulator, prediction, options)
+    content = {**_answer(prediction), **explanation}
+    sys.stdout.write(f"{json.dumps(content, indent=1)}\n" if options.json else _page(content))
+    return 0
+
+
+def _stored_prediction(folder: RunFolder, options: argparse.Namespace) -> Prediction:
+    """The prediction as it stands in the table of the run."""
+    import numpy as np
+
+    from hybrid_sim.data.files import read_table
+    from hybrid_sim.simulator import Prediction
+    from hybrid_sim.types import RatingDistribution, RatingScale
+
+    table = read_table(folder.ratings)
+    for column in ("user_id", "item_id", "low", "high", "source"):
+        if column not in table.names:
+            raise DataError(f"{folder.ratings} lacks the column {column!r}; run `hybrid-sim simulate` again")
+    users, items = (np.array(table.texts(column), dtype=object) for column in ("user_id", "item_id"))
+    rows = np.flatnonzero((users == options.user) & (items == options.item))[:1]
+    if not len(rows):
+        raise SettingsError(
+            f"the run in {folder.path} has no rating of item {options.item!r} by user {options.user!r}; its "
+            f"{len(table)} pairs are in {folder.ratings.name}"
+        )
+    levels = [name for name in table.names if name.startswith("p_")]
+    scale = RatingScale(tuple(float(name.removeprefix("p_")) for name in levels))
+    probs = np.column_stack([table.numbers(name)[rows] for name in levels])
+    source = np.array(table.texts("source"), dtype=object)[rows]
+    low, high = (table.numbers(column)[rows] for column in ("low", "high"))
+    return Prediction(users[rows], items[rows], RatingDistribution(scale, probs), low, high, source)
+
+
+def _stored_explanation(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any] | None:
+    """What the run has written about the pair, None where it has not."""
+    if not folder.explanations.is_file():
+        return None
+    with folder.explanations.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                found = dict(json.loads(line))
+                if (found["user_id"], found["item_id"]) == (options.user, options.item):
+                    return found
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{folder.explanations} line {number} is not an explanation; run `hybrid-sim simulate` again"
+                ) from error
+    return None
+
+
+def _simulator_of(folder: RunFolder) -> Simulator:
+    from hybrid_sim.simulator import Simulator
+
+    if not folder.simulator.is_dir():
+        raise SettingsError(
+            f"the run in {folder.path} holds no explanation of this pair, and no simulator to make one; run "
+            "`hybrid-sim simulate` again with --explain all"
+        )
+    return Simulator.load(folder.simulator)
+
+
+def _explained(simulator: Simulator, prediction: Prediction, options: argparse.Namespace) -> dict[str, Any]:
+    from hybrid_sim.explain import explain
+
+    dataset = None
+    if options.dataset is not None or options.ratings is not None:
+        dataset = read_data(options)
+    else:
+        _log.warning("no ratings are cited: name the data that the simulator was fitted to, for example --dataset NAME")
+    return explain(simulator, prediction, dataset)[0].to_json()
+
+
+def _answer(prediction: Prediction) -> dict[str, Any]:
+    distribution = prediction.distribution
+    levels = (f"{level:g}" for level in distribution.scale.levels)
+    return {
+        "mean": float(distribution.mean()[0]),
+        "sd": float(distribution.std()[0]),
+        "low": float(prediction.low[0]),
+        "high": float(prediction.high[0]),
+        "source": str(prediction.source[0]),
+        "distribution": dict(zip(levels, distribution.probs[0].tolist(), strict=True)),
+    }
+
+
+def _page(content: dict[str, Any]) -> str:
+    """All of it on a screen; foreign text is escaped."""
+    from hybrid_sim.writing import printable
+
+    lines = [
+        f"user {content['user_id']}, item {content['item_id']}",
+        f"expected {content['mean']:.2f}, nine times in ten {content['low']:g} to {content['high']:g}, "
+        f"source {content['source']}",
+        *["", *_bars(content["distribution"])],
+        *["", "What adds up to the expected rating", *_parts(content["contributions"])],
+    ]
+    if content["evidence"]:
+        lines += ["", "The user's ratings that speak for it (+) and against it (-), and by how much"]
+        lines += [f"{e['contribution']:+8.3f}  {e['rating']:g} for {e['title']}" for e in content["evidence"]]
+    for heading, key in (("In common with those for it", "keywords"), ("In common with those against it", "against")):
+        if content[key]:
+            lines += ["", f"{heading}: {', '.join(content[key])}"]
+    author = "the language model" if content["by"] == "llm" else "made from the numbers"
+    lines += ["", f"Reason ({author})", *textwrap.wrap(content["reason"], WIDTH)]
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _bars(distribution: dict[str, float]) -> list[str]:
+    """One line per level with a bar as long as it is probable."""
+    least = 0.005 if len(distribution) > MANY_LEVELS else 0.0
+    shown = {level: prob for level, prob in distribution.items() if prob >= least}
+    width = max(map(len, shown))
+    return [f"{level:>{width}} {prob:6.1%} {'#' * round(BAR * prob)}".rstrip() for level, prob in shown.items()]
+
+
+def _parts(contributions: dict[str, float]) -> list[str]:
+    """The base first, then the others by size, as far as they can be seen."""
+    order = sorted(contributions, key=lambda name: (name != "base", -abs(contributions[name])))
+    order = [name for name in order if name == "base" or abs(contributions[name]) >= LEAST_SHOWN]
+    width = max(map(len, order))
+    return [f"{name:<{width}} {contributions[name]:{'' if name == 'base' else '+'}8.3f}" for name in order]

@@ -1,0 +1,160 @@
+"""The budget of a run: what a call may cost at most is set aside before it is sent, and settled after it."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from hybrid_sim.errors import BudgetError, SettingsError
+from hybrid_sim.llm.journal import Ledger
+
+NANO = 1_000_000_000
+"""Nano-dollars in one US dollar. Money is counted in whole nano-dollars: the cheapest token costs several."""
+
+_AMOUNT = re.compile(r"\s*(?:\$\s*|usd\s*)?(\d{1,9}(?:\.\d{1,9})?)\s*(?:\$|usd|dollars?)?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Room set aside for one call; `worst` is the most it can cost, in nano-dollars, None where no price is known."""
+
+    number: int
+    worst: int | None
+
+
+class Budget:
+    """Caps on money (nano-dollars), calls and minutes, each of which may be None; safe to use from many threads.
+
+    At every moment what is spent and what is set aside are together within the cap. A retry is a call of its own.
+    `ledger` is what earlier processes of the run did: calls of which no cost is known count at their worst. The clock
+    gives seconds and only its differences matter; minutes limit when the last call may be *sent*.
+
+    >>> budget = Budget(max_money=1000, max_calls=10)
+    >>> first = budget.reserve(800)
+    >>> budget.reserve(800)
+    Traceback (most recent call last):
+    hybrid_sim.errors.BudgetError: the money budget of $0.000001 is used up: $0.00 spent, $0.0000008 set aside ...
+    >>> budget.settle(first, 150)
+    >>> budget.reserve(800).worst
+    800
+    """
+
+    def __init__(
+        self,
+        *,
+        max_money: int | None = None,
+        max_calls: int | None = None,
+        max_minutes: float | None = None,
+        ledger: Ledger | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        ledger = ledger or Ledger()
+        self.max_money, self.max_calls, self.max_minutes = max_money, max_calls, max_minutes
+        self._lock, self._clock = threading.Lock(), clock
+        self._spent, self._calls = ledger.money + ledger.at_worst, ledger.calls
+        self._began = clock() - ledger.seconds
+        self._open: dict[int, Reservation] = {}
+        self._reserved = self._last = 0
+        if max_money is not None and ledger.unpriced:
+            raise SettingsError(
+                f"{ledger.unpriced} earlier calls of this run may have been paid at a price that is not known, so no "
+                "money budget can be kept; leave it out, or use another run folder"
+            )
+
+    @property
+    def spent(self) -> int:
+        """Nano-dollars spent by settled calls, counting the worst case where the cost is not known."""
+        return self._spent
+
+    @property
+    def committed(self) -> int:
+        """Nano-dollars spent or set aside for calls under way; never more than the cap."""
+        with self._lock:
+            return self._spent + self._reserved
+
+    @property
+    def calls(self) -> int:
+        """Calls sent or about to be."""
+        return self._calls + len(self._open)
+
+    def reserve(self, worst: int | None) -> Reservation:
+        """Set aside what one call can cost at most, before it is sent.
+
+        Raises:
+            BudgetError: there is no room for it; the message names what is used up.
+            SettingsError: there is a money budget, and the price is not known.
+        """
+        with self._lock:
+            self._refuse(worst)
+            self._last += 1
+            reservation = Reservation(self._last, worst)
+            self._open[reservation.number] = reservation
+            self._reserved += worst or 0
+            return reservation
+
+    def settle(self, reservation: Reservation, cost: int | None) -> None:
+        """Replace what was set aside by what the call did cost; None: it is not known, and the worst case counts.
+
+        A cost above the worst case means that the price or the bound is wrong. It is counted as it is, so that no
+        further call is sent on a wrong assumption.
+        """
+        with self._lock:
+            self._close(reservation)
+            self._spent += (reservation.worst or 0) if cost is None else cost
+            self._calls += 1
+
+    def release(self, reservation: Reservation) -> None:
+        """Give back what was set aside for a call that was never sent."""
+        with self._lock:
+            self._close(reservation)
+
+    def _close(self, reservation: Reservation) -> None:
+        del self._open[reservation.number]
+        self._reserved -= reservation.worst or 0
+
+    def _refuse(self, worst: int | None) -> None:
+        if self.max_calls is not None and self.calls >= self.max_calls:
+            raise BudgetError(f"the budget of {self.max_calls} calls is used up; raise --max-calls to go on")
+        minutes = (self._clock() - self._began) / 60
+        if self.max_minutes is not None and minutes >= self.max_minutes:
+            raise BudgetError(f"the budget of {self.max_minutes:g} minutes is used up; raise --max-minutes to go on")
+        if self.max_money is None:
+            return
+        if worst is None:
+            raise SettingsError("a money budget needs a price: name a price file, or leave the money budget out")
+        if self._spent + self._reserved + worst > self.max_money:
+            raise BudgetError(
+                f"the money budget of {dollars(self.max_money)} is used up: {dollars(self._spent)} spent, "
+                f"{dollars(self._reserved)} set aside for calls under way, and the next call may cost up to "
+                f"{dollars(worst)}; raise --budget to go on"
+            )
+
+
+def parse_budget(text: str) -> int:
+    """Nano-dollars from an amount of US dollars: "5usd", "5 USD", "$5", "0.50".
+
+    >>> parse_budget("$2.50")
+    2500000000
+
+    Raises:
+        SettingsError: it is not such an amount.
+    """
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        raise SettingsError(f"budget {text!r} is not an amount of US dollars; write it like 5usd or 0.50usd")
+    return int(Decimal(match[1]) * NANO)
+
+
+def dollars(money: int) -> str:
+    """Nano-dollars in words, with cents at least and all digits that matter.
+
+    >>> dollars(2_500_000_000), dollars(150), dollars(0)
+    ('$2.50', '$0.00000015', '$0.00')
+    """
+    whole, part = divmod(money, NANO)
+    decimals = f"{part:09d}".rstrip("0").ljust(2, "0")
+    return f"${whole:,}.{decimals}"

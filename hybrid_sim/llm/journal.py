@@ -1,0 +1,322 @@
+"""The journal of a run: every request that was sent and every answer that came, in one SQLite file.
+
+It is cache (an answer is found by the key of its whole question), checkpoint (a killed run goes on where it was),
+ledger (what was spent, and what may have been) and cassette (a finished run replays without a call).
+
+A commit survives the death of the process at any moment (kill -9). After a loss of *power* the newest commits may be
+missing, never half there: SQLite in WAL mode with synchronous=NORMAL hands them to the system at once but does not wait
+for the disk. Such answers are asked, and paid, again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from hybrid_sim.errors import RunError, StorageError
+from hybrid_sim.llm.identity import describe_differences
+from hybrid_sim.llm.lock import Lock
+from hybrid_sim.llm.question import Answer, Failure, Usage
+from hybrid_sim.llm.rescue import rescue
+from hybrid_sim.llm.tables import (
+    ANSWER,
+    NOTE,
+    Row,
+    insert,
+    is_whole,
+    named_errors,
+    open_read_only,
+    open_tables,
+    sealed,
+)
+
+_BALLAST_BYTES = 8 << 20
+_KEYS_PER_QUERY = 500
+_SETTINGS = "settings"
+_OPEN, _ANSWERED, _FAILED, _DOUBTFUL = "open", "answered", "failed", "doubtful"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """An answer as it was committed: the reply text as it came, and its cost in nano-dollars (None: not known)."""
+
+    text: str
+    usage: Usage
+    model: str
+    cost: int | None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the attempts of a run came to; money is in nano-dollars (10^9 are one US dollar).
+
+    `possibly_paid` counts attempts that may have been paid without an answer: those whose fate is unknown because the
+    run died, and those that failed after the request had been sent. `unknown_cost` counts attempts that are paid or may
+    be, at a cost that is not known; `at_worst` is the most that these can have cost, `unpriced` how many of them have
+    no such bound, because no price was known. `seconds` is how long the run has worked.
+    """
+
+    calls: int = 0
+    answered: int = 0
+    failed: int = 0
+    possibly_paid: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    money: int = 0
+    at_worst: int = 0
+    unknown_cost: int = 0
+    unpriced: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the attempts with one prompt came to; the sums are over the `counted` ones, whose tokens the server counted.
+
+    `size` is in bytes sent, `cost` in nano-dollars.
+    """
+
+    prompt: str
+    attempts: int
+    answers: int
+    counted: int
+    size: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: int = 0
+
+
+class Journal:
+    """The journal in `file`, whose folder is made where it is not there. Close it, or use it in a `with` block.
+
+    One process owns a journal at a time, and uses it from one thread at a time. With `replay` it is only read: nothing
+    is written or locked, and several processes may do so. `settings` is what identifies the run, in plain JSON: the
+    first to open the journal stores it, and who comes later with other settings is refused. `damage` says in a sentence
+    what was found damaged and rescued on opening; None where all is well.
+
+    Raises:
+        RunError: the journal is in use, is of other settings, or is missing or damaged and to be replayed.
+        StorageError: the disk is full or not writable.
+    """
+
+    def __init__(self, file: Path, *, settings: Mapping[str, Any] | None = None, replay: bool = False) -> None:
+        self.file, self.replay = file, replay
+        self.damage: str | None = None
+        self._full = False
+        self._ballast = file.with_name(f"{file.name}.ballast")
+        self._lock: Lock | None = None
+        if not replay:
+            with named_errors(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(file.with_name(f"{file.name}.lock"))
+        self._last, self._before, self._opened = 0, 0.0, time.monotonic()
+        self._attempts: dict[int, Row] = {}
+        try:
+            with named_errors(file):
+                self._open()
+            self._identify(settings)
+        except BaseException:
+            self._release()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Fold the newest commits into the file and let others have it; a second call does nothing."""
+        self._release()
+
+    def find(self, keys: Sequence[str]) -> dict[str, StoredAnswer]:
+        """The stored answers to these keys; a damaged one counts as not stored."""
+        found = {}
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            some = keys[start : start + _KEYS_PER_QUERY]
+            marks = ", ".join("?" * len(some))
+            for row in self._read(f"SELECT {ANSWER}, seal FROM answers WHERE key IN ({marks})", some):
+                if is_whole(row):
+                    found[row[1]] = _stored(row)
+                else:
+                    _log.warning("%s: the answer of attempt %s is damaged and not used", self.file, row[0])
+        return found
+
+    def start(self, key: str, prompt: str, worst: int | None, *, size: int = 0) -> int:
+        """Commit that a request is about to be sent, and give its number.
+
+        `prompt` names the prompt, `size` is how many bytes are sent (for forecasts), `worst` is what the attempt can
+        cost at most, in nano-dollars.
+
+        Raises:
+            StorageError: the disk is full: do not send.
+        """
+        if self._full:
+            raise StorageError(f"{self.file}: the disk is full; free some space, then run the same command again")
+        attempt = self._last + 1
+        sent = (attempt, key, prompt, size, worst)
+        self._commit([(insert("attempts"), sealed((*sent, _OPEN, None, None, None, None, None, self.seconds)))])
+        self._last, self._attempts[attempt] = attempt, sent
+        return attempt
+
+    def finish(self, attempt: int, answer: Answer, cost: int | None) -> None:
+        """Commit an answer that passed its check, together with the end of its attempt; it replaces an earlier one.
+
+        `cost` is in nano-dollars; None where the server did not say what it counted, or the price is not known.
+
+        Raises:
+            StorageError: the disk is full, and the room kept for this is used up too.
+        """
+        usage, sent = answer.usage, self._attempts[attempt]
+        tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+        row = (attempt, sent[1], _blob(answer.text), _blob(answer.model), *tokens, cost)
+        self._settle(attempt, (_ANSWERED, None, None, *tokens[:2], cost), [(insert("answers"), sealed(row))])
+
+    def fail(self, attempt: int, failure: Failure, cost: int | None, *, possibly_paid: bool) -> None:
+        """Commit that an attempt brought no answer. `possibly_paid`: the server may have done the work all the same."""
+        state = _DOUBTFUL if possibly_paid else _FAILED
+        usage = failure.usage
+        tokens = (usage.prompt_tokens, usage.completion_tokens)
+        self._settle(attempt, (state, failure.kind, _blob(failure.message), *tokens, cost), [])
+
+    def ledger(self) -> Ledger:
+        """What all attempts came to, those of earlier processes included."""
+        query = """
+            SELECT count(*), total(state = 'answered'), total(state IN ('failed', 'doubtful')),
+                total(state IN ('open', 'doubtful')), total(prompt_tokens), total(completion_tokens), total(cost),
+                total(iif(cost IS NULL AND state != 'failed', worst, 0)), total(cost IS NULL AND state != 'failed'),
+                total(cost IS NULL AND state != 'failed' AND worst IS NULL)
+            FROM attempts"""
+        return replace(Ledger(*map(int, self._read(query)[0])), seconds=self.seconds)
+
+    def failures(self) -> dict[str, int]:
+        """How many attempts failed, by kind."""
+        query = "SELECT kind, count(*) FROM attempts WHERE state IN (?, ?) GROUP BY kind ORDER BY kind"
+        return dict(self._read(query, (_FAILED, _DOUBTFUL)))
+
+    def seen(self) -> list[Seen]:
+        """What each prompt has taken so far, by its name: forecasts are calibrated on this."""
+        query = """
+            SELECT prompt, count(*), total(state = 'answered'), total(counted), total(size * counted),
+                total(prompt_tokens * counted), total(completion_tokens * counted), total(cost * counted)
+            FROM (SELECT *, coalesce(prompt_tokens > 0 AND size > 0, 0) AS counted FROM attempts)
+            WHERE prompt != '' GROUP BY prompt ORDER BY prompt"""
+        return [Seen(prompt, *map(int, sums)) for prompt, *sums in self._read(query)]
+
+    def note(self, name: str) -> str | None:
+        """The text kept under this name, or None."""
+        for row in self._read(f"SELECT {NOTE}, seal FROM notes WHERE name = ?", (name,)):
+            if is_whole(row):
+                return _text(row[2])
+        return None
+
+    def write_note(self, name: str, value: str) -> None:
+        """Commit a text under a name, for example the number of a batch under way; it replaces an earlier one."""
+        known = dict(self._read("SELECT name, id FROM notes"))
+        number = known.get(name, max(known.values(), default=0) + 1)
+        self._commit([(insert("notes"), sealed((number, name, _blob(value))))])
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has worked: up to the last attempt of each earlier process, and since this opening."""
+        return self._before + time.monotonic() - self._opened
+
+    def _settle(self, attempt: int, end: Row, more: list[tuple[str, Row]]) -> None:
+        row = (*self._attempts[attempt], *end, self.seconds)
+        self._commit([*more, (insert("attempts"), sealed(row))], use_ballast=True)
+        del self._attempts[attempt]
+
+    def _commit(self, writes: Sequence[tuple[str, Row]], *, use_ballast: bool = False) -> None:
+        """All writes or none; what has already been paid for may use the room that was kept for it."""
+        if self.replay:
+            raise RunError(f"{self.file} is being replayed: nothing is written to it")
+        try:
+            with named_errors(self.file):
+                self._write(writes)
+        except StorageError:
+            self._full = True
+            if not (use_ballast and self._ballast.exists()):
+                raise
+            with named_errors(self.file):
+                self._ballast.unlink()
+                self._write(writes)
+
+    def _write(self, writes: Sequence[tuple[str, Row]]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, row in writes:
+                self._connection.execute(statement, row)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        with named_errors(self.file):
+            return self._connection.execute(query, values).fetchall()
+
+    def _open(self) -> None:
+        if self.replay:
+            if not self.file.is_file():
+                raise RunError(f"{self.file} is not there, so there is nothing to replay; run without replay first")
+            self._connection = open_read_only(self.file)
+        else:
+            self.damage = rescue(self.file)
+            if self.damage:
+                _log.warning(self.damage)
+            self._keep_ballast()
+            self._connection = open_tables(self.file)
+        last, seconds = self._connection.execute("SELECT max(id), max(seconds) FROM attempts").fetchone()
+        self._last, self._before = last or 0, seconds or 0.0
+
+    def _keep_ballast(self) -> None:
+        """Keep room for the answers that are in flight when the disk fills up."""
+        with self._ballast.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
+            else:
+                file.write(os.urandom(_BALLAST_BYTES))  # zeros may take no room
+
+    def _identify(self, settings: Mapping[str, Any] | None) -> None:
+        known = self.note(_SETTINGS)
+        if settings is None:
+            return
+        if known is not None:
+            differences = describe_differences(json.loads(known), settings)
+            if differences:
+                raise RunError(
+                    f"{self.file.parent} holds a run of other settings: {'; '.join(differences)}; "
+                    "use the settings of the run, or another folder"
+                )
+        elif not self.replay:
+            self.write_note(_SETTINGS, json.dumps(dict(settings), sort_keys=True))
+
+    def _release(self) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+        if self._lock is not None:
+            self._ballast.unlink(missing_ok=True)
+            self._lock.close()
+
+
+def _stored(row: Row) -> StoredAnswer:
+    _, _, text, model, prompt_tokens, completion_tokens, cached_tokens, cost, _ = row
+    return StoredAnswer(_text(text), Usage(prompt_tokens, completion_tokens, cached_tokens), _text(model), cost)
+
+
+def _blob(text: str) -> bytes:
+    """UTF-8 that keeps what is no valid Unicode (a lone surrogate in a reply), so that a text comes back as it was."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(blob: bytes) -> str:
+    return blob.decode("utf-8", "surrogatepass")

@@ -1,0 +1,223 @@
+"""What came of one call: a reply, or a fault and what is to be done about it. Only here HTTP statuses are read."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hybrid_sim.errors import BudgetError, HybridSimError, NetworkError
+from hybrid_sim.llm.gate import MAX_WAIT
+from hybrid_sim.llm.question import FailureKind, Usage
+from hybrid_sim.writing import printable
+
+Remedy = Literal["retry", "wait", "adapt", "again", "skip", "stop"]
+"""Try the call again after a while; all calls wait; ask in another way; ask the same once more; leave this question;
+end the run."""
+
+_MAX_SHOWN = 200
+_MAYBE_WORKED = frozenset({408, 502, 504, *range(520, 528)})
+"""Statuses that a server in between gives, so that the one behind it may have done the work, and bill it."""
+
+_QUOTA = (
+    "insufficient_quota",
+    "exceeded your current quota",
+    "insufficient balance",
+    "insufficient credits",
+    "billing",
+)
+_CONTEXT = (
+    "context_length_exceeded", "exceed_context_size", "maximum context length", "available context size",
+    "context window", "context length", "prompt is too long",
+)  # fmt: skip
+_FILTERED = ("content_filter", "content management policy", "content_policy", "moderation", "flagged")
+_OPTIONS = ("temperature", "top_p", "seed")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A chat completion: its text as it came, the tokens that the server counted, and the model that it names."""
+
+    text: str
+    usage: Usage
+    model: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a call brought no reply, and the remedy.
+
+    `after` is the pause in seconds that the server asks for. `unreached`: the request was not sent. `possibly_paid`:
+    the work may have been done and billed, and nobody said what it cost. `lacks` names what the server cannot do,
+    `error` is what the run ends with.
+    """
+
+    remedy: Remedy
+    message: str
+    kind: FailureKind = "passing"
+    usage: Usage = field(default_factory=Usage)
+    after: float | None = None
+    unreached: bool = False
+    possibly_paid: bool = False
+    lacks: str = ""
+    error: HybridSimError | None = None
+
+
+def read_outcome(status: int, headers: Mapping[str, str], body: bytes, address: str) -> Reply | Fault:
+    """What the HTTP reply of the endpoint at `address` means."""
+    content = _parsed(body)
+    if 200 <= status < 300:
+        if isinstance(content, dict):
+            return read_completion(content, address)
+        said = f"{address} answered {status} with what is no chat completion: {_start(body)}"
+        return Fault("retry", said, possibly_paid=True)
+    if 300 <= status < 400:
+        where = headers.get("location", "somewhere else")
+        return _stop(NetworkError(f"{address} has moved to {shortened(where)}; put that into llm.base_url"))
+    error = _error_in(content)
+    return read_error(status, error if error.get("message") else {**error, "message": _start(body)}, address, headers)
+
+
+def read_completion(content: Mapping[str, Any], address: str) -> Reply | Fault:
+    """What a chat completion, or an error in its place, means."""
+    usage, choices = _usage(content.get("usage")), content.get("choices")
+    if not choices and "error" in content:
+        error = _error_in(content)
+        code = error.get("code")
+        return read_error(code if type(code) is int and code >= 400 else 500, error, address)
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        return _bad("again", "empty", "the reply holds no choices", usage)
+    text, reason = message.get("content"), choice.get("finish_reason")
+    if message.get("refusal"):
+        return _bad("skip", "refused", f"the model refused: {shortened(str(message['refusal']))}", usage)
+    if reason == "content_filter":
+        return _bad("skip", "filtered", "the endpoint's content filter withheld the reply", usage)
+    if reason == "length":
+        return _bad("again", "cut", "the reply was cut off at the token limit", usage)
+    if not isinstance(text, str) or not text.strip():
+        return _bad("again", "empty", "the reply is empty", usage)
+    return Reply(text, usage, str(content.get("model") or ""))
+
+
+def read_error(status: int, error: Mapping[str, Any], address: str, headers: Mapping[str, str] | None = None) -> Fault:
+    """What an HTTP status of 400 or more with OpenAI's error object means."""
+    said = str(error.get("message") or "no reason given")
+    shown = f"{address} answered {status}: {shortened(said)}"
+    clues = f"{error.get('code')} {error.get('type')} {said}".lower()
+    if status == 402 or (status == 429 and _any(_QUOTA, clues)):
+        return _stop(
+            BudgetError(f"{shown}; the quota of the account is used up: raise it and run the same command again")
+        )
+    if status == 429:
+        return _busy(shown, headers or {})
+    if status in (400, 413, 422, 500) and (status == 413 or _any(_CONTEXT, clues)):
+        return Fault("skip", shown, "context")
+    if status in (400, 403, 422) and _any(_FILTERED, clues):
+        return Fault("skip", shown, "filtered")
+    if status in (400, 422):
+        lacks = _lacks(error.get("param"), clues)
+        return Fault("adapt" if lacks else "skip", shown, "rejected", lacks=lacks)
+    if status in (401, 403):
+        return _stop(NetworkError(f"{shown}; the key is refused: check OPENAI_API_KEY"))
+    if status in (404, 405):
+        return _stop(NetworkError(f"{shown}; check llm.model and llm.base_url"))
+    if status in (408, 409, 425) or status >= 500:
+        return Fault("retry", shown, possibly_paid=status in _MAYBE_WORKED)
+    return Fault("skip", shown, "rejected")
+
+
+def shortened(text: str) -> str:
+    """The beginning of what a server says, on one line and safe to show."""
+    line = " ".join(text.split())
+    return printable(line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…")
+
+
+def _busy(shown: str, headers: Mapping[str, str]) -> Fault:
+    after = _retry_after(headers)
+    if after is not None and after > MAX_WAIT:
+        return _stop(BudgetError(f"{shown}; it asks to wait {after:,.0f} s: run the same command again then"))
+    return Fault("wait", shown, after=after)
+
+
+def _lacks(param: Any, clues: str) -> str:
+    """What a 400 says that the server cannot do: a field of the request, or nothing that we know."""
+    named = str(param or "").lower()
+    if "response_format" in named or any(word in clues for word in ("response_format", "json_schema", "json_object")):
+        return "response_format"
+    if any(word in clues for word in ("max_tokens", "max_completion_tokens")) and _any(_UNSUPPORTED, clues):
+        return "max_tokens"
+    for option in _OPTIONS:
+        if option == named or (f"'{option}'" in clues and _any(_UNSUPPORTED, clues)):
+            return option
+    return ""
+
+
+_UNSUPPORTED = ("unsupported", "not support", "unrecognized", "unknown parameter", "not allowed", "extra_forbidden")
+
+
+def _bad(remedy: Remedy, kind: FailureKind, message: str, usage: Usage) -> Fault:
+    unknown = usage.prompt_tokens is None or usage.completion_tokens is None
+    return Fault(remedy, message, kind, usage, possibly_paid=unknown)
+
+
+def _stop(error: HybridSimError) -> Fault:
+    return Fault("stop", str(error), "rejected", error=error)
+
+
+def _start(body: bytes) -> str:
+    return shortened(body[:1000].decode(errors="replace"))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _error_in(content: Any) -> Mapping[str, Any]:
+    error = content.get("error", content) if isinstance(content, dict) else None
+    return error if isinstance(error, dict) else {"message": error} if isinstance(error, str) else {}
+
+
+def _any(words: tuple[str, ...], text: str) -> bool:
+    return any(word in text for word in words)
+
+
+def _usage(content: Any) -> Usage:
+    """The counted tokens; a count of zero is none, since no reply takes none."""
+    if not isinstance(content, dict):
+        return Usage()
+    details = content.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    return Usage(
+        _count(content.get("prompt_tokens")) or None,
+        _count(content.get("completion_tokens")) or None,
+        _count(cached),
+    )
+
+
+def _count(number: Any) -> int | None:
+    return number if type(number) is int and 0 <= number < 1 << 40 else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from `retry-after-ms`, or from `retry-after` in seconds or as a date; None where none is understood."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    try:
+        asked = email.utils.parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
+        now = email.utils.parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
+    except ValueError:
+        return None
+    return max(0.0, asked - now)

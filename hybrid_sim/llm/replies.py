@@ -1,0 +1,133 @@
+"""Replies read strictly: one JSON value, refused by size and depth before it is used, and nothing is repaired."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hybrid_sim.errors import ReplyError
+
+MAX_BYTES = 200_000
+"""A reply longer than this is refused; fifty ratings with reasons take about a tenth of it."""
+
+MAX_DEPTH = 8
+"""Objects and lists may be nested this deep; the replies that prompts ask for need three."""
+
+_MAX_DIGITS = 20
+_FENCE = "```"
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_R = TypeVar("_R", bound=BaseModel)
+
+
+def read_json(text: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+    """The one JSON value that the reply consists of; it may stand in a Markdown fence, but not in prose.
+
+    Numbers are finite, no object names a key twice, and strings are valid Unicode.
+
+    >>> read_json('```json\\n{"rating": 4}\\n```')
+    {'rating': 4}
+    >>> read_json('{"rating": NaN}')
+    Traceback (most recent call last):
+    hybrid_sim.errors.ReplyError: the reply holds NaN, which is no JSON number
+
+    Raises:
+        ReplyError: it is anything else, or is longer or nested deeper than allowed.
+    """
+    content = _content(text, max_bytes)
+    _refuse_depth(content, max_depth)
+    try:
+        value = _DECODER.decode(content)
+    except json.JSONDecodeError as error:
+        start = f"{content[:60]!r}{'…' if len(content) > 60 else ''}"
+        raise ReplyError(f"the reply is not JSON at character {error.pos} ({error.msg}): {start}") from None
+    if "\\u" in content:
+        _refuse_surrogates(value)
+    return value
+
+
+def read_reply(text: str, model: type[_R], *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> _R:
+    """The reply as this pydantic model, read as strictly as by `read_json`, with the model's keys and types alone.
+
+    Declare a number by its bounds: a `Literal` of numbers takes `true` for 1 and 4.0 for 4, since they are equal.
+
+    Raises:
+        ReplyError: the reply is not JSON or not what the model asks for.
+    """
+    read_json(text, max_bytes=max_bytes, max_depth=max_depth)
+    try:
+        # Read from the text again because only there pydantic's strict mode takes a list for a tuple.
+        return model.model_validate_json(_content(text, max_bytes), strict=True, extra="forbid")
+    except ValidationError as error:
+        first, n_more = error.errors(include_url=False, include_context=False)[0], error.error_count() - 1
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        more = f" (and {n_more} more)" if n_more else ""
+        raise ReplyError(f"the reply is not what was asked for: {place}: {first['msg']}{more}") from None
+
+
+def _content(text: str, max_bytes: int) -> str:
+    if len(text) > max_bytes:
+        raise ReplyError(f"the reply is longer than {max_bytes:,} bytes")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ReplyError("the reply is not valid Unicode") from None
+    if size > max_bytes:
+        raise ReplyError(f"the reply is longer than {max_bytes:,} bytes")
+    content = text.strip()
+    if content.startswith(_FENCE) and content.endswith(_FENCE):
+        return content[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
+    return content
+
+
+def _refuse_depth(content: str, max_depth: int) -> None:
+    """Count brackets outside strings; the pattern takes an unclosed string to its end, so that time stays linear."""
+    depth = 0
+    for mark in _MARKS.findall(content):
+        if mark in ("[", "{"):
+            depth += 1
+            if depth > max_depth:
+                raise ReplyError(f"the reply is nested deeper than {max_depth} levels")
+        elif mark in ("]", "}"):
+            depth -= 1
+
+
+def _refuse_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ReplyError("the reply holds half of a surrogate pair, which is no character") from None
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ReplyError(f"the reply names the key {twice[:40]!r} twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ReplyError(f"the reply holds {name}, which is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ReplyError(f"the reply holds {digits[:40]}, which is too large for a number")
+    return number
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ReplyError(f"the reply holds an integer of {len(digits)} digits")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer
+)

@@ -1,0 +1,207 @@
+"""Questions that ask a language model to rate items as a user would (Lusifer's second phase, Ebrat et al. 2024).
+
+The model sees the user's profile and last ratings and a numbered list of items. Its reply is read strictly: only a
+number on the scale, for an item of the list, becomes a rating.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.errors import ReplyError, SettingsError
+from hybrid_sim.history import History
+from hybrid_sim.llm.question import Question
+from hybrid_sim.llm.replies import read_json
+from hybrid_sim.prompts.foreign import as_data, shown_text
+from hybrid_sim.prompts.shown import MAX_SUMMARY, plain_number, shown_items, shown_person, shown_rated
+from hybrid_sim.prompts.words import Words
+from hybrid_sim.settings import RatingSettings
+from hybrid_sim.types import FloatArray, IntArray, RatingScale, describe_levels
+from hybrid_sim.user import UserState
+from hybrid_sim.writing import printable
+
+MAX_REASON = 400
+"""Characters that are kept of a reason; the model is asked for half as many."""
+
+MAX_NOTES = 5
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
+
+
+@dataclass(frozen=True)
+class RatingsReply:
+    """What a reply says about the items of one question, in their order.
+
+    `ratings` has shape `(n_items,)`, NaN where the reply gives none that counts; `reasons` are "" there. `rejected`
+    counts the entries of the reply that did not count, and `notes` says of the first few why.
+    """
+
+    ratings: FloatArray
+    reasons: tuple[str, ...]
+    rejected: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> IntArray:
+        """Positions of the items without a rating, to be asked about again."""
+        return np.flatnonzero(np.isnan(self.ratings)).astype(np.int64)
+
+
+def rating_question(
+    words: Words,
+    dataset: Dataset,
+    state: UserState,
+    items: IntArray,
+    settings: RatingSettings,
+    sample: int = 0,
+) -> Question:
+    """One question about how the user of `state` would rate `items`, rows of the dataset's items.
+
+    Its answer's value is a `RatingsReply` in the order of `items`. The prompt shows the state's own profile and last
+    ratings and no others; a past rating of one of `items` is left out, so that no prompt holds what it asks for. Users
+    and items are named by no id: items have the numbers 1, 2, ... of their place.
+
+    Raises:
+        SettingsError: integers are wanted, and the rating scale has fewer than two.
+    """
+    levels = asked_levels(dataset.scale, settings)
+    schema = rating_schema(levels)
+    history = _shown_history(state.history, items, settings.n_history)
+    numbered = [{"item": k, **item} for k, item in enumerate(shown_items(dataset, items), 1)]
+    messages = words.messages(
+        scale=describe_levels(levels),
+        high=str(levels[-1 - len(levels) // 4]),
+        low=str(levels[len(levels) // 4]),
+        person=as_data(shown_person(dataset, state.user, state.profile), MAX_SUMMARY),
+        rated=as_data(shown_rated(dataset, history)),
+        n_items="1 item" if len(items) == 1 else f"{len(items)} items",
+        items=as_data(numbered),
+    )
+    return Question(
+        prompt=words.label(schema),
+        messages=messages,
+        schema=schema,
+        check=partial(read_ratings, levels=levels, n_items=len(items)),
+        max_tokens=200 + 120 * len(items),  # a reason of 200 characters has about 60 tokens; other scripts have more
+        sample=sample,
+    )
+
+
+def asked_levels(scale: RatingScale, settings: RatingSettings) -> tuple[int | float, ...]:
+    """The ratings that a reply may hold, ascending: all levels of the scale, or those that are whole numbers.
+
+    Raises:
+        SettingsError: integers are wanted, and the rating scale has fewer than two.
+    """
+    levels = tuple(plain_number(level) for level in scale.levels)
+    if settings.levels == "scale":
+        return levels
+    whole = tuple(level for level in levels if isinstance(level, int))
+    if len(whole) < 2:
+        raise SettingsError(f'rating.levels = "integers": the scale {scale} has fewer than two; set it to "scale"')
+    return whole
+
+
+def rating_schema(levels: Sequence[int | float]) -> dict[str, Any]:
+    """The JSON schema of a reply, for strict structured output; it is the same for all questions of a run."""
+    kind = "integer" if all(isinstance(level, int) for level in levels) else "number"
+    entry = {
+        "item": {"type": "integer"},
+        "reason": {"type": "string"},
+        "rating": {"type": kind, "enum": list(levels)},
+    }
+    return _object({"ratings": {"type": "array", "items": _object(entry)}})
+
+
+def read_ratings(text: str, levels: Sequence[int | float], n_items: int) -> RatingsReply:
+    """The ratings in a reply about items 1 to `n_items`.
+
+    A rating is a number that equals one of `levels` to within 1e-9, or the same number as text. An entry counts if it
+    has exactly the keys item, reason and rating, and names an item of the list. An item has a rating only if all
+    entries that name it count and agree. Nothing is mended: what does not count is rejected.
+
+    Raises:
+        ReplyError: the reply is not one JSON object with the list `ratings` alone, or none of its entries counts.
+    """
+    values = {round(level, 9): float(level) for level in levels}
+    entries = [_read_entry(entry, values, n_items) for entry in _entries(text)]
+    named: defaultdict[int, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        named[entry.item].append(entry)
+    ratings, reasons = np.full(n_items, np.nan), [""] * n_items
+    counted, notes = 0, [entry.problem for entry in entries if entry.problem]
+    for item, group in named.items():
+        if any(entry.problem for entry in group):
+            continue
+        if len({entry.rating for entry in group}) > 1:
+            notes.append(f"item {item} has different ratings")
+            continue
+        ratings[item - 1], reasons[item - 1] = group[0].rating, group[0].reason
+        counted += len(group)
+    if not counted:
+        raise ReplyError(notes[0] if notes else f"the reply rates none of {n_items} items")
+    return RatingsReply(ratings, tuple(reasons), len(entries) - counted, tuple(notes[:MAX_NOTES]))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One element of the list `ratings`: the number of its item (0 where it names none), and what is wrong with it."""
+
+    item: int
+    problem: str = ""
+    rating: float = float("nan")
+    reason: str = ""
+
+
+def _entries(text: str) -> list[Any]:
+    reply = read_json(text)
+    if not isinstance(reply, dict) or list(reply) != ["ratings"] or not isinstance(reply["ratings"], list):
+        raise ReplyError(f"expected one JSON object with the list ratings and no other key, got {_short(reply)}")
+    return reply["ratings"]
+
+
+def _read_entry(entry: Any, values: Mapping[float, float], n_items: int) -> _Entry:
+    number = entry.get("item") if isinstance(entry, dict) else None
+    if type(number) is not int or not 1 <= number <= n_items:
+        return _Entry(0, f"there is no such item: {_short(entry)}")
+    if entry.keys() != {"item", "reason", "rating"} or not isinstance(entry["reason"], str):
+        return _Entry(number, f"item {number}: expected item, reason (text) and rating, got {_short(entry)}")
+    rating = _rating(entry["rating"], values)
+    if rating is None:
+        return _Entry(number, f"item {number}: rating {_short(entry['rating'])} is not on the scale")
+    return _Entry(number, "", rating, shown_text(entry["reason"], MAX_REASON))
+
+
+def _rating(value: Any, values: Mapping[float, float]) -> float | None:
+    """The level that a value of a reply names; None where it names none."""
+    if isinstance(value, str):
+        return values.get(round(float(value), 9)) if _NUMBER.fullmatch(value) else None
+    return values.get(round(value, 9)) if type(value) in (int, float) else None
+
+
+def _shown_history(history: History, items: IntArray, n_last: int) -> History:
+    """The last ratings of a user, without those of `items`."""
+    others = np.flatnonzero(~np.isin(history.item, items))
+    rows = others[max(len(others) - n_last, 0) :]
+    return History(history.item[rows], history.rating[rows], None, history.simulated[rows])
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _short(value: Any) -> str:
+    return printable(shown_text(repr(value), 80))

@@ -1,0 +1,144 @@
+"""Which of a user's own ratings speak for an item and which against it, and what these items have in common with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.history import History
+from hybrid_sim.profiles.tags import catalogue_tags
+from hybrid_sim.retrieval.content_gp import ContentGP, Influences
+from hybrid_sim.types import FloatArray, IntArray
+
+N_KEYWORDS = 5
+"""Keywords that are named for an item at most, and as many against it."""
+
+LEAST_EFFECT = 0.0025
+"""A rating is cited if it moves the prediction by this part of the scale's range: a hundredth of a star of five."""
+
+MAX_CELLS = 2_000_000
+"""Effects of ratings on predictions that are held at once, 16 MB in each of a few copies."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One rating of the user's past. `contribution` is what the content process would predict less without it."""
+
+    item: int
+    item_id: str
+    title: str
+    rating: float
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What the user's past says about one item, strongest first.
+
+    `keywords` are tags that the item shares with cited items that the user liked more than expected, `against` with
+    cited items that the user liked less.
+    """
+
+    evidence: tuple[Evidence, ...] = ()
+    keywords: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+
+
+class EvidenceFinder:
+    """Cites ratings by what they do to the prediction of a fitted content process.
+
+    Up to `n_cited` ratings speak for an item: they were higher than the user's others let expect, and lift the
+    prediction for the item. As many speak against it, the other way round. Those with the largest effects by content
+    are cited. What is told is the whole effect, which also has a part that is the same for all items (a user who gives
+    low ratings); ranked by it, every item would have the same few ratings for evidence.
+
+    >>> from hybrid_sim.retrieval.embedder import TfidfSVD
+    >>> from hybrid_sim.history import Histories
+    >>> from hybrid_sim.testing import tiny_dataset
+    >>> tiny = tiny_dataset()
+    >>> finder = EvidenceFinder(ContentGP(TfidfSVD()).fit(tiny), tiny)
+    >>> len(finder.about(Histories(tiny).of(0), np.array([3, 5])))
+    2
+    """
+
+    def __init__(self, process: ContentGP, dataset: Dataset, n_cited: int = 3) -> None:
+        self._process = process
+        self._n_cited = n_cited
+        self._least = LEAST_EFFECT * (dataset.scale.high - dataset.scale.low)
+        self._item_ids = dataset.items.index.to_numpy(dtype=object)
+        titles = dataset.items["title"].tolist() if "title" in dataset.items else [""] * dataset.n_items
+        self._titles = [title or item_id for title, item_id in zip(titles, self._item_ids, strict=True)]
+        tags = catalogue_tags(dataset)
+        common = np.asarray((tags.weights > 0).sum(axis=0)).ravel()
+        rarity = np.sqrt(np.log(dataset.n_items / np.maximum(common, 1)))
+        self._tag_names = tags.names
+        self._tags = scipy.sparse.csr_array(tags.weights @ scipy.sparse.diags_array(rarity))
+
+    def about(self, history: History, items: IntArray) -> list[Grounds]:
+        """The grounds for each of `items`, row numbers of the dataset, from one user's `history`."""
+        if not len(history):
+            return [Grounds()] * len(items)
+        step = max(1, MAX_CELLS // len(history))
+        return [
+            grounds
+            for start in range(0, len(items), step)
+            for grounds in self._about(history, items[start : start + step])
+        ]
+
+    def _about(self, history: History, items: IntArray) -> Iterator[Grounds]:
+        influences = self._process.influences(history.item, history.rating, items)
+        rows, columns = self._cited(influences)
+        effects = influences.effect[rows, columns]
+        tags = self._shared_tags(rows, history.item[columns], effects, items)
+        ends = np.searchsorted(rows, np.arange(len(items) + 1))
+        for row in range(len(items)):
+            cited = slice(ends[row], ends[row + 1])
+            evidence = zip(columns[cited].tolist(), effects[cited].tolist(), strict=True)
+            yield Grounds(tuple(self._evidence(history, place, effect) for place, effect in evidence), *tags[row])
+
+    def _cited(self, influences: Influences) -> tuple[IntArray, IntArray]:
+        """Row and column of every rating that is cited, by row, the largest effects first."""
+        effect = influences.effect
+        found = []
+        for sign in (1.0, -1.0):
+            telling = (sign * effect >= self._least) & (sign * influences.surprise > 0)
+            strength = np.where(telling, sign * influences.by_content, 0.0)
+            best = _largest_columns(strength, self._n_cited)
+            rows, ranks = np.nonzero(np.take_along_axis(strength, best, axis=1) > 0)
+            found.append((rows, best[rows, ranks]))
+        rows, columns = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.lexsort((columns, -np.abs(effect[rows, columns]), rows))
+        return rows[order], columns[order]
+
+    def _shared_tags(
+        self, rows: IntArray, cited: IntArray, effects: FloatArray, items: IntArray
+    ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Tags for and against each of `items`: those it shares with cited items, weighed by rarity and effects."""
+        carrying = scipy.sparse.csr_array((effects, (rows, cited)), shape=(len(items), len(self._titles)))
+        shared = scipy.sparse.csr_array((carrying @ self._tags).multiply(self._tags[items]))
+        return [
+            self._named(shared.indices[row], shared.data[row]) for row in map(slice, shared.indptr, shared.indptr[1:])
+        ]
+
+    def _named(self, columns: IntArray, weights: FloatArray) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        order = np.lexsort((columns, -np.abs(weights)))
+        columns, weights = columns[order], weights[order]
+        chosen = (columns[weights > 0], columns[weights < 0])
+        liked, disliked = (tuple(self._tag_names[tag] for tag in tags[:N_KEYWORDS].tolist()) for tags in chosen)
+        return liked, disliked
+
+    def _evidence(self, history: History, place: int, effect: float) -> Evidence:
+        item = int(history.item[place])
+        return Evidence(item, self._item_ids[item], self._titles[item], float(history.rating[place]), effect)
+
+
+def _largest_columns(strength: FloatArray, n: int) -> NDArray[np.intp]:
+    """The columns of each row's `n` largest numbers, in no order."""
+    if strength.shape[1] <= n:
+        return np.broadcast_to(np.arange(strength.shape[1]), strength.shape)
+    return np.argpartition(-strength, n - 1, axis=1)[:, :n]

@@ -1,0 +1,138 @@
+"""A run folder: what a simulation keeps and writes, and what makes two runs the same."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid_sim.asking import Interviewer
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.errors import ModelFileError
+from hybrid_sim.explain import Explanation
+from hybrid_sim.profiles.author import Author
+from hybrid_sim.profiles.statistical import StatisticalWriter
+from hybrid_sim.profiles.store import PROFILES_FILE, write_timelines
+from hybrid_sim.profiles.written import Asks, LLMWriter
+from hybrid_sim.prompts.profile import ProfilePrompts
+from hybrid_sim.prompts.words import known_words, load_words
+from hybrid_sim.settings import RunSettings
+from hybrid_sim.simulation import Simulation
+from hybrid_sim.simulator import Simulator
+from hybrid_sim.user import UserState
+from hybrid_sim.writing import write_whole
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        """All requests to a language model, and its answers."""
+        return self.path / "journal.sqlite"
+
+    @property
+    def simulator(self) -> Path:
+        """The fitted simulator, so that a run that is taken up again need not fit it again."""
+        return self.path / "simulator"
+
+    @property
+    def ratings(self) -> Path:
+        """A row per pair: the rating drawn, the distribution, the source, and what the model said."""
+        return self.path / "ratings.csv"
+
+    @property
+    def profiles(self) -> Path:
+        """All versions of the users' profiles, before the simulated ratings and, where asked for, after them."""
+        return self.path / PROFILES_FILE
+
+    @property
+    def explanations(self) -> Path:
+        """Why, for every pair."""
+        return self.path / "explanations.jsonl"
+
+    @property
+    def about(self) -> Path:
+        """Settings, provenance and what it took."""
+        return self.path / "run.json"
+
+    def fitted(self, simulator: Simulator, dataset: Dataset) -> Simulator:
+        """The simulator fitted to the dataset: as an earlier process left it here, else fitted now and left here."""
+        try:
+            saved = Simulator.load(self.simulator) if self.simulator.is_dir() else None
+        except ModelFileError:
+            saved = None
+        if saved is not None and _is_same(saved, simulator) and saved.dataset_digest_ == dataset.digest:
+            return saved
+        self.path.mkdir(parents=True, exist_ok=True)
+        simulator.fit(dataset).save(self.simulator)
+        return simulator
+
+    def write_ratings(self, simulation: Simulation) -> None:
+        """Write the table of ratings."""
+        frame = simulation.prediction.to_frame()
+        frame.insert(2, "rating", simulation.ratings)
+        frame["llm_rating"] = simulation.said.mean()
+        content = io.BytesIO()
+        frame.to_csv(content, index=False, encoding="utf-8", lineterminator="\n")
+        write_whole(self.ratings, content.getvalue())
+
+    def write_profiles(self, states: Iterable[UserState]) -> None:
+        """Write the timelines of these users."""
+        write_timelines(self.profiles, [state.timeline for state in states])
+
+    def write_explanations(self, explanations: Iterable[Explanation]) -> None:
+        """Write one JSON object per pair."""
+        lines = "".join(f"{json.dumps(explanation.to_json())}\n" for explanation in explanations)
+        write_whole(self.explanations, lines.encode("ascii"))
+
+    def write_about(self, about: Mapping[str, Any]) -> None:
+        """Write settings and provenance."""
+        write_whole(self.about, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _is_same(saved: Simulator, wanted: Simulator) -> bool:
+    members = [None if one.members is None else tuple(one.members) for one in (saved, wanted)]
+    return saved.seed == wanted.seed and members[0] == members[1]
+
+
+def authors(dataset: Dataset, settings: RunSettings, model: Asks | None) -> Author:
+    """Who writes profiles: the model if there is one and the settings say so, else statistics."""
+    writer = StatisticalWriter().fit(dataset)
+    if model is None or settings.profile.writer == "statistics":
+        return writer
+    return LLMWriter(model, dataset, ProfilePrompts(settings.profile, settings.prompts), writer)
+
+
+def interviewer(dataset: Dataset, settings: RunSettings, model: Asks) -> Interviewer:
+    """Who puts questions about the dataset to the model.
+
+    Raises:
+        SettingsError: a file of the user's prompts cannot be used.
+    """
+    words = load_words("rate", settings.prompts)
+    return Interviewer(model, authors(dataset, settings, model), words, dataset, settings)
+
+
+def identity(
+    dataset: Dataset, settings: RunSettings, simulator: Simulator, user_ids: Sequence[str], item_ids: Sequence[str]
+) -> dict[str, Any]:
+    """What a run's answers depend on, in plain JSON; two runs that differ in it are not mixed in one folder."""
+    pairs = hashlib.sha256(json.dumps([list(user_ids), list(item_ids)]).encode())
+    return {
+        "llm": settings.llm.sampling,
+        "profile": settings.profile.model_dump(),
+        "rating": settings.rating.model_dump(),
+        "prompts": {name: load_words(name, settings.prompts).version({}) for name in known_words()},
+        "seed": settings.seed,
+        "members": None if simulator.members is None else list(simulator.members),
+        "data": dataset.digest,
+        "pairs": pairs.hexdigest(),
+    }

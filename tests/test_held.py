@@ -1,0 +1,100 @@
+"""What the ensemble said about its own training ratings is honest: it did not know them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hybrid_sim import store
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.world import make_world
+from hybrid_sim.models.biases import Biases
+from hybrid_sim.models.ensemble import Ensemble
+from hybrid_sim.models.factorization import BayesianFactorization
+from hybrid_sim.models.held import HeldOpinions
+from hybrid_sim.rater import Rater
+from hybrid_sim.types import Pairs, RatingDistribution, RatingScale
+
+SCALE = RatingScale((1, 2, 3, 4, 5))
+
+
+def members() -> dict[str, Rater]:
+    short = BayesianFactorization(n_iterations=40, burn_in=10, n_draws=12, n_factors=3)
+    return {"biases": Biases(), "factors": short}
+
+
+@pytest.fixture(scope="module")
+def world() -> Dataset:
+    return make_world(seed=3, n_users=120, n_items=150, ratings_per_user=40).dataset
+
+
+@pytest.fixture(scope="module")
+def known(world: Dataset) -> Dataset:
+    """Four fifths of the ratings."""
+    return world.take(np.arange(len(world)) % 5 != 0)
+
+
+@pytest.fixture(scope="module")
+def ensemble(known: Dataset) -> Ensemble:
+    return Ensemble(members(), n_jobs=1).fit(known)
+
+
+def log_loss(opinion: RatingDistribution, dataset: Dataset) -> float:
+    return float(-np.log(opinion.prob_of(dataset.rating)).mean())
+
+
+def test_held_opinions_err_as_much_as_on_new_ratings(world: Dataset, known: Dataset, ensemble: Ensemble) -> None:
+    new = world.take(np.arange(len(world)) % 5 == 0)
+    held = log_loss(ensemble.held_opinion(known.pairs), known)
+    assert held == pytest.approx(log_loss(ensemble.rate(new.pairs), new), abs=0.05)
+    assert held > log_loss(ensemble.rate(known.pairs), known) + 0.02
+
+
+def test_an_altered_rating_leaves_its_own_held_opinion_and_moves_others(known: Dataset, ensemble: Ensemble) -> None:
+    """Only its fold and the combiner's crossing fold must not know it; 40 altered ratings would show in any leak."""
+    rows = np.arange(0, len(known), len(known) // 40)
+    altered = known.rating.copy()
+    altered[rows] = 6 - altered[rows]
+    again = Ensemble(members(), n_jobs=1).fit(replace(known, rating=altered))
+    before, after = ensemble.held_opinion(known.pairs), again.held_opinion(known.pairs)
+    own = np.abs(before.mean() - after.mean())[rows]
+    knowing = np.abs(ensemble.rate(known.pairs).mean() - again.rate(known.pairs).mean())[rows]
+    assert own.mean() < 0.5 * knowing.mean()
+
+
+def test_every_training_rating_has_one_and_nothing_else(known: Dataset, ensemble: Ensemble) -> None:
+    held = ensemble.held_opinion(known.pairs)
+    assert held.probs.sum(axis=1) == pytest.approx(1.0, abs=1e-12)
+    rated = np.zeros((known.n_users, known.n_items), dtype=bool)
+    rated[known.user, known.item] = True
+    user, item = np.nonzero(~rated)
+    strangers = Pairs(np.append(user, [-1, 0, -1]), np.append(item, [0, -1, -1]))
+    assert not ensemble.held_opinion(strangers).answered.any()
+
+
+def test_cold_opinions_are_of_a_part_and_know_less(known: Dataset, ensemble: Ensemble) -> None:
+    cold = ensemble.held_opinion(known.pairs, cold=True)
+    assert 0.3 < cold.answered.mean() < 0.7
+    part = known.take(cold.answered)
+    warm_loss = log_loss(ensemble.held_opinion(part.pairs), part)
+    assert log_loss(cold.take(cold.answered), part) > warm_loss + 0.05
+
+
+def test_saved_and_loaded(known: Dataset, ensemble: Ensemble, tmp_path: Path) -> None:
+    store.save(ensemble, tmp_path / "model")
+    loaded = store.load(tmp_path / "model").rater
+    assert isinstance(loaded, Ensemble)
+    for cold in (False, True):
+        before, after = (one.held_opinion(known.pairs, cold).probs for one in (ensemble, loaded))
+        assert np.array_equal(before, after, equal_nan=True)
+
+
+def test_of_a_repeated_pair_the_first_counts() -> None:
+    held = RatingDistribution.from_mean(SCALE, np.array([2.0, 4.0, np.nan, 3.0]), 1.0)
+    pairs = Pairs(np.array([1, 1, 2, 0]), np.array([5, 5, 3, 0]))
+    opinions = HeldOpinions.gather(held, pairs, np.array([0, 1, 0, 0]), n_items=6)
+    assert opinions.of(pairs).mean() == pytest.approx([2.0, 2.0, np.nan, 3.0], abs=1e-6, nan_ok=True)
+    assert opinions.of(pairs, cold=True).mean() == pytest.approx([4.0, 4.0, np.nan, np.nan], abs=1e-6, nan_ok=True)
