@@ -137,6 +137,8 @@ def _parsed(text: str) -> Any:
         parse_constant=Decimal,
     )
     for part, depth in _parts(reply, 1):
+        if isinstance(part, str):
+            part.encode()  # half of a surrogate pair is a UnicodeEncodeError, which is a ValueError
         repeated = isinstance(part, Pairs) and len(dict(part.items)) < len(part.items)
         endless = isinstance(part, Decimal) or (isinstance(part, Number) and abs(part.value) > Decimal("1e308"))
         long = isinstance(part, Number) and part.whole and len(str(part.value)) > 20

@@ -11,7 +11,7 @@ from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.types import FloatArray, IntArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class History:
     """What one user rated, oldest first, in columns of one length.
 

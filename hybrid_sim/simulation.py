@@ -60,7 +60,12 @@ def simulate(
     interviewer: Interviewer | None = None,
     seed: int = 0,
 ) -> Simulation:
-    """How each user rates the item beside it; `simulator` was fitted to `dataset`, `interviewer` asks the model."""
+    """How each user rates the item beside it; `simulator` was fitted to `dataset`, `interviewer` asks the model.
+
+    Raises:
+        SettingsError: the simulator was fitted to other data.
+    """
+    simulator.require_fitted_to(dataset)
     prediction = simulator.predict(user_ids, item_ids)
     pairs, statistical = dataset.encode(user_ids, item_ids), prediction.distribution
     if interviewer is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 Body = dict[str, Any]
@@ -24,8 +24,8 @@ def rating_mind(noise: float = 0.5, seed: int = 0, opinion: Opinion | None = Non
     """A mind that rates numbered items and fills any other schema.
 
     `noise` is the standard deviation that is added to an opinion, in steps of the rating scale. Without `opinion` an
-    item is liked as far as its words are those of the items that the request shows with high ratings. The schema is
-    the request's, or else the form of the example in the first message.
+    item is liked as much as the items that the request shows with ratings, above all those that share words with it.
+    The schema is the request's, or else the form of the example in the first message.
     """
 
     def think(body: Body) -> str:
@@ -36,7 +36,7 @@ def rating_mind(noise: float = 0.5, seed: int = 0, opinion: Opinion | None = Non
         if entry is None or not items:
             return json.dumps(fill(form, rng))
         levels = entry["properties"]["rating"].get("enum") or _levels(entry["properties"]["rating"])
-        like = opinion or _shared_words(body)
+        like = opinion or _remembered(body, levels)
         about = "\n".join(_messages(body))
         ratings = []
         for number, item in items:
@@ -158,19 +158,18 @@ def _levels(schema: Mapping[str, Any]) -> list[int]:
     return list(range(low, int(schema.get("maximum", low + len(_SCALE) - 1)) + 1))
 
 
-def _shared_words(body: Body) -> Opinion:
-    """Likes what shares words with items that the request shows with high ratings."""
+def _remembered(body: Body, levels: Sequence[float]) -> Opinion:
+    """Likes everything as much as the rated items that the request shows, and more what shares words with the best."""
     rated = [row for text in _messages(body) for value in json_in(text) for row in _rated(value)]
-    mean = sum(float(row["rating"]) for row in rated) / len(rated) if rated else 0.0
-    spread = max((abs(float(row["rating"]) - mean) for row in rated), default=0.0) or 1.0
-    weights: dict[str, float] = {}
-    for row in rated:
-        for word in _words(row):
-            weights[word] = weights.get(word, 0.0) + (float(row["rating"]) - mean) / spread
+    low, width = float(levels[0]), float(levels[-1]) - float(levels[0])
+    liked = [(float(row["rating"]) - low) / width for row in rated]
+    mean = (sum(liked) + 0.6) / (len(liked) + 1)
+    seen = [(_words(row), at - mean) for row, at in zip(rated, liked, strict=True)]
 
     def like(item: Mapping[str, Any], about: str) -> float:
-        shared = [weights[word] for word in _words(item) if word in weights]
-        return min(max(0.6 + sum(shared) / (4 + len(shared)), 0.0), 1.0)
+        words = _words(item)
+        shared = [(len(words & others), beyond) for others, beyond in seen]
+        return mean + sum(n * beyond for n, beyond in shared) / (3 + sum(n for n, _ in shared))
 
     return like
 

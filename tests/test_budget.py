@@ -6,8 +6,11 @@ import asyncio
 import inspect
 import json
 import random
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -164,6 +167,16 @@ def test_row_43_sixteen_workers_never_exceed_the_cap() -> None:
         asyncio.run(run(seed))
 
 
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads take turns far more often than usual, so that a missing lock shows."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("eager_threads")
 def test_row_43_sixteen_threads_never_exceed_the_cap() -> None:
     budget = Budget(max_money=2_000_000)
     paid, broken = list[int](), list[BaseException]()
@@ -185,6 +198,23 @@ def test_row_43_sixteen_threads_never_exceed_the_cap() -> None:
         thread.join()
     assert not broken
     assert sum(paid) == budget.spent == budget.committed <= 2_000_000
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_row_43_of_sixteen_threads_one_gets_the_last_of_the_money() -> None:
+    barrier = threading.Barrier(16)
+
+    def take(budget: Budget) -> bool:
+        barrier.wait()
+        try:
+            budget.reserve(600)
+        except BudgetError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as threads:
+        for _ in range(150):
+            assert sum(threads.map(take, [Budget(max_money=1000)] * 16)) == 1
 
 
 def test_prices_are_dated_and_hold_for_the_provider_that_asks_them() -> None:

@@ -247,6 +247,15 @@ def test_replay_of_a_damaged_journal_says_so_and_leaves_it_alone(file: Path) -> 
     assert file.read_bytes()[11:] == content[11:]
 
 
+def test_row_31_a_replay_does_not_use_an_answer_whose_seal_is_broken(file: Path) -> None:
+    with Journal(file) as journal:
+        for number, text in enumerate(['{"rating": 4}', '{"rating": 2}']):
+            journal.finish(journal.start(key_of(number), "p", 1), Answer(text, None), 1)
+    file.write_bytes(file.read_bytes().replace(b'"rating": 4', b'"rating": 5'))
+    with Journal(file, replay=True) as journal:
+        assert journal.find([key_of(0), key_of(1)]).keys() == {key_of(1)}
+
+
 @pytest.fixture(scope="module")
 def closed_and_killed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two journals of 60 answers: one that was closed, and one whose owner died, with its commits still pending."""
@@ -316,6 +325,24 @@ def test_row_31_all_answers_survive_a_destroyed_first_page(closed_and_killed: li
             assert "60 answers are rescued" in str(journal.damage)
             assert len(journal.find([key_of(number) for number in range(60)])) == 60
             assert journal.ledger().answered == 60
+
+
+def test_row_31_pending_commits_behind_a_damaged_one_are_not_forgotten(
+    closed_and_killed: list[Path], tmp_path: Path
+) -> None:
+    """SQLite alone drops, without a word, all commits behind the first frame whose checksum is wrong."""
+    file = copied(closed_and_killed[1], tmp_path / "run")
+    log = file.with_name("journal.sqlite-wal")
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 255
+    log.write_bytes(content)
+    with Journal(file, replay=True) as journal:
+        n_left_by_sqlite = journal.ledger().answered
+    assert n_left_by_sqlite < 50, "SQLite lost nothing, so nothing is tested"
+    with Journal(file) as journal:
+        assert "was damaged" in str(journal.damage)
+        assert len(journal.find([key_of(number) for number in range(60)])) >= 59
+    assert log.with_name("journal.sqlite.damaged-1-wal").read_bytes() == content
 
 
 def test_row_31_a_lost_attempt_counts_as_paid_at_worst(file: Path, tmp_path: Path) -> None:

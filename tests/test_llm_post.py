@@ -109,7 +109,7 @@ def test_answers_come_committed_and_at_the_price_of_a_batch(server: LoopbackLLM,
     assert run.found.keys() == asked.keys()
     assert run.ledger.answered == run.ledger.calls == run.counts.calls == 12
     assert run.ledger.money == sum(PRICE.cost(answer.usage) or 0 for answer in run.found.values()) > 0
-    assert (run.budget.spent, run.budget.reserved) == (run.ledger.money, 0)
+    assert run.budget.committed == run.budget.spent == run.ledger.money
     again = Run(server.url, file)
     assert again.ask(asked) == {}
     assert len(server.batches.batches) == 1
@@ -124,7 +124,7 @@ def test_what_is_no_answer_is_asked_once_more_with_more_room_if_it_was_cut(serve
     assert sorted((body["messages"][0]["content"], body["max_tokens"]) for body in second) == [
         ("number 0", 50), ("number 1", 100), ("number 3", 50), ("number 4", 50),
     ]  # fmt: skip
-    assert run.counts.asked_again == 4
+    assert (run.counts.asked_again, run.counts.answered, run.counts.failed) == (4, 6, 1)
     assert run.ledger.failed == 5
 
 
@@ -134,7 +134,7 @@ def test_what_is_no_answer_twice_is_a_failure(server: LoopbackLLM, file: Path) -
     assert values(run.ask(asked), asked) == ["invalid"] * 3
     assert len(server.batches.batches) == 2
     assert run.found == {}
-    assert run.budget.reserved == 0
+    assert run.budget.committed == run.budget.spent
 
 
 def test_row_11_a_server_without_schemas_is_asked_in_json_mode(server: LoopbackLLM, file: Path) -> None:
@@ -154,7 +154,7 @@ def test_row_43_what_does_not_fit_into_the_budget_is_not_sent(server: LoopbackLL
     assert given == [*range(n_sent), *["not_asked"] * (10 - n_sent)]
     assert 4 <= n_sent < 10
     assert isinstance(run.stopped, BudgetError)
-    assert run.budget.spent <= cap
+    assert run.budget.committed <= cap
     assert run.ledger.calls == n_sent
 
 
@@ -206,7 +206,7 @@ def test_a_refused_batch_is_not_paid_and_leaves_nothing_set_aside(server: Loopba
     asked, run = questions(3), Run(server.url, file)
     assert values(run.ask(asked), asked) == ["not_asked"] * 3
     assert isinstance(run.stopped, NetworkError)
-    assert (run.budget.spent, run.budget.reserved) == (0, 0)
+    assert run.budget.committed == 0
     assert run.ledger.possibly_paid == 0
     server.batches.refusal = None
     assert values(Run(server.url, file).ask(asked), asked) == [0, 1, 2]

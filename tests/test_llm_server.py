@@ -10,11 +10,32 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import openai
 import pytest
 from llm_faults import NAMES, STATUSES, WIRE
 from llm_minds import json_in, schema_like
-from llm_server import FaultPlan, LoopbackLLM, RateLimit, Storm, always, apart, dead_address, echo_schema, once_each
+from llm_server import (
+    FaultPlan,
+    LoopbackLLM,
+    RateLimit,
+    Storm,
+    always,
+    apart,
+    dead_address,
+    echo_schema,
+    once_each,
+    rating_mind,
+)
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.history import Histories
+from hybrid_sim.llm.dialect import Dialect
+from hybrid_sim.prompts.profile import ProfilePrompts
+from hybrid_sim.prompts.rating import rating_question
+from hybrid_sim.prompts.words import load_words
+from hybrid_sim.settings import LLMSettings, ProfileSettings, RatingSettings
+from hybrid_sim.user import UserState
 
 ITEMS = [
     {"item": n, "title": f"Film {n}", "overview": words} for n, words in enumerate(("robots in space", "a wedding"), 1)
@@ -227,6 +248,34 @@ def test_in_processes_of_its_own_it_works_at_once() -> None:
         assert asyncio.run(ask(url)) < 3.0  # one after the other takes 4
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", urlsplit(url).port or 0))
+
+
+@pytest.mark.parametrize("structured", ["schema", "none"])
+def test_the_mind_answers_the_prompts_of_the_product_and_knows_something(tiny: Dataset, structured: str) -> None:
+    words, histories, settings = (
+        load_words("rate"),
+        Histories(tiny),
+        LLMSettings.model_validate({"structured": structured}),
+    )
+    bodies = Dialect(settings, takes_new_token_field=False)
+    said, truth = [], []
+    with LoopbackLLM(rating_mind(noise=0.3)) as server:
+        for user in range(30):
+            history = histories.of(user)
+            if len(history) < 14:
+                continue
+            asked = history.item[-4:]
+            state = UserState(user, history.first(len(history) - 4))
+            question = rating_question(words, tiny, state, asked, RatingSettings(n_history=40))
+            reply = question.check(content(post(server, bodies.body(question, 1000))[1]))
+            assert reply.rejected == 0
+            said += list(reply.ratings)
+            truth += list(history.rating[-4:])
+            profile = ProfilePrompts(ProfileSettings()).question(tiny, user, history.last(10), None)
+            assert profile.check(content(post(server, bodies.body(profile, 1000))[1])).summary
+    assert len(said) > 40
+    assert np.isfinite(said).all()
+    assert np.corrcoef(said, truth)[0, 1] > 0.2
 
 
 def test_objects_are_found_in_prose_and_schemas_in_examples() -> None:

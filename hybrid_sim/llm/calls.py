@@ -13,10 +13,11 @@ import tenacity
 from hybrid_sim.errors import BudgetError, HybridSimError, NetworkError, ReplyError
 from hybrid_sim.llm.budget import Budget, Reservation
 from hybrid_sim.llm.dialect import Dialect
-from hybrid_sim.llm.gate import MAX_EPISODES, Gate, Ticket
+from hybrid_sim.llm.gate import MAX_EPISODES, Gate, Turn
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, shortened
 from hybrid_sim.llm.prices import Price
+from hybrid_sim.llm.prompt_guard import PromptGuard
 from hybrid_sim.llm.question import Answer, Failure, Question
 from hybrid_sim.llm.tokens import most_prompt_tokens, size_of
 from hybrid_sim.llm.transport import Wire
@@ -78,7 +79,7 @@ class Caller:
         self._settings, self._wire, self._journal, self._budget = settings, wire, journal, budget
         self._price, self._counts, self._patience = price, counts, patience
         self._dialect = Dialect(settings, takes_new_token_field=wire.endpoint.takes_new_token_field)
-        self._prompt_guard = _PromptGuard(wire.endpoint.address)
+        self._prompt_guard = PromptGuard(wire.endpoint.address)
         self._halt = asyncio.Event()
         self._well = self._exhausted = self._rejected = 0
 
@@ -125,11 +126,15 @@ class Caller:
 
     async def _persist(self, key: str, question: Question, limit: int) -> Answer | Fault:
         """The outcome of as many attempts as it takes, or as are allowed. Waiting for others (429) takes no attempt."""
-        used, well = 0, self._well
+        used, well, turn = 0, self._well, Turn(self.gate)
+
+        async def attempt() -> Answer | Fault:
+            nonlocal used
+            outcome = await self._attempt(turn, key, question, limit)
+            used += isinstance(outcome, Fault) and outcome.remedy == "retry"
+            return outcome
 
         def is_over(state: tenacity.RetryCallState) -> bool:
-            nonlocal used
-            used += _fault(state).remedy == "retry"
             return used >= self._settings.attempts or self._halt.is_set()
 
         def pause(state: tenacity.RetryCallState) -> float:
@@ -146,9 +151,14 @@ class Caller:
             before_sleep=self._note_retry,
             retry_error_callback=_fault,
         )
-        outcome: Answer | Fault = await retrying(self._attempt, key, question, limit)
+        try:
+            outcome: Answer | Fault = await retrying(attempt)
+        finally:
+            turn.end()
         if isinstance(outcome, Fault) and outcome.remedy == "retry" and used >= self._settings.attempts:
             self._give_up(outcome, answered_meanwhile=self._well > well)
+        if isinstance(outcome, Fault) and outcome.remedy in ("wait", "adapt"):
+            return self._not_asked()  # The run has ended while the question waited.
         return outcome
 
     def _note_retry(self, state: tenacity.RetryCallState) -> None:
@@ -174,43 +184,39 @@ class Caller:
                 )
             )
 
-    async def _attempt(self, key: str, question: Question, limit: int) -> Answer | Fault:
+    async def _attempt(self, turn: Turn, key: str, question: Question, limit: int) -> Answer | Fault:
         """One call from the reservation to the commit."""
-        entered = await self._enter(question, limit)
-        if entered is None:
+        reservation = await self._reserved(turn, question, limit)
+        if reservation is None:
             return self._not_asked()
-        ticket, reservation = entered
         try:
-            try:
-                attempt = self._journal.start(key, question.prompt, reservation.worst, size=size_of(question))
-            except HybridSimError as error:
-                self._budget.release(reservation)
-                self.stop(error)
-                return self._not_asked()
-            body = self._dialect.body(question, limit)
-            self._counts.calls += 1
-            try:
-                outcome = self._judged(question, await self._wire.send(json.dumps(body).encode()))
-            except BaseException:
-                self._commit(attempt, reservation, Fault("skip", "interrupted in flight", possibly_paid=True))
-                raise
-            outcome = self._commit(attempt, reservation, outcome)
-            if isinstance(outcome, Fault):
-                return self._faced(outcome, ticket, body)
-            self._prosper(ticket)
-            return outcome
-        finally:
-            self.gate.leave()
+            attempt = self._journal.start(key, question.prompt, reservation.worst, size=size_of(question))
+        except HybridSimError as error:
+            self._budget.release(reservation)
+            self.stop(error)
+            return self._not_asked()
+        body = self._dialect.body(question, limit)
+        self._counts.calls += 1
+        try:
+            outcome = self._judged(question, await self._wire.send(json.dumps(body).encode()))
+        except BaseException:
+            self._commit(attempt, reservation, Fault("skip", "interrupted in flight", possibly_paid=True))
+            raise
+        outcome = self._commit(attempt, reservation, outcome)
+        if isinstance(outcome, Fault):
+            return self._faced(outcome, turn, body)
+        self._prosper(turn)
+        return outcome
 
-    async def _enter(self, question: Question, limit: int) -> tuple[Ticket, Reservation] | None:
-        """A place at the gate and the money for one call; None once nothing more is sent."""
+    async def _reserved(self, turn: Turn, question: Question, limit: int) -> Reservation | None:
+        """The money for one call, and a place at the gate; None once nothing more is sent."""
         worst = self._price.worst(most_prompt_tokens(question), limit) if self._price else None
-        while (ticket := await self.gate.enter()) is not None:
+        while await turn.begin() and not self._halt.is_set():
             try:
-                return ticket, self._budget.reserve(worst)
+                return self._budget.reserve(worst)
             except BudgetError as error:
                 is_alone = self.gate.in_flight == 1
-                self.gate.leave()
+                turn.end()
                 if is_alone:
                     self.stop(error)
                 else:  # What calls in flight have set aside for the worst case may suffice once they are settled.
@@ -249,11 +255,12 @@ class Caller:
             self._budget.settle(reservation, cost)
         return outcome
 
-    def _faced(self, fault: Fault, ticket: Ticket, body: dict[str, object]) -> Fault:
+    def _faced(self, fault: Fault, turn: Turn, body: dict[str, object]) -> Fault:
         """Do what a fault demands of the run; what it demands of the question is up to the caller."""
         match fault.remedy:
             case "wait":
-                self.gate.refused(ticket, fault.after)
+                self.gate.refused(turn.ticket, fault.after)
+                turn.end()
                 self._counts.pauses = self.gate.episodes
                 if self.gate.in_a_row > MAX_EPISODES:
                     self.stop(
@@ -269,18 +276,18 @@ class Caller:
                 self.stop(fault.error)
                 return self._not_asked()
             case "again":
-                self._prosper(ticket)
+                self._prosper(turn)
             case "skip" if fault.kind != "not_asked":
                 self._rejected += fault.kind == "rejected"
                 if self._rejected >= MAX_REJECTED:
                     self.stop(NetworkError(f"{fault.message}; the last {self._rejected} requests were all rejected"))
-                self.gate.succeeded(ticket)
+                self.gate.succeeded(turn.ticket)
         return fault
 
-    def _prosper(self, ticket: Ticket) -> None:
+    def _prosper(self, turn: Turn) -> None:
         self._well += 1
         self._exhausted = self._rejected = 0
-        self.gate.succeeded(ticket)
+        self.gate.succeeded(turn.ticket)
 
     def _not_asked(self) -> Fault:
         return Fault("skip", str(self.stopped or "interrupted"), "not_asked")
@@ -294,40 +301,3 @@ def _fault(state: tenacity.RetryCallState) -> Fault:
     assert outcome is not None
     fault: Fault = outcome.result()
     return fault
-
-
-class _PromptGuard:
-    """Notices a server that cuts long prompts in silence: it counts far fewer tokens than the prompt must have.
-
-    A token holds hardly more than five bytes, in whatever language; twice that in a long prompt cannot be. Once a
-    prompt was answered a few times, half of the fewest tokens per byte that were counted for it is the bound.
-    """
-
-    _LONG, _MOST_BYTES, _ENOUGH = 2000, 10.0, 5
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._seen: dict[str, tuple[int, float]] = {}
-
-    def fewest_tokens(self, question: Question) -> float:
-        """Fewer tokens than the prompt can have."""
-        n, density = self._seen.get(question.prompt, (0, 0.0))
-        return _bytes_of(question) * max(1 / self._MOST_BYTES, density / 2 if n >= self._ENOUGH else 0.0)
-
-    def find_cut(self, question: Question, counted: int | None) -> NetworkError | None:
-        """Why the run must stop, if so many counted tokens cannot be the whole prompt."""
-        size = _bytes_of(question)
-        if counted is None or size < self._LONG:
-            return None
-        if counted < self.fewest_tokens(question):
-            return NetworkError(
-                f"{self._address} counted {counted} tokens in a prompt of {size:,} bytes: it cuts long prompts; raise "
-                "the context size of the server (num_ctx in Ollama, --ctx-size in llama.cpp, --max-model-len in vLLM)"
-            )
-        n, density = self._seen.get(question.prompt, (0, float("inf")))
-        self._seen[question.prompt] = n + 1, min(density, counted / size)
-        return None
-
-
-def _bytes_of(question: Question) -> int:
-    return sum(len(message.content.encode(errors="surrogatepass")) for message in question.messages)

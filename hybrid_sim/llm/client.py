@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -102,8 +102,8 @@ class LLM:
         """Close the connections; a second call does nothing."""
         if self._runner is not None:
             if self._wire is not None:
-                _run(self._runner, self._wire.close())
-            self._runner.close()
+                _apart(self._runner.run, self._wire.close())
+            _apart(self._runner.close)
             self._runner = self._wire = None
 
     def _look_up(self, questions: Mapping[str, Question], deliver: _Deliver) -> dict[str, Question]:
@@ -138,7 +138,7 @@ class LLM:
             lambda: loop.call_soon_threadsafe(wave.interrupt), lambda: loop.call_soon_threadsafe(wave.cancel)
         ):
             try:
-                _run(runner, wave.run())
+                _apart(runner.run, wave.run())
             except asyncio.CancelledError:
                 raise KeyboardInterrupt from None
         if wave.interrupted:
@@ -202,12 +202,12 @@ class _Wave:
             self._deliver(key, await self._caller.answer(key, question))
 
 
-def _run(runner: asyncio.Runner, work: Coroutine[Any, Any, None]) -> None:
-    """Run in a loop that outlives the call; in a thread of its own where another loop runs, as in a notebook."""
+def _apart(work: Callable[..., None], *values: Any) -> None:
+    """Call `work`, which runs a loop; in a thread of its own where another loop is running, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        runner.run(work)
+        work(*values)
     else:
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(runner.run, work).result()
+            thread.submit(work, *values).result()

@@ -123,3 +123,27 @@ class Gate:
             if not place.done():
                 place.set_result(None)
                 n -= 1
+
+
+class Turn:
+    """A question's place at the gate, which it keeps between attempts: a server in trouble is sent fewer questions."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.ticket = Ticket(-1)
+        self._gate, self._is_in = gate, False
+
+    async def begin(self) -> bool:
+        """Wait for a place, unless it is still held and no pause has begun since; False once the gate is closed."""
+        if self._is_in and self.ticket.episode == self._gate.episodes:
+            return True
+        self.end()
+        ticket = await self._gate.enter()
+        if ticket is not None:
+            self.ticket, self._is_in = ticket, True
+        return self._is_in
+
+    def end(self) -> None:
+        """Give the place back, if it is held."""
+        if self._is_in:
+            self._is_in = False
+            self._gate.leave()

@@ -79,16 +79,21 @@ class Post:
                 second[key] = letter.question, letter.limit * 2 if outcome.kind == "cut" else letter.limit
                 faults[key] = outcome
             else:
-                give(key, _plain(outcome))
+                tell(key, _plain(outcome))
 
-        await self._round(first, sort, give)
+        def tell(key: str, outcome: Answer | Failure) -> None:
+            self._counts.answered += isinstance(outcome, Answer)
+            self._counts.failed += isinstance(outcome, Failure)
+            give(key, outcome)
+
+        await self._round(first, sort, tell)
         if second and self.stopped is None:
             _log.info("%d of %d questions are asked again in a second batch", len(second), len(missing))
             self._counts.asked_again += len(second)
-            await self._round(second, lambda key, letter, outcome: give(key, _plain(outcome)), give)
+            await self._round(second, lambda key, letter, outcome: tell(key, _plain(outcome)), tell)
         else:
             for key in second:
-                give(key, _plain(faults[key]))
+                tell(key, _plain(faults[key]))
 
     async def _round(
         self,

@@ -8,6 +8,7 @@ the throughput at 200 connections, and every reply is read strictly here anyway.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -100,8 +101,8 @@ class Wire:
             api_key=endpoint.key, base_url=endpoint.address, max_retries=0, http_client=self._lanes[0]
         )
         headers = {**self.client.default_headers, **self.client.auth_headers}
-        self._headers = {name: value for name, value in headers.items() if not isinstance(value, openai.Omit)}
-        self._url = f"{endpoint.address}/chat/completions"
+        sent = {name: value for name, value in headers.items() if not isinstance(value, openai.Omit)}
+        self._headers, self._url = httpx2.Headers(sent), httpx2.URL(f"{endpoint.address}/chat/completions")
 
     async def send(self, content: bytes) -> Reply | Fault:
         """Post a JSON body and say what came of it."""
@@ -126,7 +127,8 @@ class Wire:
         import httpx2
 
         try:
-            async with http.stream("POST", self._url, content=content, headers=self._headers) as response:
+            request = httpx2.Request("POST", self._url, headers=self._headers, content=content)
+            async with contextlib.aclosing(await http.send(request, stream=True)) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_bytes():
                     size += len(piece)
@@ -152,9 +154,9 @@ class Wire:
         if any(isinstance(one, unusable) for one in chain):
             stop = SettingsError(f"{self.endpoint.address} is no address of an endpoint; see llm.base_url")
             return Fault("stop", str(stop), error=stop)
-        known = [one for one in chain if isinstance(one, aiohttp.ClientError | OSError)] or [error]
-        reasons = [one.strerror for one in known if isinstance(one, OSError) and one.strerror]
-        reason = shortened((reasons or [type(known[0]).__name__])[0])
+        reasons = [one.strerror for one in chain if isinstance(one, OSError) and one.strerror]
+        names = [type(one).__name__ for one in chain if isinstance(one, aiohttp.ClientError | OSError)]
+        reason = shortened((reasons + names + [type(error).__name__])[0])
         if any(isinstance(one, aiohttp.ClientSSLError) for one in chain):
             insecure = NetworkError(f"{self.endpoint.address}: no secure connection ({reason}); check the certificate")
             return Fault("stop", str(insecure), error=insecure)
@@ -165,10 +167,12 @@ class Wire:
 
 def _refuse_address(address: str, source: str) -> None:
     """Refuse an address that cannot be used; the message does not repeat it, since it may hold a secret."""
+    import httpx2
+
     try:
         parts = urlsplit(address)
-        _ = parts.port
-    except ValueError:
+        _ = parts.port, httpx2.URL(address)
+    except (ValueError, httpx2.InvalidURL):
         raise SettingsError(f"{source} is no address; write it like http://127.0.0.1:8080/v1") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(f"{source} is no address; write it like http://127.0.0.1:8080/v1")

@@ -64,12 +64,13 @@ def write_profiles(author: Author, states: Sequence[UserState], settings: Profil
     waves: all first versions before any second one. A user without ratings gets one version too; states that have a
     profile are returned as they are.
     """
-    plans = []
-    for state in states:
-        n, start = len(state.history), max(len(state.history) - settings.n_recent, 0)
-        ends = [*range(start + settings.batch, n, settings.batch), n]
-        plans.append([] if state.profile else ends)
     starts = [max(len(state.history) - settings.n_recent, 0) for state in states]
+    plans = [
+        []
+        if state.profile
+        else [*range(start + settings.batch, len(state.history), settings.batch), len(state.history)]
+        for state, start in zip(states, starts, strict=True)
+    ]
     return _in_waves(author, states, starts, plans, settings.n_recent)
 
 
@@ -81,10 +82,9 @@ def update_profiles(
     States with fewer such ratings, and states without a profile, are returned as they are.
     """
     starts = [len(state.history) - unseen(state, dataset) for state in states]
+    every = settings.update_every
     plans = [
-        list(
-            range(start + settings.update_every, len(state.history) + 1, settings.update_every) if state.profile else []
-        )
+        [*range(start + every, len(state.history) + 1, every)] if state.profile else []
         for state, start in zip(states, starts, strict=True)
     ]
     return _in_waves(author, states, starts, plans, settings.n_recent)
@@ -115,7 +115,7 @@ def _in_waves(
 ) -> list[UserState]:
     """All first planned versions, then all second ones, and so on.
 
-    `plans` holds for each state the lengths of the history up to each version; `starts` what no version needs to see.
+    `plans` holds for each state the lengths of its history up to each new version, `starts` the length before them.
     """
     states, seen = list(states), list(starts)
     for wave in range(max(map(len, plans), default=0)):

@@ -71,7 +71,7 @@ def told_apart(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 _TURN = re.compile(
     r"(?:(?<=[.!?])|(?<=[.!?]['\"’”]))\s+(?=['\"‘“]?[A-Z])|;\s+|\n+|"
-    r",?\s+\b(?i:but|while|whereas|although|though|however|despite|yet)\b,?\s+"
+    r"(?:,?\s+|(?<=\s)|^)\b(?i:but|while|whereas|although|though|however|despite|yet)\b,?\s+"
 )
 _AGAINST = re.compile(
     r"\b(?:dislik\w+|avers\w+|disinterest\w*|uninterest\w*|dissatisf\w+|disappoint\w+|distaste|poorly|avoids?|hates?|"

@@ -30,7 +30,7 @@ STANDS_OUT = 0.8
 OFTEN = 1.5
 """Standard errors by which a genre must be more frequent than among all ratings to be called a habit."""
 
-CHUNK = 1_000
+CHUNK = 250
 """Drafts that are described at a time, which bounds the memory."""
 
 AT_MOST: dict[Kind, int] = {"genre": 4, "keyword": 5, "decade": 1}

@@ -1,0 +1,57 @@
+"""`hybrid-sim doctor`: is everything there that a run with a language model needs?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.settings import add_settings_options, read_settings
+from hybrid_sim.terminal import say
+
+if TYPE_CHECKING:
+    from hybrid_sim.llm.finding import Finding
+
+DESCRIPTION = """\
+Looks at packages, embedding weights, disk, price, and the endpoint: whether it answers, has the model,
+keeps to a JSON schema, and how large its context is. It is asked up to three tiny questions, which may
+cost a fraction of a cent; --no-question leaves them out.
+
+Exit status: 0 all well or nothing worse than a warning, 2 settings, 3 the endpoint, 5 the disk.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "doctor", help="what is missing for a run with a language model", description=DESCRIPTION
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("-o", "--output", metavar="RUN_DIR", type=Path, default=Path(), help="where a run would write")
+    parser.add_argument("--no-question", action="store_true", help="do not ask the model anything")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    add_settings_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Examine, print a line per finding, and return the exit status of the worst."""
+    from hybrid_sim.llm.doctor import examine
+
+    findings = examine(read_settings(options).llm, options.output, ask=not options.no_question)
+    if options.json:
+        say_json(findings)
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            say(f"{finding.state:<4}  {finding.name:<{width}}  {finding.sentence}", sys.stdout)
+    return next((finding.exit_code for finding in findings if finding.state == "bad"), 0)
+
+
+def say_json(findings: list[Finding]) -> None:
+    """The findings as one JSON array."""
+    rows = [{"name": one.name, "state": one.state, "sentence": one.sentence} for one in findings]
+    sys.stdout.write(f"{json.dumps(rows, indent=2)}\n")

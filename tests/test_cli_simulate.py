@@ -1,0 +1,229 @@
+"""`hybrid-sim simulate` and `plan` as a user meets them: files, messages, exit statuses, and what survives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from llm_server import FaultPlan, LoopbackLLM, always, dead_address, first
+
+from hybrid_sim.cli import main
+
+KEY = "sk-sentinel-7f3a9c51d2e8"
+WORDS = ["simulate", "--user", "random:4", "--item", "random:3", "--members", "biases,content_gp"]
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulator fitted to the synthetic world, which all tests of this file share."""
+    folder = tmp_path_factory.mktemp("fitted") / "model"
+    assert main(["fit", "--dataset", "world", "-o", str(folder), "--members", "biases,content_gp", "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def simulate(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in the folder `run`; gives the exit status and all that was said."""
+
+    def run(*more: str, url: str | None = None, words: list[str] | None = None) -> tuple[int, str]:
+        model = [] if url is None else ["--model", "loopback", "--base-url", url, "--set", "rating.learn_from=6"]
+        command = [*(words or WORDS), "--fitted", str(fitted), "-o", str(tmp_path / "run"), *model, *more]
+        status = main(command)
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
+
+
+def rows(tmp_path: Path) -> list[dict[str, str]]:
+    with (tmp_path / "run" / "ratings.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_without_a_model_the_answers_are_statistical_and_it_is_said(simulate: Run, tmp_path: Path) -> None:
+    status, said = simulate()
+    assert status == 0
+    assert "no language model is asked (--model NAME asks one)" in said
+    assert "12 pairs rated, from: stat 12" in said
+    found = rows(tmp_path)
+    assert list(found[0])[:5] == ["user_id", "item_id", "rating", "mean", "sd"]
+    assert {row["source"] for row in found} == {"stat"}
+    assert {row["llm_rating"] for row in found} == {""}
+    explanations = [json.loads(line) for line in (tmp_path / "run" / "explanations.jsonl").read_text().splitlines()]
+    for row, explanation in zip(found, explanations, strict=True):
+        assert sum(explanation["contributions"].values()) == pytest.approx(float(row["mean"]), abs=1e-9)
+    profiles = [json.loads(line) for line in (tmp_path / "run" / "profiles.jsonl").read_text().splitlines()]
+    assert {profile["user_id"] for profile in profiles} == {row["user_id"] for row in found}
+    assert not (tmp_path / "run" / "journal.sqlite").exists()
+
+
+def test_with_a_model_a_second_run_sends_nothing_and_writes_the_same_bytes(simulate: Run, tmp_path: Path) -> None:
+    tables = ("ratings.csv", "explanations.jsonl", "profiles.jsonl")
+    with LoopbackLLM() as server:
+        status, said = simulate(url=server.url)
+        assert status == 0
+        assert "12 of 12 pairs answered" in said
+        before = [(tmp_path / "run" / name).read_bytes() for name in tables]
+        n_requests = server.n_requests
+        status, said = simulate(url=server.url)
+        assert status == 0
+        assert server.n_requests == n_requests
+    assert "(0 of them now)" in said
+    assert [(tmp_path / "run" / name).read_bytes() for name in tables] == before
+    assert simulate("--replay", url=dead_address())[0] == 0
+    assert [(tmp_path / "run" / name).read_bytes() for name in tables] == before
+
+
+def test_a_dead_endpoint_gives_the_rows_of_a_statistical_run_and_status_3(simulate: Run, tmp_path: Path) -> None:
+    assert simulate()[0] == 0
+    alone = rows(tmp_path)
+    status, said = simulate(url=f"{dead_address()}/v1")
+    assert status == 3
+    assert "127.0.0.1" in said
+    assert "go on with: hybrid-sim simulate" in said
+    assert rows(tmp_path) == alone
+
+
+def test_a_run_ends_with_its_budget_and_goes_on_with_a_larger_one(simulate: Run, tmp_path: Path) -> None:
+    with LoopbackLLM() as server:
+        status, said = simulate("--max-calls", "10", url=server.url)
+        assert status == 4
+        assert server.n_requests == 10
+        assert "raise --max-calls" in said
+        assert {row["source"] for row in rows(tmp_path)} == {"stat"}
+        status, said = simulate("--max-calls", "1000", url=server.url)
+        assert status == 0
+        whole = server.n_requests
+    with LoopbackLLM() as other:
+        assert simulate("-o", str(tmp_path / "other"), url=other.url)[0] == 0
+        assert other.n_requests == whole
+
+
+def test_money_is_refused_where_no_price_is_known(simulate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    status, said = simulate("--budget", "1usd", url="https://llm.example.org/v1")
+    assert status == 2
+    assert "price" in said
+    assert KEY not in said
+
+
+def test_pairs_without_the_models_word_are_counted_and_the_status_is_6(simulate: Run, tmp_path: Path) -> None:
+    with LoopbackLLM(faults=lambda number, body: "refusal" if number % 9 == 0 else None) as server:
+        status, said = simulate("--set", "rating.items_per_call=1", url=server.url)
+    assert status == 6
+    assert "gave no usable rating of" in said
+    found = rows(tmp_path)
+    assert {row["source"] for row in found if not row["llm_rating"]} == {"stat"}
+
+
+def test_another_prompt_or_temperature_is_not_mixed_into_a_run(simulate: Run, tmp_path: Path) -> None:
+    with LoopbackLLM() as server:
+        assert simulate(url=server.url)[0] == 0
+        status, said = simulate("--set", "llm.temperature=0.7", url=server.url)
+        assert status == 2
+        assert "llm.temperature: 0.0 in the run, 0.7 now" in said
+        status, said = simulate("--item", "f0001", url=server.url)
+        assert status == 2
+        assert "pairs: " in said
+
+
+def test_a_plan_sends_nothing_and_comes_close(simulate: Run, tmp_path: Path) -> None:
+    with LoopbackLLM() as server:
+        status, said = simulate("--dry-run", url=server.url)
+        assert status == 0
+        assert server.n_requests == 0
+        planned = int(said.split(" calls, ")[0].rsplit(maxsplit=1)[-1].replace(",", ""))
+        assert not (tmp_path / "run" / "ratings.csv").exists()
+        assert simulate(url=server.url)[0] == 0
+        assert planned == server.n_requests
+        status, said = simulate("--dry-run", url=server.url)
+    assert "loopback: 0 calls" in said
+
+
+def test_the_key_is_written_nowhere(
+    simulate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with LoopbackLLM(faults=FaultPlan(seed=5, share=0.3)) as server:
+        _, said = simulate("--debug", "--set", "llm.deadline=1", url=server.url)
+        sent = {received.headers.get("authorization") for received in server.requests}
+    assert sent == {f"Bearer {KEY}"}
+    with LoopbackLLM(faults=always("401")) as server:
+        status, refused = simulate("--debug", "--item", "f0009", "-o", str(tmp_path / "refused"), url=server.url)
+    assert status == 3
+    assert KEY not in said + refused + caplog.text
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_no_option_takes_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("simulate", "plan", "prompt", "profile", "why"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "key" not in [word.strip("-,") for word in capsys.readouterr().out.split() if word.startswith("--")]
+    assert main(["simulate", "--api-key", KEY]) == 2
+    assert KEY not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--user", "u0001"], "say which pairs"),
+        (["--user", "random:0", "--item", "all"], "random:N with N from 1 to 300"),
+        (["--user", "all", "--item", "all", "--pairs", "x.csv"], "name the pairs once"),
+        (["--pairs", "nowhere.csv"], "nowhere.csv"),
+        (["--user", "u0001", "--item", "f0001", "--set", "rating.item_per_call=3"], "did you mean 'items_per_call'"),
+        (["--user", "u0001", "--item", "f0001", "--set", "llm.api_key=x"], "no setting 'llm.api_key'"),
+        (["--user", "u0001", "--item", "f0001", "--settings", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_mistakes_are_said_in_one_line(simulate: Run, words: list[str], message: str) -> None:
+    status, said = simulate(words=["simulate", *words])
+    assert status == 2
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_ctrl_c_keeps_what_came_and_says_how_to_go_on(fitted: Path, tmp_path: Path) -> None:
+    with LoopbackLLM(latency=0.3) as server:
+        words = [*WORDS, "--fitted", str(fitted), "-o", str(tmp_path / "run"), "--model", "loopback"]
+        command = [
+            sys.executable,
+            "-m",
+            "hybrid_sim.cli",
+            *words,
+            "--base-url",
+            server.url,
+            "--set",
+            "llm.concurrency=2",
+        ]
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"})
+        while server.n_requests < 6:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=60)[1]
+        n_answered = len(server.answered)
+        assert child.returncode == 130
+        assert "go on with: hybrid-sim simulate" in said
+        assert n_answered == server.n_requests
+        assert main([*words, "--base-url", server.url, "--replay"]) == 2  # some answers are missing, none is asked for
+        assert main([*words, "--base-url", server.url]) == 0
+        keys = [json.dumps(body["messages"]) for body in server.bodies]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_storm_of_faults_ends_in_a_whole_table(simulate: Run, tmp_path: Path) -> None:
+    with LoopbackLLM(faults=first(3, "503")) as server:
+        assert simulate(url=server.url)[0] == 0
+    assert len(rows(tmp_path)) == 12
