@@ -16,7 +16,8 @@ class UserProfile:
     sentence what is new against the version before ("" for the first). `evidence` holds the ids of the items whose
     ratings this version was made from, `n_events` the ratings behind all versions so far. `at` is the time of the last
     of them, seconds UTC, None where the data has no times. `writer` is "statistics", "recorded" or the name of a model;
-    `flags` names what is wrong with the text, for example that it quotes ratings.
+    `flags` names what is wrong with the text: it quotes ratings, or an update failed, so that it has seen its evidence
+    but has the words of the version before.
     """
 
     user_id: str

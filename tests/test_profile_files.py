@@ -57,6 +57,7 @@ def test_no_timelines_are_a_file_without_lines(tmp_path: Path) -> None:
             "row 2: version 1 of user 'u' stands behind version 1",
         ),
         (lambda line: line.replace('"summary"', '"sumary"'), "row 2, s"),
+        (lambda line: line.replace("{", '{"mood": 1, ', 1), "row 2, mood: "),
         (lambda line: "[]", "row 2, the line"),
     ],
 )

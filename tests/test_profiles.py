@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -261,11 +260,9 @@ def test_a_dataset_without_ratings_has_profiles(tiny: Dataset) -> None:
     assert write_profiles(StatisticalWriter().fit(bare), states_of(bare)[:2], SETTINGS)[1].profile is not None
 
 
-def test_all_of_ml100k_is_described_in_seconds(real_data: Callable[[str], Path]) -> None:
+def test_all_of_ml100k_is_described(real_data: Callable[[str], Path]) -> None:
     dataset = load("ml-100k", real_data("ml-100k").parent)
-    started = time.monotonic()
     written = write_profiles(StatisticalWriter().fit(dataset), states_of(dataset), SETTINGS)
-    assert time.monotonic() - started < 15  # 2 s on an idle core
     assert sum(len(state.timeline.versions) for state in written) > 3000
 
 

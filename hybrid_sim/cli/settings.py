@@ -1,14 +1,17 @@
-"""Options that say how a language model is asked, and the settings that they make with a TOML file."""
+"""`hybrid-sim settings`, and the options that make settings of a TOML file and single changes."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.parsing import Parser, nearest, whole_number
+from hybrid_sim.cli.parsing import Parser, add_common, nearest, whole_number
 from hybrid_sim.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -16,6 +19,41 @@ if TYPE_CHECKING:
 
 PATHS = (("prompts",), ("llm", "prices"))
 """Settings that name a file or folder; in a settings file they are relative to it."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command that shows all settings."""
+    parser = commands.add_parser(
+        "settings",
+        help="show all settings, as a TOML file",
+        description="All settings with what they mean, as a TOML file: those of FILE and --set, else the defaults.",
+    )
+    parser.set_defaults(run=run)
+    add_settings_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the settings to the screen."""
+    sys.stdout.write("\n".join(_as_toml(read_settings(options))) + "\n")
+    return 0
+
+
+def _as_toml(settings: Any, table: str = "") -> Iterator[str]:
+    """Lines of TOML with a comment before each setting that has one; settings that are None are commented out."""
+    tables = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if hasattr(type(value), "model_fields"):
+            tables[name] = value
+            continue
+        if field.description:
+            yield f"# {' '.join(field.description.split())}"
+        yield f"# {name} =" if value is None else f"{name} = {json.dumps(value, default=str)}"
+    for name, value in tables.items():
+        yield ""
+        yield f"[{table}{name}]"
+        yield from _as_toml(value, f"{table}{name}.")
 
 
 def add_settings_options(parser: Parser) -> None:

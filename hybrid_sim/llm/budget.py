@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from hybrid_sim.errors import BudgetError, SettingsError
-from hybrid_sim.llm.journal import Ledger
+from hybrid_sim.llm.ledger import Ledger
 
 NANO = 1_000_000_000
 """Nano-dollars in one US dollar. Money is counted in whole nano-dollars: the cheapest token costs several."""

@@ -10,17 +10,19 @@ for the disk. Such answers are asked, and paid, again.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from hybrid_sim.errors import RunError, StorageError
 from hybrid_sim.llm.identity import describe_differences
+from hybrid_sim.llm.ledger import Ledger, Seen, StoredAnswer
 from hybrid_sim.llm.lock import Lock
 from hybrid_sim.llm.question import Answer, Failure, Usage
 from hybrid_sim.llm.rescue import rescue
@@ -43,61 +45,12 @@ _OPEN, _ANSWERED, _FAILED, _DOUBTFUL = "open", "answered", "failed", "doubtful"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class StoredAnswer:
-    """An answer as it was committed: the reply text as it came, and its cost in nano-dollars (None: not known)."""
-
-    text: str
-    usage: Usage
-    model: str
-    cost: int | None
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """What the attempts of a run came to; money is in nano-dollars (10^9 are one US dollar).
-
-    `possibly_paid` counts attempts that may have been paid without an answer: those whose fate is unknown because the
-    run died, and those that failed after the request had been sent. `unknown_cost` counts attempts that are paid or may
-    be, at a cost that is not known; `at_worst` is the most that these can have cost, `unpriced` how many of them have
-    no such bound, because no price was known. `seconds` is how long the run has worked.
-    """
-
-    calls: int = 0
-    answered: int = 0
-    failed: int = 0
-    possibly_paid: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    money: int = 0
-    at_worst: int = 0
-    unknown_cost: int = 0
-    unpriced: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the attempts with one prompt came to; the sums are over the `counted` ones, whose tokens the server counted.
-
-    `size` is in bytes sent, `cost` in nano-dollars.
-    """
-
-    prompt: str
-    attempts: int
-    answers: int
-    counted: int
-    size: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: int = 0
-
-
 class Journal:
     """The journal in `file`, whose folder is made where it is not there. Close it, or use it in a `with` block.
 
     One process owns a journal at a time, and uses it from one thread at a time. With `replay` it is only read: nothing
-    is written or locked, and several processes may do so. `settings` is what identifies the run, in plain JSON: the
+    is written or locked, and several processes may do so (beside a journal that is in use, or whose owner died, SQLite
+    keeps an index of its own). `settings` is what identifies the run, in plain JSON: the
     first to open the journal stores it, and who comes later with other settings is refused. `damage` says in a sentence
     what was found damaged and rescued on opening; None where all is well.
 
@@ -280,10 +233,12 @@ class Journal:
     def _keep_ballast(self) -> None:
         """Keep room for the answers that are in flight when the disk fills up."""
         with self._ballast.open("wb") as file:
-            if hasattr(os, "posix_fallocate"):
+            try:
                 os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
-            else:
-                file.write(os.urandom(_BALLAST_BYTES))  # zeros may take no room
+            except (AttributeError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+                file.write(os.urandom(_BALLAST_BYTES))  # no way to ask for room; zeros may take none
 
     def _identify(self, settings: Mapping[str, Any] | None) -> None:
         known = self.note(_SETTINGS)

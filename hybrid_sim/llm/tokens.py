@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from hybrid_sim.llm.journal import Seen
+from hybrid_sim.llm.ledger import Seen
 from hybrid_sim.llm.question import Question
 
 TOKENS_PER_BYTE = 0.25
