@@ -92,15 +92,16 @@ def _shareable(word: str) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the repository that tracks this file, "-dirty" after it if files were changed since."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    tracked = [*git, "ls-files", "--error-unmatch", "__init__.py"]
-    described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit of the repository that tracks this file, "-dirty" after it if the package was changed since."""
+    package = Path(__file__).parent
+    git = ["git", "-C", str(package)]
     try:  # a package installed inside somebody else's repository is not tracked there
-        subprocess.run(tracked, capture_output=True, check=True, timeout=10)
-        return subprocess.run(described, capture_output=True, check=True, timeout=10, text=True).stdout.strip()
+        for question in (["ls-files", "--error-unmatch", "__init__.py"], ["rev-parse", "HEAD"]):
+            asked = subprocess.run([*git, *question], capture_output=True, check=True, timeout=10, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    return asked.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
 def _versions() -> dict[str, str]:

@@ -131,7 +131,7 @@ def identity(
         "profile": settings.profile.model_dump(),
         "rating": settings.rating.model_dump(),
         "prompts": {name: load_words(name, settings.prompts).version({}) for name in known_words()},
-        "seed": settings.seed,
+        "seed": simulator.seed,
         "members": None if simulator.members is None else list(simulator.members),
         "data": dataset.digest,
         "pairs": pairs.hexdigest(),

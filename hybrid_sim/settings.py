@@ -16,17 +16,23 @@ class LLMSettings(_Settings):
     """Which model is asked, where, and how. The key is read from OPENAI_API_KEY and is no setting."""
 
     model: str = Field(default="gpt-4o-mini", min_length=1)
+    """Name of the model, as the endpoint knows it."""
     base_url: str | None = None
     """Address of an OpenAI-compatible endpoint, up to `/v1`; None: OPENAI_BASE_URL, else OpenAI."""
     temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)
     """None: the server's default is used (some models refuse any other)."""
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Share of the probability that tokens are drawn from."""
     seed: int | None = None
+    """Passed on to servers that draw reproducibly."""
     structured: Literal["auto", "schema", "json", "none"] = "auto"
     """How a JSON reply is requested: by schema, by JSON mode, by words alone; auto finds out what the server can."""
     context_tokens: int | None = Field(default=None, ge=256)
+    """Tokens that fit into the model's context, prompt and reply together."""
     concurrency: int = Field(default=16, ge=1, le=512)
+    """Calls that are under way at the same time."""
     attempts: int = Field(default=5, ge=1, le=20)
+    """Times that a call is tried before it is given up."""
     deadline: float = Field(default=60.0, gt=0.0)
     """Seconds that one attempt may take in all."""
     prices: Path | None = None
@@ -42,6 +48,7 @@ class ProfileSettings(_Settings):
     """How users' profiles are written (Lusifer's numbers by default)."""
 
     writer: Literal["llm", "statistics"] = "llm"
+    """Who writes profiles where a language model is asked for ratings."""
     n_recent: int = Field(default=40, ge=1)
     """Last ratings of a user that the profile is made from."""
     batch: int = Field(default=10, ge=1)
@@ -49,16 +56,20 @@ class ProfileSettings(_Settings):
     update_every: int = Field(default=10, ge=1)
     """Simulated ratings after which the profile is updated."""
     may_quote_titles: bool = False
+    """Whether a profile may name titles."""
     may_quote_ratings: bool = False
+    """Whether a profile may quote ratings."""
 
 
 class RatingSettings(_Settings):
     """How ratings are requested, and of which pairs."""
 
     items_per_call: int = Field(default=10, ge=1, le=50)
+    """Items that one call asks about."""
     n_history: int = Field(default=10, ge=0)
     """Last rated items of the user that are shown beside the profile."""
     levels: Literal["scale", "integers"] = "scale"
+    """Which ratings the model may give: all levels of the scale, or its integers."""
     samples: int = Field(default=1, ge=1, le=50)
     """Answers per pair; their frequencies are the LLM's distribution."""
     share: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -70,7 +81,6 @@ class RatingSettings(_Settings):
 class RunSettings(_Settings):
     """Everything that decides what a run does, beside the data and the pairs."""
 
-    seed: int = Field(default=0, ge=0)
     llm: LLMSettings = LLMSettings()
     profile: ProfileSettings = ProfileSettings()
     rating: RatingSettings = RatingSettings()

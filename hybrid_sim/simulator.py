@@ -129,8 +129,14 @@ class Simulator:
         return self.predict_pairs(pairs).distribution
 
     def predict(self, user_ids: Iterable[str], item_ids: Iterable[str]) -> Prediction:
-        """What each user would give to the item beside it; unknown ids are answered from what is known."""
-        users, items = np.array(list(user_ids), dtype=object), np.array(list(item_ids), dtype=object)
+        """What each user would give to the item beside it; unknown ids are answered from what is known.
+
+        Raises:
+            SettingsError: the ids are not two lists of texts of one length.
+        """
+        users, items = _ids("user", user_ids), _ids("item", item_ids)
+        if len(users) != len(items):
+            raise SettingsError(f"{len(users)} users cannot stand beside {len(items)} items; give one user per item")
         pairs = Pairs(
             self.user_ids_.get_indexer(pd.Index(users, dtype=object)).astype(np.int64),
             self.item_ids_.get_indexer(pd.Index(items, dtype=object)).astype(np.int64),
@@ -181,3 +187,16 @@ class Simulator:
             if name not in members:
                 raise SettingsError(f"there is no member {name!r}; members are {', '.join(members)}")
         return {name: members[name] for name in self.members}
+
+
+def _ids(noun: str, ids: Iterable[str]) -> NDArray[np.object_]:
+    """The ids as an array. Ids are texts: the number 17 would silently be another id than the text "17"."""
+    if isinstance(ids, str):
+        raise SettingsError(f"{noun}_ids is the text {ids!r}; give a list of {noun} ids, for example [{ids!r}]")
+    found = np.array(list(ids), dtype=object)
+    wrong = next((one for one in found.tolist() if not isinstance(one, str)), None)
+    if wrong is not None:
+        raise SettingsError(
+            f"{noun} id {wrong!r} is a {type(wrong).__name__}; ids are texts, for example {str(wrong)!r}"
+        )
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -259,3 +260,17 @@ def test_every_rater_conforms(name: str) -> None:
     """Recorded ratings come from a table and not from a fit; they have tests of their own."""
     make: Callable[[], Rater] = lambda: make_rater(name, **_settings(name))  # noqa: E731
     check_rater(make)
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "message"),
+    [
+        ("u1", ["i1"], "user_ids is the text 'u1'"),
+        (["u1"], [17], "item id 17 is a int; ids are texts, for example '17'"),
+        (["u1", "u2"], ["i1"], "2 users cannot stand beside 1 items"),
+    ],
+)
+def test_ids_that_would_be_misread_are_refused(tiny: Dataset, users: list[str], items: list[str], message: str) -> None:
+    simulator = Simulator(members=("biases",)).fit(tiny)
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        simulator.predict(users, items)

@@ -61,7 +61,7 @@ def add_settings_options(parser: Parser) -> None:
     group = parser.add_argument_group("the language model (the key is read from OPENAI_API_KEY)")
     group.add_argument("--model", metavar="NAME", help="ask this model, for example gpt-4o-mini")
     group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible endpoint (else OPENAI_BASE_URL)")
-    group.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file: seed, [llm], [profile], [rating]")
+    group.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file: [llm], [profile], [rating]")
     group.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -103,8 +103,6 @@ def read_settings(options: argparse.Namespace) -> RunSettings:
             llm[name] = getattr(options, name)
     for change in options.changes:
         _change(content, change)
-    if getattr(options, "seed", None) is not None:
-        content.setdefault("seed", options.seed)
     try:
         return RunSettings.model_validate(content)
     except ValidationError as error:

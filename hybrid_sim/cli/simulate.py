@@ -108,11 +108,11 @@ def run(options: argparse.Namespace) -> int:
     job = _Job.of(options)
     if not asks_a_model(options):
         _log.info("no language model is asked (--model NAME asks one): the answers are statistical")
-        return job.finish(simulate(*job.question, seed=job.settings.seed), None)
+        return job.finish(simulate(*job.question, seed=options.seed), None)
     try:
         with job.door() as llm:
             puts = interviewer(job.dataset, job.settings, llm)
-            return job.finish(simulate(*job.question, puts, job.settings.seed), llm)
+            return job.finish(simulate(*job.question, puts, options.seed), llm)
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; go on with: %s", job.command)
         raise
@@ -131,7 +131,7 @@ def plan(options: argparse.Namespace) -> int:
     job = _Job.of(options)
     with job.journal(read_only=True) if job.folder.journal.is_file() else nullcontext() as journal:
         planner = Planner(job.settings.llm.sampling, journal)
-        simulation = simulate(*job.question, interviewer(job.dataset, job.settings, planner), job.settings.seed)
+        simulation = simulate(*job.question, interviewer(job.dataset, job.settings, planner), options.seed)
         if options.advance:
             job.users(simulation, planner)
         seen = [] if journal is None else journal.seen()
@@ -167,7 +167,7 @@ class _Job:
         users, items = choose_pairs(options, dataset)
         folder = RunFolder(options.output)
         if options.fitted is None:
-            simulator = folder.fitted(Simulator(settings.seed, options.members, n_jobs=options.jobs), dataset)
+            simulator = folder.fitted(Simulator(options.seed, options.members, n_jobs=options.jobs), dataset)
         else:
             simulator = Simulator.load(options.fitted)
             simulator.require_fitted_to(dataset)
@@ -273,7 +273,7 @@ class _Job:
     def _about(self, simulation: Simulation, llm: LLM | None) -> dict[str, Any]:
         from hybrid_sim.report import provenance
 
-        made = provenance(["hybrid-sim", *self.options.words], self.settings.seed, self.dataset)
+        made = provenance(["hybrid-sim", *self.options.words], self.options.seed, self.dataset)
         return {
             "provenance": asdict(made),
             "settings": self.settings.model_dump(mode="json"),
