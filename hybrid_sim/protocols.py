@@ -10,8 +10,10 @@ from pathlib import Path
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.splits import (
     Split,
+    both_out,
     genuine_folds,
     items_out,
+    items_out_once,
     keep_last,
     kfold,
     user_temporal,
@@ -20,7 +22,10 @@ from hybrid_sim.data.splits import (
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.evaluate import Groups
 
-PROTOCOLS = ("last40", "full", "kfold", "user-temporal", "cold-items", "cold-users")
+PROTOCOLS = (
+    *("last40", "full", "kfold", "user-temporal"),
+    *("cold-items", "cold-items-tenth", "cold-users", "cold-both"),
+)
 N_FOLDS = 5
 HISTORY = 40
 """Training ratings per user in `last40`: the latest ones, as many as Lusifer's paper gives its models."""
@@ -81,7 +86,9 @@ def make_protocol(
     folds u1 to u5 of MovieLens 100K (found under `data`), with five random ones elsewhere, which a note says.
     `kfold` is `full` with random folds everywhere. `user-temporal` is one fold, each user's last fifth, by
     time; data without times is refused unless `shuffle_untimed` is set. `cold-items` holds out a fifth of the
-    items, `cold-users` a fifth of the users with `known` ratings left for training.
+    items, `cold-items-tenth` (one fold, the same for everybody) a tenth of them, `cold-users` a fifth of the users
+    with `known` ratings left for training, and `cold-both` the ratings of a fifth of the users for a fifth of the
+    items, with all other ratings of both left out of training.
 
     Raises:
         SettingsError: the name or a fold is not known.
@@ -90,7 +97,7 @@ def make_protocol(
     if name not in PROTOCOLS:
         raise SettingsError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     label, notes = name, []
-    groups: Groups = "items" if name == "cold-items" else "users"
+    groups: Groups = "items" if name.startswith("cold-items") else "users"
     if name in ("last40", "full") and is_ml_100k(dataset):
         numbers = _chosen(folds, N_FOLDS, name)
         splits = genuine_folds(dataset, data, [f"u{number}" for number in numbers])
@@ -105,6 +112,14 @@ def make_protocol(
     elif name == "cold-items":
         numbers = _chosen(folds, N_FOLDS, name)
         splits = _pick(items_out(dataset, N_FOLDS, seed), numbers)
+    elif name == "cold-items-tenth":
+        numbers = _chosen(folds, 1, name)
+        splits = [items_out_once(dataset)]
+        notes.append("held out is the first tenth of the rated items, sorted by id and shuffled by default_rng(0).")
+    elif name == "cold-both":
+        numbers = _chosen(folds, N_FOLDS, name)
+        splits = _pick(both_out(dataset, N_FOLDS, seed), numbers)
+        notes.append("neither the user nor the item of a held-out rating has any rating to learn from.")
     elif name == "cold-users":
         numbers, label = _chosen(folds, N_FOLDS, name), f"cold-users-{known}"
         splits = _pick(users_out(dataset, N_FOLDS, known, seed), numbers)

@@ -218,7 +218,7 @@ def test_row_27_killed_at_any_commit_nothing_is_paid_twice_and_nothing_lost(
     server: LoopbackLLM, notes: Paper, late: bool
 ) -> None:
     at, finished = 0, False
-    while not finished:
+    while not finished and at < 40:
         at += 1
         before, requests = server.batches.n_rows, bodies(4, 100 * at)
         mortal = Mortal(notes, at, late)
@@ -233,7 +233,7 @@ def test_row_27_killed_at_any_commit_nothing_is_paid_twice_and_nothing_lost(
         assert {row.key for row in rows} == left.keys()
         assert all(row.status == 200 for row in rows)
         assert server.batches.n_rows - before == 4
-    assert at > 12
+    assert 12 < at < 40
 
 
 def test_row_27_killed_for_good_while_waiting(server: LoopbackLLM, tmp_path: Path) -> None:

@@ -83,15 +83,13 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the benchmark, print the table and write the files."""
     _check_outputs(options)
-    if options.dataset is None and options.ratings is None and options.data is None:
-        options.dataset = "world"
     from hybrid_sim.bench import Benchmark, choose_models
     from hybrid_sim.protocols import make_protocol, parse_folds
     from hybrid_sim.report import provenance, table_text, write_json
 
     models = choose_models(options.models, bool(options.llm_ratings))
     folds = None if options.folds is None else parse_folds(options.folds)
-    dataset = read_data(options)
+    dataset = read_data(options, default="world")
     protocol = make_protocol(
         options.protocol,
         dataset,

@@ -68,13 +68,15 @@ def add_run_options(parser: Any) -> None:
     parser.add_argument("--jobs", metavar="N", type=whole_number(1), help="parallel workers (default: all CPUs)")
 
 
-def read_data(options: argparse.Namespace) -> Dataset:
-    """The dataset that the options name.
+def read_data(options: argparse.Namespace, default: str | None = None) -> Dataset:
+    """The dataset that the options name; `default` is the known one that is meant where they name none.
 
     Raises:
         SettingsError: they name none or two, or it is not found.
         DataError: a file is damaged.
     """
+    if options.dataset is None and options.ratings is None and options.data is None:
+        options.dataset = default
     if (options.ratings is None) == (options.dataset is None):
         raise SettingsError("name the data: either --dataset NAME (for example world) or --ratings FILE")
     if options.tmdb_votes and options.tmdb in ("auto", "none"):

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     """Find the timeline and print it."""
     stored = options.folder is not None or options.recorded is not None
     has_data = options.dataset is not None or options.ratings is not None
-    dataset = read_data(options) if has_data or not stored else None
+    dataset = read_data(options, default="world") if has_data or not stored else None
     timeline = _stored(options) if stored else _from_ratings(options, dataset)
     timeline = _as_of(timeline, options)
     from hybrid_sim.profiles.diff import timeline_lines, timeline_record

@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the questions to the screen."""
     settings = read_settings(options)
-    dataset = read_data(options)
+    dataset = read_data(options, default="world")
     asked = dataset.encode([options.user] * len(options.item), options.item)
     for option, id_, row in [
         ("--user", options.user, asked.user[0]),

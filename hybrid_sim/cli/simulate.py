@@ -160,10 +160,8 @@ class _Job:
         from hybrid_sim.run import RunFolder
         from hybrid_sim.simulator import Simulator
 
-        if options.dataset is None and options.ratings is None and options.data is None:
-            options.dataset = "world"
         settings = read_settings(options)
-        dataset = read_data(options)
+        dataset = read_data(options, default="world")
         users, items = choose_pairs(options, dataset)
         folder = RunFolder(options.output)
         if options.fitted is None:

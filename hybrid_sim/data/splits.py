@@ -111,9 +111,7 @@ def items_out(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> list[Split]:
     Raises:
         SettingsError: `n_folds` is below 2 or above the number of rated items.
     """
-    rated = np.flatnonzero(dataset.item_counts)
-    fold = np.full(dataset.n_items, -1)
-    fold[rated] = _fold_numbers(len(rated), n_folds, seed, "rated items")
+    fold = _folds_of_items(dataset, n_folds, seed)
     return [_split(f"cold-items-{part + 1}", fold[dataset.item] == part) for part in range(n_folds)]
 
 
@@ -133,6 +131,23 @@ def items_out_once(dataset: Dataset, fraction: float = 0.1) -> Split:
     return _split("cold-items", held_out[dataset.item])
 
 
+def both_out(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> list[Split]:
+    """Users and items with ratings in `n_folds` random parts each; fold k tests part k of both on each other.
+
+    Ratings of which only the user or only the item is held out are neither trained on nor tested.
+
+    Raises:
+        SettingsError: `n_folds` is below 2 or above the number of rated items or of users.
+    """
+    user_fold, item_fold = _folds_of_users(dataset, n_folds, seed), _folds_of_items(dataset, n_folds, seed)
+    splits = []
+    for part in range(n_folds):
+        cold_user, cold_item = user_fold[dataset.user] == part, item_fold[dataset.item] == part
+        train, test = np.flatnonzero(~cold_user & ~cold_item), np.flatnonzero(cold_user & cold_item)
+        splits.append(Split(f"cold-both-{part + 1}", train, test))
+    return splits
+
+
 def users_out(dataset: Dataset, n_folds: int = 5, known: int = 0, seed: int = 0, *, reserved: int = 20) -> list[Split]:
     """The users with ratings in `n_folds` random parts; of each held-out user `known` ratings are trained on.
 
@@ -145,9 +160,7 @@ def users_out(dataset: Dataset, n_folds: int = 5, known: int = 0, seed: int = 0,
     """
     if known < 0 or reserved < 0:
         raise SettingsError(f"known={known} and reserved={reserved} must not be negative")
-    rated = np.flatnonzero(dataset.user_counts)
-    fold = np.full(dataset.n_users, -1)
-    fold[rated] = _fold_numbers(len(rated), n_folds, seed, "users")
+    fold = _folds_of_users(dataset, n_folds, seed)
     if dataset.timestamp is None:
         key = np.random.default_rng(seed).random(len(dataset))
     else:
@@ -176,6 +189,22 @@ def _rows_of_file(dataset: Dataset, path: Path) -> IntArray:
             f"{path.name} row {place}: the rating is not in {dataset.name}; use the folds of the same download"
         )
     return np.sort(rows).astype(np.int64)
+
+
+def _folds_of_items(dataset: Dataset, n_folds: int, seed: int) -> IntArray:
+    return _folds_of_rated(dataset.item_counts, n_folds, seed, "rated items")
+
+
+def _folds_of_users(dataset: Dataset, n_folds: int, seed: int) -> IntArray:
+    return _folds_of_rated(dataset.user_counts, n_folds, seed, "users")
+
+
+def _folds_of_rated(counts: IntArray, n_folds: int, seed: int, what: str) -> IntArray:
+    """The fold of every user or item that has ratings, -1 for the others."""
+    rated = np.flatnonzero(counts)
+    fold = np.full(len(counts), -1, dtype=np.int64)
+    fold[rated] = _fold_numbers(len(rated), n_folds, seed, what)
+    return fold
 
 
 def _fold_numbers(n: int, n_folds: int, seed: int, what: str) -> IntArray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.random import stream
-from hybrid_sim.types import FloatArray, RatingDistribution
+from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
 
 MIN_ROWS = 50
 """Fewer rated pairs than this teach nothing: the correction stays zero."""
@@ -17,40 +17,42 @@ MIN_ROWS = 50
 
 @dataclass
 class Correction:
-    """Moves the expected rating by a ridge regression on what the LLM said beyond it.
+    """Moves the expected rating by how far the LLM's rating surprises, the more so the wider the statistical answer.
 
-    Features are the LLM's rating, centred, its difference from the statistical expectation, and their products with the
-    spread of the statistical answer: where statistics are unsure the LLM may count for more. `strength` is the ridge
-    penalty, in ratings; it shrinks the correction towards zero.
+    What the LLM would say is guessed from the statistical answer, by least squares on its mean and spread; the rest is
+    the surprise, the only part of its word that statistics did not hold already. The shift is
+    `worth_ · spread · surprise`, with the spread in quarters of the range of the scale (as ratings from 1 to 5 have
+    it), so that rows are moved only by what was said about them and not on average. `strength` is a ridge penalty on
+    `worth_`, in ratings; an LLM whose surprises point the wrong way is worth nothing.
     """
 
-    strength: float = 200.0
-    centre_: FloatArray = field(init=False, repr=False)
-    coefficients_: FloatArray = field(init=False, repr=False)
+    strength: float = 400.0
+    guess_: FloatArray = field(init=False, repr=False)
+    worth_: float = field(init=False, repr=False)
 
     def fit(self, statistical: RatingDistribution, llm: RatingDistribution, ratings: FloatArray) -> Self:
         """Learn from pairs whose `ratings` neither opinion had seen; rows without an LLM rating are left out."""
         rows = llm.answered & statistical.answered
-        raw = _features(statistical.take(rows), llm.take(rows))
-        self.centre_ = raw.mean(axis=0) if rows.any() else np.zeros(raw.shape[1])
-        design = raw - self.centre_
-        target = ratings[rows] - statistical.take(rows).mean()
+        self.guess_, self.worth_ = np.zeros(3), 0.0
         if rows.sum() < MIN_ROWS:
-            self.coefficients_ = np.zeros(design.shape[1])
-        else:
-            system = design.T @ design + self.strength * np.diag(np.maximum(design.var(axis=0), 1e-9))
-            self.coefficients_ = np.asarray(np.linalg.solve(system, design.T @ target))
+            return self
+        expected, said = statistical.take(rows), llm.take(rows).mean()
+        self.guess_ = np.asarray(np.linalg.lstsq(_known(expected), said)[0])
+        lever = _spread(expected) * (said - _known(expected) @ self.guess_)
+        penalty = self.strength * max(float(np.mean(lever**2)), 1e-9)
+        slope = float(lever @ (ratings[rows] - expected.mean()) / (lever @ lever + penalty))
+        self.worth_ = max(slope, 0.0)
         return self
 
     def apply(self, statistical: RatingDistribution, llm: RatingDistribution) -> RatingDistribution:
         """The corrected distributions; a row without an LLM rating comes back as it was, to the last bit."""
-        if not self.coefficients_.any():
+        if not self.worth_:
             return statistical
         rows = llm.answered & statistical.answered
-        before = statistical.take(rows)
-        moved = before.mean() + (_features(before, llm.take(rows)) - self.centre_) @ self.coefficients_
+        before, said = statistical.take(rows), llm.take(rows).mean()
+        surprise = said - _known(before) @ self.guess_
         probs = statistical.probs.copy()
-        probs[rows] = before.tilted_to(moved).probs
+        probs[rows] = before.tilted_to(before.mean() + self.worth_ * _spread(before) * surprise).probs
         return RatingDistribution(statistical.scale, probs)
 
     def shift(self, statistical: RatingDistribution, llm: RatingDistribution) -> FloatArray:
@@ -61,12 +63,13 @@ class Correction:
         return self.apply(statistical, llm).mean() - statistical.mean()
 
 
-def _features(statistical: RatingDistribution, llm: RatingDistribution) -> FloatArray:
-    expected, said = statistical.mean(), llm.mean()
-    unit = (statistical.scale.high - statistical.scale.low) / 4.0
-    doubt = statistical.std() / unit - 1.0
-    beyond = said - expected
-    return np.column_stack([said, beyond * doubt, doubt * unit])
+def _known(statistical: RatingDistribution) -> FloatArray:
+    """What the LLM's rating is guessed from, shape `(n_pairs, 3)`."""
+    return np.column_stack([np.ones(len(statistical)), statistical.mean(), _spread(statistical)])
+
+
+def _spread(statistical: RatingDistribution) -> FloatArray:
+    return statistical.std() / ((statistical.scale.high - statistical.scale.low) / 4.0)
 
 
 def cross_fitted_correction(
@@ -75,15 +78,15 @@ def cross_fitted_correction(
     held_out: Dataset,
     seed: int,
     n_folds: int = 5,
+    groups: IntArray | None = None,
 ) -> RatingDistribution:
     """Corrected distributions of held-out ratings, each user's learned from the other users alone.
 
-    The correction is learned on users of the test fold, which any table that shows it has to say.
+    The correction is learned on users of the test fold, which any table that shows it has to say. `groups`, a label
+    per held-out rating, takes the place of the users: of new items, say, each learned from the other items.
     """
-    users = np.unique(held_out.user)
-    fold = np.empty(held_out.n_users, dtype=np.int64)
-    fold[users] = stream(seed, "correction").permutation(len(users)) % n_folds
-    part = fold[held_out.user]
+    labels, group = np.unique(held_out.user if groups is None else groups, return_inverse=True)
+    part = (stream(seed, "correction").permutation(len(labels)) % n_folds)[group]
     probs = statistical.probs.copy()
     for k in range(n_folds):
         learn, apply = part != k, part == k
