@@ -66,13 +66,14 @@ class Interviewer:
     words: Words
     dataset: Dataset
     settings: RunSettings
+    users_at_a_time: int = USERS_AT_A_TIME
 
     def opinions(self, inquiries: Sequence[Inquiry]) -> list[Opinion]:
         """The opinion on every inquiry, in order."""
         found: list[Opinion] = []
         with track("users asked about", len(inquiries)) as task:
-            for start in range(0, len(inquiries), USERS_AT_A_TIME):
-                part = inquiries[start : start + USERS_AT_A_TIME]
+            for start in range(0, len(inquiries), self.users_at_a_time):
+                part = inquiries[start : start + self.users_at_a_time]
                 states = write_profiles(self.author, [inquiry.state for inquiry in part], self.settings.profile)
                 found += self._rated([Inquiry(s, i.items) for s, i in zip(states, part, strict=True)])
                 task.advance(len(part))

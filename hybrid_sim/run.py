@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid_sim.asking import Interviewer
+from hybrid_sim.asking import USERS_AT_A_TIME, Interviewer
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.errors import ModelFileError
 from hybrid_sim.explain import Explanation
@@ -111,14 +111,16 @@ def authors(dataset: Dataset, settings: RunSettings, model: Asks | None) -> Auth
     return LLMWriter(model, dataset, ProfilePrompts(settings.profile, settings.prompts), writer)
 
 
-def interviewer(dataset: Dataset, settings: RunSettings, model: Asks) -> Interviewer:
+def interviewer(
+    dataset: Dataset, settings: RunSettings, model: Asks, users_at_a_time: int = USERS_AT_A_TIME
+) -> Interviewer:
     """Who puts questions about the dataset to the model.
 
     Raises:
         SettingsError: a file of the user's prompts cannot be used.
     """
     words = load_words("rate", settings.prompts)
-    return Interviewer(model, authors(dataset, settings, model), words, dataset, settings)
+    return Interviewer(model, authors(dataset, settings, model), words, dataset, settings, users_at_a_time)
 
 
 def identity(

@@ -84,7 +84,7 @@ def test_with_a_model_a_second_run_sends_nothing_and_writes_the_same_bytes(simul
     assert [(tmp_path / "run" / name).read_bytes() for name in tables] == before
 
 
-def test_a_dead_endpoint_gives_the_rows_of_a_statistical_run_and_status_3(simulate: Run, tmp_path: Path) -> None:
+def test_row_01_a_dead_endpoint_gives_the_rows_of_a_statistical_run_and_status_3(simulate: Run, tmp_path: Path) -> None:
     assert simulate()[0] == 0
     alone = rows(tmp_path)
     status, said = simulate(url=f"{dead_address()}/v1")
@@ -94,7 +94,7 @@ def test_a_dead_endpoint_gives_the_rows_of_a_statistical_run_and_status_3(simula
     assert rows(tmp_path) == alone
 
 
-def test_a_run_ends_with_its_budget_and_goes_on_with_a_larger_one(simulate: Run, tmp_path: Path) -> None:
+def test_row_43_a_run_ends_with_its_budget_and_goes_on_with_a_larger_one(simulate: Run, tmp_path: Path) -> None:
     with LoopbackLLM() as server:
         status, said = simulate("--max-calls", "10", url=server.url)
         assert status == 4
@@ -126,7 +126,7 @@ def test_pairs_without_the_models_word_are_counted_and_the_status_is_6(simulate:
     assert {row["source"] for row in found if not row["llm_rating"]} == {"stat"}
 
 
-def test_another_prompt_or_temperature_is_not_mixed_into_a_run(simulate: Run, tmp_path: Path) -> None:
+def test_row_32_another_prompt_or_temperature_is_not_mixed_into_a_run(simulate: Run, tmp_path: Path) -> None:
     with LoopbackLLM() as server:
         assert simulate(url=server.url)[0] == 0
         status, said = simulate("--set", "llm.temperature=0.7", url=server.url)
@@ -150,7 +150,7 @@ def test_a_plan_sends_nothing_and_comes_close(simulate: Run, tmp_path: Path) -> 
     assert "loopback: 0 calls" in said
 
 
-def test_the_key_is_written_nowhere(
+def test_row_25_the_key_is_written_nowhere(
     simulate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -167,7 +167,7 @@ def test_the_key_is_written_nowhere(
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def test_no_option_takes_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_26_no_option_takes_a_key(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("simulate", "plan", "prompt", "profile", "why"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
@@ -195,7 +195,7 @@ def test_mistakes_are_said_in_one_line(simulate: Run, words: list[str], message:
     assert said.count("\n") == 1
 
 
-def test_ctrl_c_keeps_what_came_and_says_how_to_go_on(fitted: Path, tmp_path: Path) -> None:
+def test_row_28_ctrl_c_keeps_what_came_and_says_how_to_go_on(fitted: Path, tmp_path: Path) -> None:
     with LoopbackLLM(latency=0.3) as server:
         words = [*WORDS, "--fitted", str(fitted), "-o", str(tmp_path / "run"), "--model", "loopback"]
         command = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from llm_asking import asking, kinds, question, questions
 from llm_server import FaultPlan, LoopbackLLM, Storm, always, dead_address, first
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from hybrid_sim.errors import BudgetError, HybridSimError, NetworkError, SettingsError
 from hybrid_sim.llm.question import Failure
@@ -299,13 +302,18 @@ def test_row_12_a_server_that_cuts_prompts_is_named(tmp_path: Path) -> None:
         assert llm.journal.ledger().answered == 0
 
 
-def test_row_12_a_cut_by_more_than_half_shows_once_the_prompt_is_known(tmp_path: Path) -> None:
-    faults = lambda number, body: "prompt_cut" if len(str(body)) > 6000 else None  # noqa: E731
-    with LoopbackLLM(faults=faults) as server, asking(tmp_path, server.url, concurrency=1) as llm:
-        llm.ask([question(number, padding=2200) for number in range(6)])
-        assert llm.stopped is None
-        llm.ask([question(7, padding=6000)])
-        assert "cuts long prompts" in str(llm.stopped)
+def test_row_12_a_cut_by_more_than_half_shows_once_the_prompt_is_known(tmp_path: Path, httpserver: HTTPServer) -> None:
+    def counting_at_most_900(request: Request) -> Response:
+        tokens = min(900, sum(len(message["content"]) for message in request.json["messages"]) * 4 // 10)
+        usage = {"prompt_tokens": tokens, "completion_tokens": 4}
+        choice = {"message": {"content": '{"rating": 4}'}, "finish_reason": "stop"}
+        return Response(json.dumps({"choices": [choice], "usage": usage}), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(counting_at_most_900)
+    with asking(tmp_path, httpserver.url_for("/v1"), concurrency=1) as llm:
+        assert kinds(llm.ask([question(number, padding=2200) for number in range(6)])) == ["answer"] * 6
+        assert kinds(llm.ask([question(7, padding=6000)])) == [NOT_ASKED]
+        assert "counted 900 tokens in a prompt of 6," in str(llm.stopped)
 
 
 @pytest.mark.parametrize("fault", ["usage_missing", "usage_null", "usage_zero"])

@@ -165,7 +165,7 @@ def test_the_key_and_the_address_come_from_the_environment() -> None:
         "https://example.org/v1?key=hunter22",
         "hunter22",
         "ftp://hunter22",
-        "http://hunter 22/",
+        "http://[hunter22/v1",
     ],
 )
 def test_row_25_an_address_with_a_secret_is_refused_without_showing_it(address: str) -> None:

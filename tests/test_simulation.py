@@ -18,6 +18,7 @@ from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.world import make_world
 from hybrid_sim.errors import NetworkError, RunError, SettingsError
 from hybrid_sim.history import Histories
+from hybrid_sim.llm.batch import Patience as BatchPatience
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
@@ -330,3 +331,19 @@ def test_samples_are_asked_for_one_by_one(world: tuple[Dataset, Dataset], tmp_pa
             opinions = ask.opinions(learning_inquiries(dataset, Histories(dataset), 2, 5, seed=0))
         assert server.n_requests == 8
     assert [opinion.ratings.shape for opinion in opinions] == [(4, len(opinion.items)) for opinion in opinions]
+
+
+def test_a_run_by_batches_gives_the_same_table_as_one_by_calls(
+    world: tuple[Dataset, Dataset], fitted: Simulator, tmp_path: Path
+) -> None:
+    dataset = world[0]
+    users, items = dataset.users.index[:12].repeat(2), dataset.items.index[:24]
+    tables = []
+    for batch in (False, True):
+        with LoopbackLLM() as server:
+            run = settings(server.url, learn_from=12)
+            with door(run, tmp_path / str(batch), batch=batch, batch_patience=BatchPatience(poll=0.02)) as llm:
+                simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm, dataset.n_users))
+            assert (server.n_requests == 0) == batch
+        tables.append(simulation.prediction.to_frame().to_csv())
+    assert tables[0] == tables[1]

@@ -102,6 +102,7 @@ def run(options: argparse.Namespace) -> int:
     """Simulate, write the files and say what came of it; the exit status tells what could not be had."""
     if options.dry_run:
         return plan(options)
+    from hybrid_sim.asking import USERS_AT_A_TIME
     from hybrid_sim.run import interviewer
     from hybrid_sim.simulation import simulate
 
@@ -111,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
         return job.finish(simulate(*job.question, seed=options.seed), None)
     try:
         with job.door() as llm:
-            puts = interviewer(job.dataset, job.settings, llm)
+            at_a_time = job.dataset.n_users if options.batch else USERS_AT_A_TIME  # a batch may take a day
+            puts = interviewer(job.dataset, job.settings, llm, at_a_time)
             return job.finish(simulate(*job.question, puts, options.seed), llm)
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; go on with: %s", job.command)
@@ -206,7 +208,7 @@ class _Job:
                 max_minutes=options.max_minutes,
                 ledger=journal.ledger(),
             )
-            with LLM(self.settings.llm, journal, budget, replay=options.replay) as llm:
+            with LLM(self.settings.llm, journal, budget, replay=options.replay, batch=options.batch) as llm:
                 yield llm
 
     def price(self) -> Price | None:

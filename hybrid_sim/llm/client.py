@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from hybrid_sim.errors import HybridSimError, ReplyError, RunError
+from hybrid_sim.llm.batch import Patience as BatchPatience
 from hybrid_sim.llm.budget import Budget, dollars
 from hybrid_sim.llm.calls import Caller, Counts, Patience
 from hybrid_sim.llm.journal import Journal
+from hybrid_sim.llm.post import Post, PostedWave
 from hybrid_sim.llm.prices import check_price, price_of
 from hybrid_sim.llm.question import Answer, Failure, Question
 from hybrid_sim.llm.signals import on_interrupt
@@ -33,7 +35,8 @@ class LLM:
 
     `stopped` is why the run had to stop asking (budget or quota used up, endpoint dead or refusing, disk full), else
     None. `counts` says what was sent. With `replay` nothing is sent: a missing answer is an error. The environment
-    variable OPENAI_API_KEY holds the key; it is read when the first question has to be sent.
+    variable OPENAI_API_KEY holds the key; it is read when the first question has to be sent. With `batch` questions go
+    by the Batch API.
     """
 
     def __init__(
@@ -43,13 +46,15 @@ class LLM:
         budget: Budget,
         *,
         replay: bool = False,
+        batch: bool = False,
         patience: Patience | None = None,
+        batch_patience: BatchPatience | None = None,
     ) -> None:
-        self.settings, self.journal, self.budget, self.replay = settings, journal, budget, replay
+        self.settings, self.journal, self.budget, self.replay, self.batch = settings, journal, budget, replay, batch
         self.counts = Counts()
-        self._patience = patience or Patience()
+        self._patience, self._batch_patience = patience or Patience(), batch_patience
         self._wire: Wire | None = None
-        self._caller: Caller | None = None
+        self._sender: Caller | Post | None = None
         self._runner: asyncio.Runner | None = None
 
     def __enter__(self) -> Self:
@@ -64,7 +69,7 @@ class LLM:
     @property
     def stopped(self) -> HybridSimError | None:
         """Why no more questions are asked; its exit status is that of the run."""
-        return self._caller.stopped if self._caller else None
+        return self._sender.stopped if self._sender else None
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Failure]:
         """An answer to each question, or the reason why there is none, in the order of the questions.
@@ -130,10 +135,14 @@ class LLM:
         return missing
 
     def _send(self, questions: Mapping[str, Question], deliver: _Deliver) -> None:
-        caller = self._connected()
+        sender = self._connected()
         runner = self._runner = self._runner or asyncio.Runner(loop_factory=asyncio.new_event_loop)
         loop = runner.get_loop()
-        wave = _Wave(caller, questions, deliver, self.settings.concurrency)
+        wave: _Wave | PostedWave
+        if isinstance(sender, Post):
+            wave = PostedWave(sender, questions, deliver)
+        else:
+            wave = _Wave(sender, questions, deliver, self.settings.concurrency)
         with on_interrupt(
             lambda: loop.call_soon_threadsafe(wave.interrupt), lambda: loop.call_soon_threadsafe(wave.cancel)
         ):
@@ -144,18 +153,17 @@ class LLM:
         if wave.interrupted:
             raise KeyboardInterrupt
 
-    def _connected(self) -> Caller:
+    def _connected(self) -> Caller | Post:
         """What sends questions, made when the first one has to be sent."""
-        if self._caller is None:
+        if self._sender is None:
             endpoint, file = Endpoint.of(self.settings), self.settings.prices
-            price = price_of(self.settings.model, endpoint.address, file)
+            price = price_of(self.settings.model, endpoint.address, file, batch=self.batch)
             if self.budget.max_money is not None:
                 check_price(price, self.settings.model, file)
             self._wire = Wire(endpoint, self.settings.concurrency, self.settings.deadline)
-            self._caller = Caller(
-                self.settings, self._wire, self.journal, self.budget, price, self.counts, self._patience
-            )
-        return self._caller
+            what = (self.settings, self._wire, self.journal, self.budget, price, self.counts)
+            self._sender = Post(*what, self._batch_patience) if self.batch else Caller(*what, self._patience)
+        return self._sender
 
     def _note(self) -> str:
         """Calls and money so far, for the line of progress."""

@@ -69,8 +69,6 @@ def read_reply(text: str, model: type[_R], *, max_bytes: int = MAX_BYTES, max_de
 
 
 def _content(text: str, max_bytes: int) -> str:
-    if len(text) > max_bytes:
-        raise ReplyError(f"the reply is longer than {max_bytes:,} bytes")
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
