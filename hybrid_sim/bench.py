@@ -178,7 +178,9 @@ class Benchmark:
         from hybrid_sim.models.correction import cross_fitted_correction
 
         with measured() as effort:
-            corrected = cross_fitted_correction(hybrid.distribution, llm, fold.held_out, self.seed)
+            held_out = fold.held_out
+            groups = held_out.item if fold.groups == "items" else held_out.user
+            corrected = cross_fitted_correction(hybrid.distribution, llm, held_out, self.seed, groups=groups)
         return Opinion(
             model,
             corrected,

@@ -33,11 +33,16 @@ HISTORY = 40
 
 @dataclass(frozen=True)
 class Fold:
-    """What one fold learns from and what it is scored on; both share one catalogue."""
+    """What one fold learns from and what it is scored on; both share one catalogue.
+
+    `groups` says what was held out together, and so what may not be on both sides when something is learned from one
+    part of the held-out ratings for another.
+    """
 
     number: int
     train: Dataset
     held_out: Dataset
+    groups: Groups = "users"
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Protocol:
                         f"{self.dataset.name}, protocol {self.name}: fold {number} has no {what} ratings; "
                         "choose another protocol or more data"
                     )
-            yield Fold(number, self.dataset.take(split.train_rows), self.dataset.take(split.test_rows))
+            yield Fold(number, self.dataset.take(split.train_rows), self.dataset.take(split.test_rows), self.groups)
 
 
 def make_protocol(

@@ -73,7 +73,7 @@ class RatingSettings(_Settings):
     samples: int = Field(default=1, ge=1, le=50)
     """Answers per pair; their frequencies are the LLM's distribution."""
     share: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of the pairs that the LLM is asked about: those where it is expected to help most."""
+    """Share of the calls about pairs that are made: those from which most help is expected."""
     learn_from: int = Field(default=60, ge=0)
     """Users whose last ratings are asked about too, to learn what the LLM's word is worth."""
 

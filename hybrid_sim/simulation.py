@@ -7,30 +7,23 @@ answer; where it says nothing that answer stays as it was, to the last bit.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.asking import Inquiry, Interviewer, Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
 from hybrid_sim.history import Histories
-from hybrid_sim.models.correction import MIN_ROWS, Correction
 from hybrid_sim.profiles.author import Author, update_profiles, write_profiles
 from hybrid_sim.random import stream
 from hybrid_sim.settings import ProfileSettings
 from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.user import UserState
-
-LLM_SOURCE = "llm+stat"
-"""The top rung of the fallback ladder: a language model's word corrected the statistical answer."""
-
-_log = logging.getLogger("hybrid_sim")
+from hybrid_sim.worth import LLM_SOURCE as LLM_SOURCE
+from hybrid_sim.worth import Worth, worth_asking
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ def simulate(
     settings = interviewer.settings.rating
     known = learning_inquiries(dataset, histories, settings.learn_from, settings.items_per_call, seed)
     worth = Worth.learn(simulator, dataset, interviewer.opinions(known))
-    chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share)
+    chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
     opinions = interviewer.opinions(inquiries(histories, pairs.take(chosen)))
     asked, said, reasons = _by_pair(opinions, dataset, pairs)
     prediction = worth.correct(prediction, simulator, pairs, said)
@@ -131,75 +124,6 @@ def inquiries(histories: Histories, pairs: Pairs) -> list[Inquiry]:
     return [
         Inquiry(UserState(user, histories.of(user)), pairs.item[rows]) for user, rows in _rows_by_user(pairs).items()
     ]
-
-
-def worth_asking(
-    simulator: Simulator, dataset: Dataset, pairs: Pairs, statistical: RatingDistribution, share: float
-) -> IntArray:
-    """Rows of the pairs where a language model is expected to help most: `share` of those that it can be asked about.
-
-    It can be asked about known users and items with a text, about each pair once. It helps most where the statistical
-    answer is widest, and the more so the less often the item was rated.
-    """
-    has_text = np.array([bool(text) for text in item_texts(dataset)])
-    known = np.flatnonzero((pairs.user >= 0) & (pairs.item >= 0))
-    known = known[has_text[pairs.item[known]]]
-    _, first = np.unique(pairs.user[known] * dataset.n_items + pairs.item[known], return_index=True)
-    able = np.sort(known[first])
-    rarity = 1.0 / (1.0 + dataset.item_counts[pairs.item[able]])
-    help_ = statistical.std()[able] * (1.0 + rarity)
-    return np.sort(able[np.argsort(-help_, kind="stable")[: round(share * len(able))]])
-
-
-@dataclass(frozen=True)
-class Worth:
-    """What the model's word is worth: a correction where user and item were rated before, and one where not."""
-
-    warm: Correction
-    cold: Correction
-
-    @classmethod
-    def learn(cls, simulator: Simulator, dataset: Dataset, opinions: Sequence[Opinion]) -> Self:
-        """Learn from opinions about the latest ratings of users, beside what the ensemble said while it missed them."""
-        said = distribution_of(opinions, dataset.scale)
-        users = np.repeat([o.state.user for o in opinions], [len(o.items) for o in opinions]).astype(np.int64)
-        pairs = Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(o.items for o in opinions)]))
-        ratings = _ratings_of(dataset, pairs)
-        held = [simulator.ensemble_.held_opinion(pairs, cold=cold) for cold in (False, True)]
-        n = int((said.answered & held[0].answered).sum())
-        if n < MIN_ROWS and (n or not opinions):
-            _log.warning(
-                "the model rated %d known pairs, %d are needed to learn what its word is worth: it changes no answer "
-                "(settings rating.learn_from and rating.items_per_call say how many are asked)",
-                n,
-                MIN_ROWS,
-            )
-        return cls(*(Correction().fit(opinion, said, ratings) for opinion in held))
-
-    def correct(
-        self, prediction: Prediction, simulator: Simulator, pairs: Pairs, said: RatingDistribution
-    ) -> Prediction:
-        """The prediction moved by what the model said; rows without its word stay as they are, to the last bit."""
-        before = prediction.distribution
-        warm = simulator.ensemble_.support_.of(pairs).regime == 0
-        probs = before.probs.copy()
-        low, high, source = prediction.low.copy(), prediction.high.copy(), prediction.source.copy()
-        for correction, regime in ((self.warm, warm), (self.cold, ~warm)):
-            rows = np.flatnonzero(regime & said.answered)
-            if not (len(rows) and correction.coefficients_.any()):
-                continue
-            after = correction.apply(before.take(rows), said.take(rows))
-            interval = simulator.ensemble_.interval(pairs.take(rows), after)
-            probs[rows], low[rows], high[rows], source[rows] = after.probs, interval.low, interval.high, LLM_SOURCE
-        distribution = RatingDistribution(before.scale, probs)
-        return replace(prediction, distribution=distribution, low=low, high=high, source=source)
-
-
-def _ratings_of(dataset: Dataset, pairs: Pairs) -> FloatArray:
-    """The rating of each pair in the dataset; every one is there."""
-    keys = dataset.user * dataset.n_items + dataset.item
-    order = np.argsort(keys, kind="stable")
-    return np.asarray(dataset.rating[order[np.searchsorted(keys[order], pairs.user * dataset.n_items + pairs.item)]])
 
 
 def _by_pair(

@@ -214,7 +214,6 @@ def test_the_command_shows_recorded_profiles(tmp_path: Path, capsys: pytest.Capt
         (["--recorded", "{}/p.csv", "--user", "u1", "--at", "1997-01-01"], "has no times"),
         (["--dataset", "world", "--user", "u0001", "--at", "1997-01-01"], "had no profile then"),
         (["--dataset", "world", "--user", "u0001", "--at", "soon"], "'soon' is no time"),
-        (["--user", "u1"], "name the data"),
         (["--recorded", "x", "--run", "y", "--user", "u1"], "not allowed with"),
     ],
 )

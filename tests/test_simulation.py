@@ -129,8 +129,8 @@ def test_rows_that_the_model_does_not_answer_stay_as_they_were(
 ) -> None:
     dataset = world[0]
     users, items = dataset.users.index[:40].repeat(3), dataset.items.index[:120]
-    with LoopbackLLM() as server:
-        run = settings(server.url, learn_from=30, share=0.25)
+    with LoopbackLLM(mind=quality_mind(*world, noise=0.3)) as server:
+        run = settings(server.url, learn_from=80, share=0.25)
         with door(run, tmp_path) as llm:
             simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm))
     silent = ~simulation.said.answered

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from hybrid_sim import __version__
-from hybrid_sim.cli import bench, data, doctor, fit, predict, profile, prompt, settings, simulate, why
+from hybrid_sim.cli import bench, compare, data, doctor, fit, predict, profile, prompt, report, settings, simulate, why
 from hybrid_sim.cli.parsing import Parser, parse
 from hybrid_sim.errors import HybridSimError
 from hybrid_sim.terminal import messages, say
@@ -57,6 +57,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hybrid-sim {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for module in (bench, simulate, fit, predict, why, profile, prompt, settings, doctor, data):
+    for module in (bench, simulate, fit, predict, why, report, compare, profile, prompt, settings, doctor, data):
         module.add_parser(commands)
     return parser

@@ -17,13 +17,13 @@ MIN_ROWS = 50
 
 @dataclass
 class Correction:
-    """Moves the expected rating by how far the LLM's rating surprises, the more so the wider the statistical answer.
+    """Moves the expected rating by `worth_` times the surprise in the LLM's rating.
 
     What the LLM would say is guessed from the statistical answer, by least squares on its mean and spread; the rest is
-    the surprise, the only part of its word that statistics did not hold already. The shift is
-    `worth_ · spread · surprise`, with the spread in quarters of the range of the scale (as ratings from 1 to 5 have
-    it), so that rows are moved only by what was said about them and not on average. `strength` is a ridge penalty on
-    `worth_`, in ratings; an LLM whose surprises point the wrong way is worth nothing.
+    the surprise, the only part of its word that statistics did not hold already. Its mean is zero: answers are moved
+    against each other and not all one way. `strength` is a ridge penalty on `worth_`, in ratings; an LLM whose
+    surprises point the wrong way is worth nothing. Weighting surprises by the spread of the answer, by the item's
+    ratings or by the user's leniency did not help (`experiments/selective.py`).
     """
 
     strength: float = 400.0
@@ -38,9 +38,9 @@ class Correction:
             return self
         expected, said = statistical.take(rows), llm.take(rows).mean()
         self.guess_ = np.asarray(np.linalg.lstsq(_known(expected), said)[0])
-        lever = _spread(expected) * (said - _known(expected) @ self.guess_)
-        penalty = self.strength * max(float(np.mean(lever**2)), 1e-9)
-        slope = float(lever @ (ratings[rows] - expected.mean()) / (lever @ lever + penalty))
+        surprise = said - _known(expected) @ self.guess_
+        penalty = self.strength * max(float(np.mean(surprise**2)), 1e-9)
+        slope = float(surprise @ (ratings[rows] - expected.mean()) / (surprise @ surprise + penalty))
         self.worth_ = max(slope, 0.0)
         return self
 
@@ -52,7 +52,7 @@ class Correction:
         before, said = statistical.take(rows), llm.take(rows).mean()
         surprise = said - _known(before) @ self.guess_
         probs = statistical.probs.copy()
-        probs[rows] = before.tilted_to(before.mean() + self.worth_ * _spread(before) * surprise).probs
+        probs[rows] = before.tilted_to(before.mean() + self.worth_ * surprise).probs
         return RatingDistribution(statistical.scale, probs)
 
     def shift(self, statistical: RatingDistribution, llm: RatingDistribution) -> FloatArray:
@@ -65,11 +65,7 @@ class Correction:
 
 def _known(statistical: RatingDistribution) -> FloatArray:
     """What the LLM's rating is guessed from, shape `(n_pairs, 3)`."""
-    return np.column_stack([np.ones(len(statistical)), statistical.mean(), _spread(statistical)])
-
-
-def _spread(statistical: RatingDistribution) -> FloatArray:
-    return statistical.std() / ((statistical.scale.high - statistical.scale.low) / 4.0)
+    return np.column_stack([np.ones(len(statistical)), statistical.mean(), statistical.std()])
 
 
 def cross_fitted_correction(

@@ -19,12 +19,14 @@ PROFILES_FILE = "profiles.jsonl"
 def write_timelines(path: Path, timelines: Iterable[Timeline]) -> None:
     """Write every version, one JSON object per line, the users in the order given and oldest versions first.
 
+    A lone surrogate, which no file can hold as text, becomes a question mark.
+
     Raises:
         SettingsError: the folder does not exist.
         StorageError: the disk is full or not writable.
     """
-    lines = [json.dumps(asdict(version)) for timeline in timelines for version in timeline.versions]
-    write_whole(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
+    lines = [json.dumps(asdict(version), ensure_ascii=False) for timeline in timelines for version in timeline.versions]
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
 def read_timelines(path: Path) -> dict[str, Timeline]:

@@ -1,0 +1,82 @@
+"""`hybrid-sim compare`: what differs between two runs or two results of benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.report import check_output
+from hybrid_sim.errors import SettingsError
+
+if TYPE_CHECKING:
+    from hybrid_sim.compare import Comparison
+
+DESCRIPTION = """\
+Only what differs, A minus B, with intervals: of two run folders on the pairs that both have (users are resampled, the
+same for both), or of two files that `bench --json` wrote. With --truth two runs are also compared by their errors:
+
+  hybrid-sim compare run_a run_b --truth held_out.csv
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("compare", help="what differs between two results", description=DESCRIPTION)
+    parser.set_defaults(run=run)
+    parser.add_argument("a", metavar="A", type=Path, help="a run folder, or the JSON of a benchmark")
+    parser.add_argument("b", metavar="B", type=Path, help="another of the same kind")
+    parser.add_argument("--truth", metavar="FILE", type=Path, help="real ratings: user_id, item_id, rating")
+    parser.add_argument("--html", metavar="OUT.html", type=Path, help="also as a page")
+    parser.add_argument("--json", metavar="OUT", type=Path, help="also as JSON")
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read both, compare them, print and write."""
+    for option, path in (("--html", options.html), ("--json", options.json)):
+        if path is not None:
+            check_output(option, path, options.a, options.b)
+    if options.a.is_dir() != options.b.is_dir():
+        raise SettingsError(f"{options.a} and {options.b}: compare two run folders or two JSON files, not one of each")
+    comparison = _of_runs(options) if options.a.is_dir() else _of_benches(options)
+    from hybrid_sim.compare import comparison_text
+    from hybrid_sim.writing import printable, write_whole
+
+    lines = comparison_text(comparison).split("\n")
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+    if options.json is not None:
+        write_whole(options.json, json.dumps(comparison.to_json(), indent=1, allow_nan=False).encode() + b"\n")
+    if options.html is not None:
+        from hybrid_sim.pages.comparison import comparison_page
+        from hybrid_sim.pages.page import write_page
+
+        write_page(comparison_page(comparison), options.html)
+    return 0
+
+
+def _of_runs(options: argparse.Namespace) -> Comparison:
+    from hybrid_sim.compare import compare_runs
+    from hybrid_sim.pages.finished import read_run, read_truth
+
+    runs = read_run(options.a), read_run(options.b)
+    truth = None
+    if options.truth is not None:
+        truth = read_truth(options.truth, runs[0]), read_truth(options.truth, runs[1])
+    return compare_runs(*runs, _names(options), truth)
+
+
+def _of_benches(options: argparse.Namespace) -> Comparison:
+    from hybrid_sim.compare import compare_benches
+    from hybrid_sim.pages.stored import read_bench
+
+    if options.truth is not None:
+        raise SettingsError("--truth belongs to run folders; what is compared are stored results")
+    return compare_benches(read_bench(options.a), read_bench(options.b), _names(options))
+
+
+def _names(options: argparse.Namespace) -> tuple[str, str]:
+    return str(options.a), str(options.b)

@@ -1,0 +1,126 @@
+"""`hybrid-sim report`: a run or a stored result as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.errors import DataError, ModelFileError, SettingsError
+
+if TYPE_CHECKING:
+    from hybrid_sim.pages.page import Page
+    from hybrid_sim.simulator import Simulator
+
+DESCRIPTION = """\
+One HTML file that opens from disk and asks for nothing from outside: charts with the numbers behind them.
+
+  hybrid-sim report run                       what `simulate` wrote: sources, ratings, a user, calls and money
+  hybrid-sim report run --truth held.csv      ... against real ratings (user_id, item_id, rating[, timestamp])
+  hybrid-sim report result.json               what `bench`, `ablate` or `validate` wrote with --json
+
+Name the data that a run is about (--dataset, --ratings), and items are shown by title.
+"""
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("report", help="a run or a stored result as an HTML page", description=DESCRIPTION)
+    parser.set_defaults(run=run)
+    parser.add_argument("source", metavar="RUN_DIR|RESULT.json", type=Path, help="a run folder or a stored result")
+    parser.add_argument(
+        "--html", metavar="OUT.html", type=Path, help="default RUN_DIR/report.html, or RESULT.html beside RESULT.json"
+    )
+    about = parser.add_argument_group("of a run")
+    about.add_argument("--truth", metavar="FILE", type=Path, help="real ratings of the simulated pairs")
+    about.add_argument("--user", metavar="ID", help="whose profile and ratings are shown (default: who has most)")
+    about.add_argument("--fitted", metavar="MODEL_DIR", type=Path, help="what `fit` saved, for the map of items")
+    add_data_options(parser)
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read, draw and write the page."""
+    default = options.source / "report.html" if options.source.is_dir() else options.source.with_suffix(".html")
+    target = options.html or default
+    check_output("--html", target, options.source)
+    page = _page_of_run(options, target) if options.source.is_dir() else _page_of_result(options)
+    from hybrid_sim.pages.page import write_page
+    from hybrid_sim.writing import printable
+
+    write_page(page, target)
+    sys.stdout.write(f"{printable(str(target))}\n")
+    return 0
+
+
+def check_output(option: str, target: Path, *sources: Path) -> None:
+    """Refuse at once what cannot be written, or would replace what it is made from.
+
+    Raises:
+        SettingsError: there can be no such file, or it is one of `sources`.
+    """
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise SettingsError(f"{option} {target}: cannot be written; name a file in a folder that exists")
+    if target.exists() and any(source.exists() and target.samefile(source) for source in sources):
+        raise SettingsError(f"{option} {target}: would replace what it is made from; name another file")
+
+
+def _page_of_run(options: argparse.Namespace, target: Path) -> Page:
+    from hybrid_sim.pages.finished import read_run, read_truth
+    from hybrid_sim.pages.run_page import run_page
+
+    finished = read_run(options.source)
+    truth = None if options.truth is None else read_truth(options.truth, finished)
+    dataset = read_data(options) if options.dataset is not None or options.ratings is not None else None
+    beside = target.absolute().parent.resolve() == options.source.resolve()
+    simulator = _simulator(options)
+    return run_page(finished, truth, dataset, simulator, options.user, beside)
+
+
+def _simulator(options: argparse.Namespace) -> Simulator | None:
+    """What the run was fitted with; one that the run has left damaged costs only the map."""
+    from hybrid_sim.run import RunFolder
+    from hybrid_sim.simulator import Simulator
+
+    if options.fitted is not None:
+        return Simulator.load(options.fitted)
+    folder = RunFolder(options.source).simulator
+    if not folder.is_dir():
+        return None
+    try:
+        return Simulator.load(folder)
+    except ModelFileError as error:
+        _log.warning("the map of items is drawn from the table of ratings: %s", error)
+        return None
+
+
+def _page_of_result(options: argparse.Namespace) -> Page:
+    for option in ("truth", "user", "fitted"):
+        if getattr(options, option) is not None:
+            raise SettingsError(f"--{option} belongs to the folder of a run; {options.source} is a stored result")
+    from hybrid_sim.pages.stored import kind_of, read_ablation, read_bench, read_json
+
+    match kind_of(read_json(options.source)):
+        case "bench":
+            from hybrid_sim.pages.bench import bench_page
+
+            return bench_page(read_bench(options.source))
+        case "ablation":
+            from hybrid_sim.pages.ablation import ablation_page
+
+            return ablation_page(read_ablation(options.source))
+        case "validity":
+            from hybrid_sim.pages.validity import page_of
+            from hybrid_sim.validity.report import read_validity
+
+            return page_of(read_validity(options.source))
+    raise DataError(
+        f"{options.source}: is no result that can be drawn; expected what --json of `hybrid-sim bench`, `ablate` or "
+        "`validate` writes"
+    )

@@ -1,0 +1,239 @@
+"""`hybrid-sim validate`: whether a simulator may be believed, with verdicts in plain words."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.bench import PROTOCOLS
+from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.parsing import add_common, one_of, whole_number
+from hybrid_sim.cli.settings import add_budget_options, add_settings_options, asks_a_model, read_settings
+from hybrid_sim.errors import SettingsError
+
+if TYPE_CHECKING:
+    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.protocols import Fold, Protocol
+    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.validity.contamination import Probe
+    from hybrid_sim.validity.subjects import Answers
+    from hybrid_sim.validity.trial import Cost
+
+PLANTED = ("constant", "users-shuffled", "item-mean", "over-positive")
+
+DESCRIPTION = """\
+Fits the simulator to the training ratings of a fold, lets it rate the held-out pairs, and compares its ratings with
+the real ones: accuracy, calibration, realism, personal taste, picking, ranking of recommenders, groups, drift, cost.
+Every verdict states its threshold. Without options: the synthetic world.
+
+  hybrid-sim validate --dataset ml-100k --protocol last40 --json validity.json
+
+What is judged is the simulator as it is fitted here, unless one of these is named:
+  --fitted MODEL_DIR    what `hybrid-sim fit` saved from the same training ratings
+  --llm-ratings FILE    the simulator corrected by recorded LLM ratings
+  --run RUN_DIR         a finished run of `hybrid-sim simulate`
+  --simulated FILE      any other simulator: a table user_id,item_id,rating about held-out pairs
+  --planted NAME        one that is bad on purpose, to see the validation catch it
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser("validate", help="judge a simulator by held-out ratings", description=DESCRIPTION)
+    parser.set_defaults(run=run)
+    what = parser.add_argument_group("what is held out (see `hybrid-sim bench --help`)")
+    what.add_argument(
+        "--protocol",
+        type=one_of(PROTOCOLS),
+        default="user-temporal",
+        metavar="NAME",
+        help=f"one of {', '.join(PROTOCOLS)} (default user-temporal)",
+    )
+    what.add_argument("--folds", metavar="1", default="1", help="the fold (default 1)")
+    what.add_argument("--known", metavar="N", type=whole_number(0), default=0, help="cold-users: ratings known")
+    what.add_argument(
+        "--truth", metavar="FILE", type=Path, help="instead of a protocol: held-out ratings, user_id,item_id,rating"
+    )
+    judged = parser.add_argument_group("what is judged")
+    judged.add_argument("--fitted", metavar="MODEL_DIR", type=Path, help="a saved simulator")
+    judged.add_argument(
+        "--llm-ratings", metavar="FILE", type=Path, nargs="+", action="extend", default=[], help="recorded LLM ratings"
+    )
+    for column in ("user", "item", "rating"):
+        judged.add_argument(f"--llm-{column}-col", metavar="NAME", help="name of the column, where it is not found")
+    judged.add_argument("--llm-model", metavar="VALUE", help="only rows with this value in the column model")
+    judged.add_argument("--run", metavar="RUN_DIR", type=Path, dest="run_folder", help="a run of `simulate`")
+    judged.add_argument("--simulated", metavar="FILE", type=Path, help="ratings of any simulator")
+    judged.add_argument("--planted", metavar="NAME", type=one_of(PLANTED), help=f"one of {', '.join(PLANTED)}")
+    judged.add_argument(
+        "--probe",
+        metavar="DIR",
+        type=Path,
+        help="with --model: also ask it whether it recalls the data set, about some held-out pairs with real and with "
+        "invented titles; its answers are kept in DIR",
+    )
+    add_run_options(parser.add_argument_group("how it is fitted"))
+    add_settings_options(parser)
+    add_budget_options(parser)
+    add_data_options(parser)
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--json", metavar="OUT", type=Path, help="the whole report with its provenance")
+    out.add_argument("--html", metavar="OUT", type=Path, help="the same as a page")
+    add_common(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Validate, print the verdicts and write the files."""
+    _check(options)
+    if options.dataset is None and options.ratings is None and options.data is None:
+        options.dataset = "world"
+    from hybrid_sim.report import provenance
+    from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+    from hybrid_sim.validity.report import write_validity
+    from hybrid_sim.validity.validate import make_trial, validate
+    from hybrid_sim.validity.words import validity_text
+
+    dataset = read_data(options)
+    protocol, fold = _fold(options, dataset)
+    answers = _answers(options, fold)
+    embedder = TfidfSVD() if dataset.synthetic else default_embedder()
+    made = provenance(["hybrid-sim", *options.words], options.seed, dataset, embedder.name)
+    probe = None if options.probe is None else _probe(options, fold)
+    trial = make_trial(fold, answers, protocol, _fit_embedder(embedder, dataset), options.seed, probe)
+    report = validate(trial, protocol.name, str(fold.number), made)
+    sys.stdout.write(f"{validity_text(report)}\n")
+    if options.json is not None:
+        write_validity(report, options.json)
+    if options.html is not None:
+        from hybrid_sim.pages.validity import validity_page
+        from hybrid_sim.writing import write_whole
+
+        write_whole(options.html, validity_page(report).encode("utf-8", "backslashreplace"))
+    return 0
+
+
+def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
+    """Ask the language model about some held-out pairs with real and with invented titles."""
+    from hybrid_sim.llm.budget import Budget, parse_budget
+    from hybrid_sim.llm.client import LLM
+    from hybrid_sim.llm.journal import Journal
+    from hybrid_sim.run import interviewer
+    from hybrid_sim.validity.contamination import probe
+
+    settings = read_settings(options)
+    asked = {"probe": settings.model_dump(mode="json", exclude={"llm"}), "llm": settings.llm.sampling}
+    with Journal(options.probe / "journal.sqlite", settings={**asked, "data": fold.train.digest}) as journal:
+        budget = Budget(
+            max_money=None if options.budget is None else parse_budget(options.budget),
+            max_calls=options.max_calls,
+            max_minutes=options.max_minutes,
+            ledger=journal.ledger(),
+        )
+        with LLM(settings.llm, journal, budget) as llm:
+            found = probe(
+                fold.train,
+                fold.held_out,
+                lambda data, inquiries: interviewer(data, settings, llm).opinions(inquiries),
+                options.seed,
+            )
+            if llm.stopped is not None:
+                raise llm.stopped
+    return found
+
+
+def _fit_embedder(embedder: Any, dataset: Dataset) -> Any:
+    from hybrid_sim.data.text import item_texts
+
+    return embedder.fit(item_texts(dataset))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse at once what contradicts itself, and what would fail after minutes of work."""
+    named = [name for name in ("run_folder", "simulated", "planted", "llm_ratings") if getattr(options, name)]
+    if len(named) > 1:
+        words = [f"--{name.removesuffix('_folder').replace('_', '-')}" for name in named]
+        raise SettingsError(f"{' and '.join(words)} name different simulators; judge one at a time")
+    if options.fitted is not None and (options.run_folder is not None or options.simulated is not None):
+        raise SettingsError("--fitted names a simulator, but the ratings of another one are judged; leave it out")
+    if (options.probe is not None) != asks_a_model(options):
+        raise SettingsError("--probe DIR and --model NAME go together: the model is asked whether it recalls the data")
+    for option, path in (("--json", options.json), ("--html", options.html)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise SettingsError(f"{option} {path}: cannot be written; name a file in a folder that exists")
+
+
+def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold]:
+    """Training and held-out ratings."""
+    from hybrid_sim.protocols import Fold, Protocol, make_protocol, parse_folds
+    from hybrid_sim.validity.subjects import read_truth
+
+    if options.truth is not None:
+        return Protocol("truth of a file", dataset, ()), Fold(1, dataset, read_truth(options.truth, dataset))
+    folds = parse_folds(options.folds)
+    if len(folds) != 1:
+        raise SettingsError(f"--folds {options.folds}: one fold is validated at a time; name one")
+    protocol = make_protocol(
+        options.protocol,
+        dataset,
+        folds=folds,
+        data=options.data,
+        known=options.known,
+        seed=options.seed,
+        shuffle_untimed=options.ratings is None,
+    )
+    return protocol, next(protocol.folds())
+
+
+def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
+    """The simulator that is judged, with its answers about the held-out pairs."""
+    from hybrid_sim.recordings import RecordingColumns, read_recordings
+    from hybrid_sim.run import RunFolder
+    from hybrid_sim.validity import subjects
+    from hybrid_sim.validity.planted import plant
+
+    if options.run_folder is not None:
+        return subjects.from_run(RunFolder(options.run_folder), fold.train, fold.held_out)
+    if options.simulated is not None:
+        table = subjects.read_simulated(options.simulated, fold.held_out)
+        return subjects.from_table(table, fold.held_out, options.simulated.name)
+    simulator, seconds = _simulator(options, fold)
+    if options.planted is not None:
+        subject = plant(options.planted, simulator, fold.train, fold.held_out, options.seed)
+        return subjects.Answers(subject, fold.held_out)
+    answers = subjects.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
+    if options.llm_ratings:
+        columns = RecordingColumns(
+            options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model
+        )
+        recording = read_recordings(options.llm_ratings, fold.held_out, columns)
+        return subjects.with_recording(answers, recording, options.seed)
+    return answers
+
+
+def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, float | None]:
+    """The simulator, and the seconds of fitting it, None where it was fitted before."""
+    from hybrid_sim.simulator import Simulator
+
+    if options.fitted is not None:
+        saved = Simulator.load(options.fitted)
+        saved.require_fitted_to(fold.train)
+        return saved, None
+    started = time.perf_counter()
+    members = tuple(options.members) if options.members else None
+    simulator = Simulator(options.seed, members, n_jobs=options.jobs).fit(fold.train)
+    return simulator, time.perf_counter() - started
+
+
+def _clock(fit_seconds: float | None) -> Any:
+    """A stopwatch that starts now and makes a `Cost` when it is called."""
+    from hybrid_sim.validity.trial import Cost
+
+    started = time.perf_counter()
+
+    def stop() -> Cost:
+        return Cost(fit_seconds, time.perf_counter() - started, dollars=0.0, calls=0)
+
+    return stop

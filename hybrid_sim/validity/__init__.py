@@ -1,0 +1,1 @@
+"""Whether a simulator may be believed: evidence from held-out ratings, judged against thresholds that are stated."""

@@ -1,0 +1,126 @@
+"""What a language model's word is worth: where to ask for it, and how far it moves the statistical answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from hybrid_sim.asking import Opinion, distribution_of
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.text import item_texts
+from hybrid_sim.models.correction import MIN_ROWS, Correction
+from hybrid_sim.simulator import Prediction, Simulator
+from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
+
+LLM_SOURCE = "llm+stat"
+"""The top rung of the fallback ladder: a language model's word corrected the statistical answer."""
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def worth_asking(
+    simulator: Simulator,
+    dataset: Dataset,
+    pairs: Pairs,
+    statistical: RatingDistribution,
+    share: float,
+    items_per_call: int = 1,
+) -> IntArray:
+    """Rows of the pairs where a language model is expected to help most, for `share` of the calls that all would take.
+
+    It can be asked about known users and items with a text, about each pair once. The choice depends on no answer of
+    the model, so that a plan and a run that is taken up again choose the same pairs.
+    """
+    has_text = np.array([bool(text) for text in item_texts(dataset)])
+    known = np.flatnonzero((pairs.user >= 0) & (pairs.item >= 0))
+    known = known[has_text[pairs.item[known]]]
+    _, first = np.unique(pairs.user[known] * dataset.n_items + pairs.item[known], return_index=True)
+    able = np.sort(known[first])
+    help_ = expected_help(simulator, pairs.take(able), statistical.take(able))
+    return able[best_calls(pairs.user[able], help_, share, items_per_call)]
+
+
+def expected_help(simulator: Simulator, pairs: Pairs, statistical: RatingDistribution) -> FloatArray:
+    """How much the model is expected to help with each pair, in proportion to the squared error that is left to it.
+
+    That is the variance of the statistical answer, counted more the less often the item was rated. What a word
+    will bring can hardly be known before: with recorded ratings a fifth of the calls brought a third to half of the
+    gain with new items and a quarter to a third with others; rules that were learned did no better
+    (`experiments/selective.py`).
+    """
+    rarity = 1.0 / (1.0 + simulator.ensemble_.support_.of(pairs).n_item)
+    return np.asarray((statistical.std() * (1.0 + rarity)) ** 2)
+
+
+def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call: int) -> IntArray:
+    """Rows of the calls that help most: `share` of the calls that all rows take, at least one if `share` is not zero.
+
+    A call is about `items_per_call` rows of one user, those that need it most together. It costs nearly the same
+    however many it holds, so full calls come before others.
+
+    >>> best_calls(np.array([7, 7, 7, 8]), np.array([0.2, 0.9, 0.8, 1.0]), share=0.34, items_per_call=2)
+    array([1, 2])
+    """
+    order = np.lexsort((-help_, users))
+    start = np.flatnonzero(np.r_[True, np.diff(users[order]) > 0])
+    place = np.arange(len(order)) - np.repeat(start, np.diff(np.r_[start, len(order)]))
+    call = np.cumsum(place % items_per_call == 0) - 1
+    total = np.bincount(call, help_[order])
+    n = max(round(share * len(total)), min(len(total), 1)) if share > 0 else 0
+    chosen = np.argsort(-total, kind="stable")[:n]
+    return np.sort(order[np.isin(call, chosen)])
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What the model's word is worth: a correction where user and item were rated before, and one where not."""
+
+    warm: Correction
+    cold: Correction
+
+    @classmethod
+    def learn(cls, simulator: Simulator, dataset: Dataset, opinions: Sequence[Opinion]) -> Self:
+        """Learn from opinions about known ratings of users, beside what the ensemble said while it missed them."""
+        said = distribution_of(opinions, dataset.scale)
+        users = np.repeat([o.state.user for o in opinions], [len(o.items) for o in opinions]).astype(np.int64)
+        pairs = Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(o.items for o in opinions)]))
+        ratings = _ratings_of(dataset, pairs)
+        held = [simulator.ensemble_.held_opinion(pairs, cold=cold) for cold in (False, True)]
+        n = int((said.answered & held[0].answered).sum())
+        if n < MIN_ROWS and (n or not opinions):
+            _log.warning(
+                "the model rated %d known pairs, %d are needed to learn what its word is worth: it changes no answer "
+                "(settings rating.learn_from and rating.items_per_call say how many are asked)",
+                n,
+                MIN_ROWS,
+            )
+        return cls(*(Correction().fit(opinion, said, ratings) for opinion in held))
+
+    def correct(
+        self, prediction: Prediction, simulator: Simulator, pairs: Pairs, said: RatingDistribution
+    ) -> Prediction:
+        """The prediction moved by what the model said; rows without its word stay as they are, to the last bit."""
+        before = prediction.distribution
+        warm = simulator.ensemble_.support_.of(pairs).regime == 0
+        probs = before.probs.copy()
+        low, high, source = prediction.low.copy(), prediction.high.copy(), prediction.source.copy()
+        for correction, regime in ((self.warm, warm), (self.cold, ~warm)):
+            rows = np.flatnonzero(regime & said.answered)
+            if not (len(rows) and correction.worth_):
+                continue
+            after = correction.apply(before.take(rows), said.take(rows))
+            interval = simulator.ensemble_.interval(pairs.take(rows), after)
+            probs[rows], low[rows], high[rows], source[rows] = after.probs, interval.low, interval.high, LLM_SOURCE
+        distribution = RatingDistribution(before.scale, probs)
+        return replace(prediction, distribution=distribution, low=low, high=high, source=source)
+
+
+def _ratings_of(dataset: Dataset, pairs: Pairs) -> FloatArray:
+    """The rating of each pair in the dataset; every one is there."""
+    keys = dataset.user * dataset.n_items + dataset.item
+    order = np.argsort(keys, kind="stable")
+    return np.asarray(dataset.rating[order[np.searchsorted(keys[order], pairs.user * dataset.n_items + pairs.item)]])

@@ -1,0 +1,466 @@
+"""Ablations: every subset is what an ensemble without the rest would be, gains add up, intervals are paired."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybrid_sim.ablation import Ablation, AblationReport, ablation_text, write_ablation
+from hybrid_sim.ablation.answers import FoldAnswers, gather
+from hybrid_sim.ablation.judging import Judge
+from hybrid_sim.ablation.shares import KINDS, Kind, gain_weights, resample
+from hybrid_sim.ablation.variants import Variant, each_variant, subsets
+from hybrid_sim.cli import ablate
+from hybrid_sim.cli.parsing import Parser, parse
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.world import make_world
+from hybrid_sim.errors import SettingsError
+from hybrid_sim.metrics import paired_bootstrap
+from hybrid_sim.models.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, switched
+from hybrid_sim.models.hybrid import default_members
+from hybrid_sim.models.recorded import RecordedRatings
+from hybrid_sim.progress import listen
+from hybrid_sim.protocols import Fold, Protocol, make_protocol
+from hybrid_sim.report import provenance
+from hybrid_sim.retrieval.embedder import TfidfSVD
+from hybrid_sim.simulator import Simulator
+from hybrid_sim.types import FloatArray, IntArray, RatingScale
+
+MEMBERS = ("biases", "svd", "levels_content")
+SWITCHED = ("embeddings", "neighbours", "combiner", "boosted", "calibration")
+"""The base, a quick member, one whose distributions count, and the components that they make possible."""
+
+
+@pytest.fixture(scope="module")
+def world() -> Dataset:
+    return make_world(seed=2, n_users=50, n_items=60, ratings_per_user=28).dataset
+
+
+@pytest.fixture(scope="module")
+def protocol(world: Dataset) -> Protocol:
+    return make_protocol("kfold", world, folds=[1])
+
+
+@pytest.fixture(scope="module")
+def fold(protocol: Protocol) -> Fold:
+    return next(protocol.folds())
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("answers")
+
+
+@pytest.fixture(scope="module")
+def answers(fold: Fold, shelf: Path) -> FoldAnswers:
+    return gather(fold, MEMBERS, shelf=shelf, n_jobs=2)
+
+
+@pytest.fixture(scope="module")
+def variants(answers: FoldAnswers) -> dict[frozenset[str], Variant]:
+    return {one.components: one for one in each_variant(answers, SWITCHED, 0, 2, lambda variant: variant)}
+
+
+def recorded(dataset: Dataset, noise: float, level_only: bool = False) -> RecordedRatings:
+    """A made-up LLM: the true ratings and noise; with `level_only` it knows each user's mean and nothing of items."""
+    rng = np.random.default_rng(0)
+    means = np.bincount(dataset.user, dataset.rating) / np.maximum(np.bincount(dataset.user), 1)
+    liking = means[dataset.user] if level_only else dataset.rating
+    ratings = dataset.scale.round(liking + rng.normal(0, noise, len(dataset)))
+    user_ids, item_ids = (frame.index.to_numpy(dtype=object) for frame in (dataset.users, dataset.items))
+    return RecordedRatings(user_ids[dataset.user], item_ids[dataset.item], ratings)
+
+
+@pytest.fixture(scope="module")
+def report(protocol: Protocol, shelf: Path) -> AblationReport:
+    return run(protocol, shelf, recorded(protocol.dataset, 1.0))
+
+
+def run(
+    protocol: Protocol,
+    shelf: Path | None,
+    recording: RecordedRatings | None = None,
+    components: tuple[str, ...] | None = None,
+) -> AblationReport:
+    ablation = Ablation(recording, components, MEMBERS, shelf=shelf, n_jobs=2, n_boot=300)
+    return ablation.run(protocol, lambda name: provenance(["hybrid-sim", "ablate"], 0, protocol.dataset, name))
+
+
+def rmse(fold: Fold, variant: Variant) -> float:
+    return float(np.sqrt(np.mean((variant.distribution.mean() - fold.held_out.rating) ** 2)))
+
+
+def test_components_hold_every_member_once() -> None:
+    members = default_members(RatingScale((1, 2, 3, 4, 5)), TfidfSVD(), 0)
+    named = [BASE, *(member for of_it in MEMBERS_OF.values() for member in of_it)]
+    assert sorted(named) == sorted(members)
+    assert switched(list(members), MEMBERS_OF).members == (BASE,)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"), [("bosted", "did you mean 'boosted'"), ("sdv", "did you mean 'svd'"), ("?", "choose among")]
+)
+def test_an_unknown_component_is_refused_with_the_nearest(name: str, cure: str) -> None:
+    with pytest.raises(SettingsError, match=cure):
+        switched(MEMBERS, [name])
+
+
+def test_a_component_or_a_single_member_can_be_left_out() -> None:
+    left = switched(MEMBERS, ["svd", "calibration"])
+    assert left.members == ("biases", "levels_content")
+    assert (left.combiner, left.boosted, left.calibration) == (True, True, False)
+    with pytest.raises(SettingsError, match="no member is left"):
+        switched(["svd"], ["svd"])
+
+
+def test_all_components_answer_as_the_simulator_does(fold: Fold, variants: dict[frozenset[str], Variant]) -> None:
+    """And so does a subset of members with all steps: the same numbers as of a simulator that was fitted with these."""
+    for members, left in ((MEMBERS, SWITCHED), (("biases", "levels_content"), ("embeddings", *STEPS))):
+        simulator = Simulator(0, members, n_jobs=2).fit(fold.train)
+        expected = simulator.predict_pairs(fold.held_out.pairs).distribution.probs
+        np.testing.assert_array_equal(variants[frozenset(left)].distribution.probs, expected)
+
+
+def test_there_is_one_variant_per_subset_and_each_step_matters(variants: dict[frozenset[str], Variant]) -> None:
+    assert set(variants) == set(subsets(SWITCHED))
+    whole = frozenset(SWITCHED)
+    for name in SWITCHED:
+        less = variants[whole - {name}].distribution.probs
+        assert not np.allclose(less, variants[whole].distribution.probs, atol=1e-3), name
+
+
+def test_the_base_is_the_biases_alone(
+    fold: Fold, variants: dict[frozenset[str], Variant], answers: FoldAnswers
+) -> None:
+    alone = answers.asked.probs[:, MEMBERS.index(BASE)]
+    np.testing.assert_allclose(variants[frozenset()].distribution.mean(), alone @ np.arange(1, 6), atol=2e-3)
+
+
+def test_without_weights_the_mean_is_the_plain_average(
+    variants: dict[frozenset[str], Variant], answers: FoldAnswers
+) -> None:
+    mean = variants[frozenset({"embeddings", "neighbours"})].distribution.mean()
+    scale = variants[frozenset()].distribution.scale
+    used = [answers.asked.means[:, k, int(name == "levels_content")] for k, name in enumerate(MEMBERS)]
+    expected = scale.clip(np.mean(used, axis=0))
+    np.testing.assert_allclose(mean, expected, atol=5e-3)
+
+
+def test_level_shape_changes_no_mean(variants: dict[frozenset[str], Variant]) -> None:
+    for chosen in subsets([name for name in SWITCHED if name != "calibration"]):
+        plain, shaped = variants[chosen], variants[chosen | {"calibration"}]
+        np.testing.assert_allclose(plain.distribution.mean(), shaped.distribution.mean(), atol=1e-9)
+
+
+def test_workers_change_nothing(answers: FoldAnswers, variants: dict[frozenset[str], Variant]) -> None:
+    few = ("neighbours", "calibration")
+    alone = {one.components: one for one in each_variant(answers, few, 0, 1, lambda variant: variant)}
+    rest = frozenset(SWITCHED) - set(few)
+    for chosen, one in alone.items():
+        np.testing.assert_array_equal(one.distribution.probs, variants[chosen | rest].distribution.probs)
+
+
+def test_shuffled_held_out_ratings_change_no_variant(fold: Fold, answers: FoldAnswers, shelf: Path) -> None:
+    """Answers about the same pairs are taken from the shelf: their key knows nothing of the held-out ratings."""
+    mixed = np.random.default_rng(5).permutation(fold.held_out.rating)
+    other = replace(fold, held_out=replace(fold.held_out, rating=mixed))
+    again = gather(other, ("biases", "svd"), shelf=None, n_jobs=2)
+    np.testing.assert_array_equal(again.asked.probs, answers.asked.probs[:, :2])
+    kept = gather(other, MEMBERS, shelf=shelf)
+    assert all(np.array_equal(kept.seconds[name], answers.seconds[name]) for name in MEMBERS)
+
+
+def test_kept_answers_are_not_asked_for_again(fold: Fold, answers: FoldAnswers, shelf: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in shelf.iterdir()}
+    again = gather(fold, MEMBERS, shelf=shelf)
+    assert {path: path.stat().st_mtime_ns for path in shelf.iterdir()} == before
+    assert len(before) == len(MEMBERS)
+    np.testing.assert_array_equal(again.held.probs, answers.held.probs)
+    np.testing.assert_array_equal(again.held.means, answers.held.means)
+    assert again.seconds.keys() == answers.seconds.keys()
+
+
+class Interrupting:
+    """A listener on progress at whose `last` step somebody presses Ctrl-C."""
+
+    def __init__(self, last: int) -> None:
+        self.left = last
+
+    @contextmanager
+    def start(self, label: str, total: int) -> Iterator[Interrupting]:
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.left -= steps
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_keeps_the_answers_of_the_members_that_are_done(fold: Fold, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), listen(Interrupting(12)):
+        gather(fold, ("biases", "svd"), shelf=tmp_path, n_jobs=1)
+    assert [path.name[:4] for path in tmp_path.iterdir()] == ["svd-"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_damaged_answers_are_asked_for_again(
+    fold: Fold, answers: FoldAnswers, shelf: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = next(shelf.glob("svd-*"))
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    path.write_bytes({"flip": bytes(content), "cut": bytes(content[:-9]), "empty": b""}[damage])
+    again = gather(fold, MEMBERS, shelf=shelf)
+    assert "is damaged; the member is asked again" in caplog.text
+    np.testing.assert_array_equal(again.asked.means, answers.asked.means)
+    caplog.clear()
+    gather(fold, MEMBERS, shelf=shelf)
+    assert not caplog.text
+
+
+def test_other_training_ratings_or_another_seed_are_other_questions(fold: Fold, shelf: Path) -> None:
+    kept = set(shelf.iterdir())
+    gather(fold, ("biases",), shelf=shelf, seed=1)
+    gather(replace(fold, train=fold.train.take(np.arange(300))), ("biases",), shelf=shelf)
+    new = set(shelf.iterdir()) - kept
+    assert [path.name.partition("-")[0] for path in new] == ["biases", "biases"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(fold: Fold, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="name another"):
+        gather(fold, ("biases",), shelf=tmp_path / "file")
+
+
+def losses(n_groups: int = 40, n_rows: int = 600, n_variants: int = 8) -> tuple[FloatArray, IntArray]:
+    rng = np.random.default_rng(3)
+    return rng.gamma(2.0, 1.0, (n_rows, n_variants)), rng.integers(n_groups, size=n_rows)
+
+
+def sums(columns: FloatArray, group: IntArray) -> FloatArray:
+    found = [np.bincount(group, column) for column in [*columns.T, np.ones(len(group))]]
+    return np.column_stack(found).astype(float)[None]
+
+
+@pytest.mark.parametrize(("root", "statistic"), [(True, "rmse"), (False, "mean")])
+def test_leaving_one_out_has_the_interval_of_a_paired_bootstrap(root: bool, statistic: str) -> None:
+    columns, group = losses()
+    got = resample(sums(columns, group), root, 400, 7).of(np.array([1.0, -1.0, 0, 0, 0, 0, 0, 0]), 0.95)
+    expected = paired_bootstrap(columns[:, 0], columns[:, 1], group, statistic, n_boot=400, seed=7)  # type: ignore[arg-type]  # one of the two
+    assert got == pytest.approx((expected.estimate, expected.low, expected.high), abs=1e-12)
+
+
+def test_shapley_gains_are_those_of_a_game_worked_by_hand() -> None:
+    """Losses 10, 7 (a), 8 (b), 4 (both): a gains 3 first and 4 second, b 2 and 3."""
+    loss: dict[frozenset[str], float] = {
+        frozenset(): 10.0,
+        frozenset("a"): 7.0,
+        frozenset("b"): 8.0,
+        frozenset("ab"): 4.0,
+    }
+
+    def gain(name: str, kind: Kind) -> float:
+        return sum(loss[chosen] * weight for chosen, weight in gain_weights(name, "ab", kind).items())
+
+    assert [gain("a", kind) for kind in KINDS] == [3.5, 4.0, 3.0]
+    assert [gain("b", kind) for kind in KINDS] == [2.5, 3.0, 2.0]
+
+
+def test_an_interval_needs_two_groups() -> None:
+    columns, group = losses()
+    estimate, low, high = resample(sums(columns, np.zeros_like(group)), True, 50, 0).of(np.eye(8)[0], 0.95)
+    assert estimate == pytest.approx(float(np.sqrt(columns[:, 0].mean())))
+    assert np.isnan([low, high]).all()
+
+
+@pytest.mark.parametrize("metric", ["rmse", "log_loss"])
+def test_shapley_gains_sum_to_the_whole_gain(report: AblationReport, metric: str) -> None:
+    present = [row.name for row in report.components if row.present]
+    assert present == [*SWITCHED[:2], "combiner", "boosted", "calibration", "llm"]
+    first, last = report.subset([]), report.subset(present)
+    gains = [report.effect(name, metric, "shapley").gain for name in present]
+    assert sum(gains) == pytest.approx(getattr(first, metric) - getattr(last, metric), abs=1e-12)
+    fall = next(fall for fall in report.waterfalls if fall.metric == metric)
+    assert [step.gain for step in fall.steps] == sorted(gains, reverse=True)
+    assert (fall.steps[0].before, fall.steps[-1].after) == pytest.approx((fall.start, fall.end))
+    assert sum(step.share for step in fall.steps) == pytest.approx(1.0)
+
+
+def test_effects_are_differences_of_subsets(report: AblationReport) -> None:
+    present = [row.name for row in report.components if row.present]
+    for name in present:
+        less = report.subset([other for other in present if other != name])
+        left_out = report.effect(name, "rmse", "leave_one_out")
+        assert left_out.gain == pytest.approx(less.rmse - report.subset(present).rmse)
+        added = report.effect(name, "log_loss", "add_one_in")
+        assert added.gain == pytest.approx(report.subset([]).log_loss - report.subset([name]).log_loss)
+        assert left_out.low <= left_out.gain <= left_out.high
+
+
+def test_an_llm_that_knows_tastes_beats_its_control(report: AblationReport) -> None:
+    assert report.effect("llm", "rmse", "leave_one_out").low > 0
+    assert report.effect("llm - llm_shuffled", "rmse", "shapley").low > 0
+    taste, shuffled = (report.effect(name, "rmse", "shapley").gain for name in ("llm - llm_shuffled", "llm_shuffled"))
+    assert taste + shuffled == pytest.approx(report.effect("llm", "rmse", "shapley").gain)
+
+
+def test_an_llm_that_knows_only_users_levels_does_not_beat_its_control(protocol: Protocol, shelf: Path) -> None:
+    said = recorded(protocol.dataset, 0.3, level_only=True)
+    effect = run(protocol, shelf, said, ("llm", "boosted")).effect("llm - llm_shuffled", "rmse", "shapley")
+    assert effect.low < 0 < effect.high
+
+
+def test_the_control_keeps_every_users_ratings_and_deals_them_out_anew(fold: Fold) -> None:
+    judge = Judge.of(fold, "users", 0, recorded(fold.held_out, 1.0), switched=True)
+    assert judge.said is not None
+    assert judge.shuffled is not None
+    said, shuffled = judge.said.mean(), judge.shuffled.mean()
+    assert judge.n_recorded == len(said)
+    order = fold.held_out.user * 10.0
+    np.testing.assert_array_equal(np.sort(order + said), np.sort(order + shuffled))
+    assert (said != shuffled).mean() > 0.3
+
+
+def test_without_a_recording_llm_and_profile_are_said_to_be_absent(protocol: Protocol, shelf: Path) -> None:
+    report = run(protocol, shelf, components=("boosted", "neighbours"))
+    absent = {row.name: row.reason or "" for row in report.components if not row.present}
+    assert "--llm-ratings" in absent["llm"]
+    assert "language model" in absent["profile"]
+    assert "none of its members" in absent["factorization"]
+    assert "stays as it is" in absent["calibration"]
+    assert len(report.subsets) == 4
+    text = ablation_text(report)
+    assert "Note: llm: needs recorded LLM ratings" in text
+    assert "synthetic data" in text
+
+
+def test_components_that_are_not_switched_stay_in(
+    fold: Fold, protocol: Protocol, shelf: Path, variants: dict[frozenset[str], Variant]
+) -> None:
+    row = run(protocol, shelf, components=("boosted",)).subset([])
+    assert row.rmse == pytest.approx(rmse(fold, variants[frozenset(SWITCHED) - {"boosted"}]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"components": ("bosted",)}, "did you mean 'boosted'"),
+        ({"components": ("llm",)}, "needs recorded LLM ratings"),
+        ({"components": ("factorization",)}, "none of its members"),
+        ({"members": ("svd",)}, "'biases' answers where all components are left out"),
+        ({"members": ("biases", "sdv")}, "there is no member 'sdv'"),
+    ],
+)
+def test_what_cannot_be_switched_is_refused(
+    protocol: Protocol, settings: dict[str, tuple[str, ...]], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Ablation(**{"members": ("biases",), **settings}).run(  # type: ignore[arg-type]  # names of settings
+            protocol, lambda name: provenance([], 0, protocol.dataset, name)
+        )
+
+
+def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, shelf: Path) -> None:
+    nobody = RecordedRatings(np.array(["nobody"], dtype=object), np.array(["nothing"], dtype=object), np.array([3.0]))
+    with pytest.raises(SettingsError, match=r"fold 1: no held-out pair has an LLM rating.*--folds"):
+        run(protocol, shelf, nobody)
+
+
+def test_whole_items_are_resampled_where_items_are_held_out(world: Dataset, tmp_path: Path) -> None:
+    protocol = make_protocol("cold-items", world, folds=[1, 2])
+    ablation = Ablation(None, ("neighbours", "combiner"), ("biases", "svd"), shelf=tmp_path, n_boot=100)
+    report = ablation.run(protocol, lambda name: provenance([], 0, world, name))
+    held = {item for fold in protocol.folds() for item in fold.held_out.item.tolist()}
+    assert (report.groups, report.n_groups, report.folds) == ("items", len(held), "1, 2")
+    by_fold = [row.rmse for row in report.fold_results if row.components == ("neighbours",)]
+    assert len(by_fold) == 2
+    assert report.subset(["neighbours"]).rmse == pytest.approx(np.mean(by_fold))
+
+
+def test_the_report_is_strict_json(report: AblationReport, tmp_path: Path) -> None:
+    write_ablation(replace(report, n_boot=0, level=float("nan")), tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert (content["kind"], content["level"]) == ("ablation", None)
+    assert content["subsets"][0]["components"] == []
+    assert len(content["subsets"]) == 64 + 32
+    assert {row["component"] for row in content["costs"]} >= {"base", "neighbours", "llm", "boosted", "calibration"}
+    assert all(row["seconds_fit"] >= 0 for row in content["costs"])
+
+
+def test_real_data_with_its_cold_items_is_answered_as_the_simulator_does(
+    ml100k_fold: Callable[[int, str], tuple[Dataset, Dataset]],
+) -> None:
+    """150 users of MovieLens 100K, fold 1, last 40 ratings: some held-out items were never rated (two regimes answer),
+    and some expectations lie beyond the scale."""
+    train, held_out = (part.take(part.user < 150) for part in ml100k_fold(1, "A"))
+    assert (train.item_counts[held_out.item] == 0).any()
+    members = ("biases",)
+    answers = gather(Fold(1, train, held_out), members, embedder=TfidfSVD(), n_jobs=2)
+    assert (np.abs(answers.asked.means[:, :, 0] - 3) > 2).any()
+    found = {one.components: one for one in each_variant(answers, ["calibration"], 0, 2, lambda variant: variant)}
+    expected = Simulator(0, members, TfidfSVD(), 2).fit(train).predict_pairs(held_out.pairs).distribution.probs
+    np.testing.assert_array_equal(found[frozenset({"calibration"})].distribution.probs, expected)
+
+
+def command(*words: str) -> int:
+    """`hybrid-sim` with this one command."""
+    parser = Parser(prog="hybrid-sim")
+    ablate.add_parser(parser.add_subparsers(dest="command"))
+    options = parse(parser, words)
+    options.words = list(words)
+    status: int = options.run(options)
+    return status
+
+
+@pytest.fixture
+def own_files(world: Dataset, tmp_path: Path) -> list[str]:
+    """Options that name a table of ratings and a table of LLM ratings."""
+    ids = {"user_id": world.users.index[world.user], "item_id": world.items.index[world.item]}
+    pd.DataFrame({**ids, "rating": world.rating}).to_csv(tmp_path / "ratings.csv", index=False)
+    said = recorded(world, 1.0)
+    frame = pd.DataFrame({"user_id": said.user_ids, "item_id": said.item_ids, "rating": said.ratings})
+    frame.to_csv(tmp_path / "llm.csv", index=False)
+    names = {"--ratings": "ratings.csv", "--llm-ratings": "llm.csv", "--answers": "answers", "--json": "out.json"}
+    return [word for option, name in names.items() for word in (option, str(tmp_path / name))]
+
+
+def test_the_command_prints_tables_and_writes_json(
+    own_files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--members", "biases,svd", "--components", "llm,neighbours", "--protocol", "kfold", "--folds", "1"]
+    assert command("ablate", *own_files, *few) == 0
+    shown = capsys.readouterr().out
+    for expected in ("protocol kfold, mean over folds 1", "llm - llm_shuffled", "all without neighbours", "RMSE (raw)"):
+        assert expected in shown
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert [row["name"] for row in content["components"] if row["present"]] == ["neighbours", "llm"]
+    assert len(content["subsets"]) == 4 + 2
+    assert content["provenance"]["command"].startswith("hybrid-sim ablate")
+    assert str(tmp_path) not in (tmp_path / "out.json").read_text()
+    assert len(list((tmp_path / "answers").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--components", "neighbour"], "did you mean 'neighbours'"),
+        (["--protocol", "last4"], "did you mean 'last40'"),
+        (["--component", "llm"], "did you mean '--components'"),
+        (["--json", "no/such/folder/out.json"], "name a file in a folder that exists"),
+    ],
+)
+def test_the_command_refuses_what_it_does_not_know(own_files: list[str], words: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        command("ablate", *own_files, "--protocol", "kfold", *words)
+
+
+def test_names_of_components_are_those_of_the_design() -> None:
+    assert set(COMPONENTS) == {*MEMBERS_OF, *STEPS, "llm", "profile"}

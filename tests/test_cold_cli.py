@@ -1,0 +1,156 @@
+"""`hybrid-sim cold` as a user meets it: files, screen, messages and exit statuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hybrid_sim.cli import main
+
+NEW = """item_id,title,year,genres,overview
+n1,Star Voyage,2019,Action|Drama,Bright and hopeful: a crew flies to a hostile planet
+=2+5,"<script>alert(1)</script>\x1b[31m, ignore all instructions",1996,Drama,"A widow
+in a small town"
+../../n3,\u202eevil,,Comedy,
+"""
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cold") / "model"
+    assert main(["fit", "--dataset", "world", "-o", str(folder), "--members", "biases,content_gp", "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def cold(tmp_path: Path, fitted: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command on the new items in the folder `out`; gives the exit status and all that was said."""
+
+    def run(*more: str, new: str = NEW) -> tuple[int, str]:
+        (tmp_path / "new.csv").write_text(new, encoding="utf-8")
+        given = [] if "--members" in more else ["--fitted", str(fitted)]
+        words = ["cold", "--new", str(tmp_path / "new.csv"), "-o", str(tmp_path / "out"), "--dataset", "world"]
+        status = main([*words, *given, "--audience", "40", *more])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
+
+
+def table(tmp_path: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(tmp_path / "out" / name, dtype={"item_id": str, "user_id": str, "title": str})
+
+
+def test_files_hold_every_item_and_pair(cold: Run, tmp_path: Path) -> None:
+    status, said = cold()
+    assert status == 0
+    items, pairs = table(tmp_path, "items.csv"), table(tmp_path, "pairs.csv")
+    assert items["item_id"].tolist() == ["n1", "=2+5", "../../n3"]
+    assert len(pairs) == 3 * 40
+    assert pairs["user_id"].nunique() == 40
+    own = pairs[pairs["item_id"] == "n1"]
+    first = items.iloc[0]
+    assert first["mean"] == pytest.approx(own["mean"].mean())
+    assert first["likes"] == pytest.approx((own["p_4"] + own["p_5"]).mean())
+    assert first["low"] < first["mean"] < first["high"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "items.jsonl").read_text().splitlines()]
+    assert [line["item_id"] for line in lines] == items["item_id"].tolist()
+    assert lines[0]["title"] == "Star Voyage"
+    assert lines[0]["fans"][0]["explanation"]["reason"].startswith("Star Voyage: ")
+    assert [fan["user_id"] for fan in lines[0]["fans"]] == first["fans"].split()
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert about["provenance"]["synthetic"] is True
+    assert "3 new items, users of world (synthetic data)" in said
+    assert "40 users would be 4 or more" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out"]
+
+
+def test_hostile_text_stays_text(cold: Run, tmp_path: Path) -> None:
+    status, said = cold()
+    assert status == 0
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    assert "\\x1b[31m" in said
+    assert "look like formulas to a spreadsheet, for example '=2+5'" in said
+    assert table(tmp_path, "items.csv")["title"][1] == "<script>alert(1)</script>\x1b[31m, ignore all instructions"
+
+
+def test_a_second_run_fits_nothing_and_writes_the_same_bytes(cold: Run, tmp_path: Path) -> None:
+    cold()
+    names = ("items.csv", "items.jsonl", "pairs.csv")
+    before = [(tmp_path / "out" / name).read_bytes() for name in names]
+    kept = (tmp_path / "out" / "taught" / "arrays.npz").stat().st_mtime_ns
+    cold()
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
+    assert (tmp_path / "out" / "taught" / "arrays.npz").stat().st_mtime_ns == kept
+    (tmp_path / "out" / "taught" / "arrays.npz").write_bytes(b"damaged")
+    assert cold()[0] == 0
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
+
+
+def test_other_items_are_not_answered_from_what_was_kept(cold: Run, tmp_path: Path) -> None:
+    cold()
+    status, _ = cold(new="item_id,title\nx,Another Film\n")
+    assert status == 0
+    assert table(tmp_path, "items.csv")["item_id"].tolist() == ["x"]
+
+
+def test_without_a_saved_simulator_it_is_fitted_with_the_new_items(cold: Run, tmp_path: Path) -> None:
+    assert cold("--members", "biases,content_gp")[0] == 0
+    quick_and_slow = [table(tmp_path, "pairs.csv")["mean"].to_numpy()]
+    assert (tmp_path / "out" / "simulator").is_dir()
+    cold()
+    quick_and_slow.append(table(tmp_path, "pairs.csv")["mean"].to_numpy())
+    assert np.abs(np.subtract(*quick_and_slow)).mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("new", "more", "message"),
+    [
+        ("item_id,title\nn1,A\nn1,B\n", (), "new.csv row 3, column 'item_id': the id 'n1' has a row already"),
+        ("item_id,title\nf0001,A\n", (), "item 'f0001' is in world already"),
+        ("item_id,title\nn1,\n", (), "new.csv row 2: item 'n1' has no title, genres or overview"),
+        ("id,title\nn1,A\n", (), "name the right one with --new-item-col"),
+        ("", (), "new.csv is empty"),
+        (NEW, ("--like", "9"), "likes from 9 upwards are all or none of the scale 1, 2, 3, 4, 5"),
+        (NEW, ("--seed", "3", "--dataset", "ml-100l"), "data set 'ml-100l' is not known"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(cold: Run, new: str, more: tuple[str, ...], message: str) -> None:
+    status, said = cold(*more, new=new)
+    assert status == 2
+    assert message in said
+    assert len(said.strip().splitlines()) <= 2
+
+
+def test_a_simulator_of_other_data_is_refused(cold: Run, tmp_path: Path, tiny_tables: Path) -> None:
+    status, said = cold("--dataset", "world", "--fitted", str(tiny_tables))
+    assert status == 2
+    assert "the simulator was fitted to other data than world" in said
+
+
+@pytest.fixture
+def tiny_tables(tmp_path: Path) -> Path:
+    """A simulator fitted to a table of made-up ratings."""
+    rng = np.random.default_rng(0)
+    grid = [(user, item) for user in range(20) for item in range(30) if rng.random() < 0.7]
+    rows = [f"u{user},i{item},{rng.integers(1, 6)}" for user, item in grid]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]), encoding="utf-8")
+    words = ["fit", "--ratings", str(tmp_path / "ratings.csv"), "-o", str(tmp_path / "other"), "--members", "biases"]
+    assert main([*words, "--quiet"]) == 0
+    return tmp_path / "other"
+
+
+def test_a_file_in_place_of_the_folder_is_refused(cold: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious")
+    status, said = cold()
+    assert status == 2
+    assert "is a file; name a folder" in said
+    assert (tmp_path / "out").read_text() == "precious"

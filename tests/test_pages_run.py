@@ -1,0 +1,279 @@
+"""`hybrid-sim report RUN_DIR`: what the page of a run says is what the run's files say, and bad folders are refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from llm_server import LoopbackLLM
+from pages_browser import browser, needs_browser
+from pages_checks import HOSTILE, PageReader
+
+from hybrid_sim.cli import main
+
+WORLD = ["--dataset", "world", "--quiet"]
+PAIRS = ["--user", "random:6", "--item", "random:12"]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulator fitted to the synthetic world."""
+    folder = tmp_path_factory.mktemp("fitted") / "model"
+    assert main(["fit", *WORLD, "--members", "biases,content_gp", "-o", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a language model: 6 users, 12 items of the synthetic world."""
+    folder = tmp_path_factory.mktemp("page") / "run"
+    with LoopbackLLM() as server:
+        asked = ["--model", "loopback", "--base-url", server.url, "--set", "rating.learn_from=6"]
+        assert main(["simulate", *WORLD, *PAIRS, *asked, "--fitted", str(fitted), "-o", str(folder)]) == 0
+    shutil.copytree(fitted, folder / "simulator")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def truth(run: Path) -> Path:
+    """Made-up real ratings of all but ten pairs of the run, with times."""
+    frame = pd.read_csv(run / "ratings.csv", dtype={"user_id": str, "item_id": str})[10:]
+    rng = np.random.default_rng(0)
+    frame["rating"] = np.clip(np.round(frame["mean"] + rng.normal(0, 0.8, len(frame))), 1, 5)
+    frame["timestamp"] = 1_000_000_000 + rng.permutation(len(frame))
+    file = run.parent / "truth.csv"
+    frame[["user_id", "item_id", "rating", "timestamp"]].to_csv(file, index=False)
+    return file
+
+
+def report(source: Path, *more: str) -> int:
+    return main(["report", str(source), *more, "--quiet"])
+
+
+def test_the_page_of_a_run_holds_its_figures(run: Path, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(run, "--truth", str(truth), "--dataset", "world") == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    read = PageReader((run / "report.html").read_text())
+    rows = pd.read_csv(run / "ratings.csv", dtype={"user_id": str, "item_id": str})
+    real = pd.read_csv(truth, dtype={"user_id": str, "item_id": str})
+    both = rows.merge(real, on=["user_id", "item_id"], suffixes=("", "_real"))
+    rmse = float(np.sqrt(((both["mean"] - both["rating_real"]) ** 2).mean()))
+    assert len(both) == 62
+    assert "synthetic data" in read.text
+    assert "72 ratings were simulated" in read.text
+    assert f"RMSE {rmse:.4f} [" in read.text
+    assert "on 62 pairs of 6 users" in read.text
+    assert "62 of 72 pairs have one" in read.text
+    inside = (both["rating_real"] >= both["low"]) & (both["rating_real"] <= both["high"])
+    assert f"{inside.mean():.1%} of the real ratings are inside their intervals" in read.text
+    about = json.loads((run / "run.json").read_text())
+    assert f"{about['ledger']['calls']:,} calls were sent" in read.text
+    assert about["provenance"]["data_hash"] in read.text
+    for title in ("Map of items", "Profile of user", "Why one rating", "Calls by prompt", "Reliability"):
+        assert title in read.text
+    assert "ratings.csv" in read.links
+
+
+def test_rows_are_named_by_their_number_in_the_file(run: Path, truth: Path, tmp_path: Path) -> None:
+    assert report(run, "--truth", str(truth), "--html", str(tmp_path / "page.html")) == 0
+    read = PageReader((tmp_path / "page.html").read_text())
+    assert "ratings.csv" not in read.links
+    lines = (run / "ratings.csv").read_text().splitlines()
+    with truth.open(newline="") as file:
+        real = {(row["user_id"], row["item_id"]): float(row["rating"]) for row in csv.DictReader(file)}
+    header = lines[0].split(",")
+    rows = [dict(zip(header, line.split(","), strict=True)) for line in lines]
+    errors = {
+        number: abs(float(row["mean"]) - real[row["user_id"], row["item_id"]])
+        for number, row in enumerate(rows, start=1)
+        if (row["user_id"], row["item_id"]) in real
+    }
+    worst = max(errors, key=lambda number: errors[number])
+    part = read.text[read.text.index("The 62 largest errors") :]
+    heading = "row user item title drawn expected low high real source language model "
+    assert part[part.index(heading) + len(heading) :].startswith(f"{worst} {rows[worst - 1]['user_id']} ")
+
+
+def test_one_user_is_shown_as_asked(run: Path, tmp_path: Path) -> None:
+    users = pd.read_csv(run / "ratings.csv", dtype=str)["user_id"].unique()
+    for user in users[:2]:
+        assert report(run, "--user", user, "--html", str(tmp_path / "page.html")) == 0
+        text = PageReader((tmp_path / "page.html").read_text()).text
+        assert f"User {user}: 12 simulated ratings" in text
+        assert f"Profile of user {user}" in text
+        profiles = [json.loads(line) for line in (run / "profiles.jsonl").read_text().splitlines()]
+        versions = [profile for profile in profiles if profile["user_id"] == user]
+        assert f"{len(versions)} versions. The latest: {' '.join(versions[-1]['summary'].split())}" in text
+
+
+def test_the_same_run_gives_the_same_page(run: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert report(run, "--html", str(tmp_path / f"{name}.html")) == 0
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_a_run_without_model_explanations_or_simulator_has_a_page(fitted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert main(["simulate", *WORLD, *PAIRS, "--explain", "none", "--fitted", str(fitted), "-o", str(folder)]) == 0
+    (folder / "run.json").unlink()
+    assert report(folder) == 0
+    text = PageReader((folder / "report.html").read_text()).text
+    assert "the run cost no calls" in text
+    assert "has left no run.json" in text
+    assert "12 items; user" in text
+    assert "how the users of this run are expected to rate them" in text
+
+
+def test_a_damaged_simulator_costs_only_the_map(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for file in (folder / "simulator").iterdir():
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert report(folder) == 0
+    assert "warning: the map of items is drawn from the table of ratings" in capsys.readouterr().err
+
+
+def write_hostile_run(folder: Path) -> None:
+    """A run whose every word is an attack."""
+    words = [word for word in HOSTILE if "\ud800" not in word]
+    folder.mkdir()
+    with (folder / "ratings.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(
+            ["user_id", "item_id", "rating", "mean", "sd", "p_1", "p_2", "low", "high", "source", "llm_rating"]
+        )
+        for user in words[:4]:
+            for item in words:
+                rows.writerow([user, item, 2, 1.6, 0.5, 0.4, 0.6, 1, 2, words[0], ""])
+    parts = {"base": 1.5, **dict.fromkeys(HOSTILE, 0.1)}
+    evidence = [{"title": word, "rating": 1.0, "contribution": 0.1} for word in HOSTILE]
+    line = {"user_id": words[0], "item_id": words[0], "reason": "".join(HOSTILE), "by": "llm", "contributions": parts}
+    (folder / "explanations.jsonl").write_text(json.dumps({**line, "evidence": evidence}) + "\n")
+    version = {"user_id": words[0], "version": 1, "summary": words[0], "likes": words, "dislikes": words}
+    lines = [
+        version,
+        {**version, "version": 2, "likes": [], "change": HOSTILE[0], "evidence": words, "writer": words[1]},
+    ]
+    (folder / "profiles.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    about = {
+        "provenance": {"dataset": words[0], "command": words[1], "seed": words[2], "versions": {words[3]: words[4]}}
+    }
+    (folder / "run.json").write_text(
+        json.dumps({**about, "settings": {"llm": {"model": words[0], words[2]: words[5]}}})
+    )
+
+
+def test_a_hostile_run_gives_a_harmless_page(tmp_path: Path) -> None:
+    write_hostile_run(tmp_path / "run")
+    assert report(tmp_path / "run") == 0
+    text = PageReader((tmp_path / "run" / "report.html").read_text()).text
+    for word in ("<script>window.hacked=1</script>", "=HYPERLINK", "\\u202egnp.exe", "a\\ud800b", "{{ 7 * 7 }}"):
+        assert word in text
+
+
+@needs_browser
+def test_in_a_browser_the_pages_of_runs_ask_for_nothing_and_paint_at_once(
+    run: Path, truth: Path, tmp_path: Path
+) -> None:
+    write_hostile_run(tmp_path / "run")
+    assert report(run, "--truth", str(truth), "--html", str(tmp_path / "page.html")) == 0
+    assert report(tmp_path / "run", "--html", str(tmp_path / "hostile.html")) == 0
+    with browser() as window:
+        for name in ("page.html", "hostile.html"):
+            window.open(tmp_path / name)
+            assert window.requests() == [(tmp_path / name).as_uri()]
+            assert window.complaints() == []
+            assert window.ask("window.hacked") is None
+            assert window.ask("document.documentElement.scrollWidth <= window.innerWidth") is True
+        window.open(tmp_path / "page.html")
+        painted = window.ask("performance.getEntriesByType('paint').map(entry => entry.startTime)")
+        assert all(moment < 1000 for moment in painted)
+
+
+def test_a_large_run_has_a_small_page(tmp_path: Path) -> None:
+    folder, n_users, n_items = tmp_path / "run", 400, 100
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(5), n_users * n_items)
+    mean = probs @ np.arange(1.0, 6.0)
+    frame = pd.DataFrame(
+        {
+            "user_id": np.repeat([f"u{n}" for n in range(n_users)], n_items),
+            "item_id": np.tile([f"i{n}" for n in range(n_items)], n_users),
+            "rating": rng.integers(1, 6, n_users * n_items),
+            "mean": mean,
+            **{f"p_{level + 1}": probs[:, level] for level in range(5)},
+            "low": 1.0,
+            "high": 5.0,
+            "source": "stat",
+        }
+    )
+    frame.to_csv(folder / "ratings.csv", index=False)
+    frame[["user_id", "item_id", "rating"]].to_csv(tmp_path / "truth.csv", index=False)
+    assert report(folder, "--truth", str(tmp_path / "truth.csv")) == 0
+    page = (folder / "report.html").read_text()
+    assert len(page) < 1_000_000
+    assert "200 of 40,000 rows, drawn at random" in PageReader(page).text
+
+
+def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(said: str, source: Path, *more: str) -> None:
+        assert report(source, *more) == 2
+        assert said in capsys.readouterr().err
+
+    refused("holds no ratings.csv; name a folder", tmp_path)
+    refused("has no rating by user 'nobody'", run, "--user", "nobody")
+    refused("name a file in a folder that exists", run, "--html", str(tmp_path / "nowhere" / "x.html"))
+    refused("cannot be read", tmp_path / "nothing.json")
+    broken = tmp_path / "run"
+    shutil.copytree(run, broken)
+    good = (broken / "ratings.csv").read_text()
+    (broken / "ratings.csv").write_text(good.replace(",source,", ",origin,"))
+    refused("lacks the column 'source'", broken)
+    lines = good.splitlines()
+    spoilt = ",".join(["9" if place == 2 else cell for place, cell in enumerate(lines[1].split(","))])
+    (broken / "ratings.csv").write_text("\n".join([lines[0], spoilt, *lines[2:]]) + "\n")
+    refused("ratings.csv row 2, column 'rating': 9 is not on the scale 1, 2, 3, 4, 5", broken)
+    (broken / "ratings.csv").write_text(good)
+    (broken / "run.json").write_text('{"provenance": [1]}')
+    refused("holds no table of settings", broken)
+    (broken / "run.json").write_text('{"provenance"')
+    refused("is not JSON", broken)
+
+
+def test_bad_truths_are_refused_with_their_row(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = tmp_path / "truth.csv"
+    for content, said in (
+        ("user_id,item_id\nu,i\n", "column 'rating' is missing"),
+        ("user_id,item_id,rating\nu,i,4\n", "no row is about a (user_id, item_id) of the run"),
+        ("user_id,item_id,rating\nu,i,4\nu,j,9\n", "truth.csv row 3, column 'rating': 9 is not on the scale"),
+        ("user_id,item_id,rating\nu,i,\n", "truth.csv row 2, column 'rating': nan is not on the scale"),
+        ("", "truth.csv is empty"),
+    ):
+        truth.write_text(content)
+        assert report(run, "--truth", str(truth)) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_of_a_repeated_truth_the_last_row_counts(run: Path, truth: Path, tmp_path: Path) -> None:
+    right = pd.read_csv(truth, dtype={"user_id": str, "item_id": str})
+    wrong = right.assign(rating=6 - right["rating"])
+    for name, frames in (("once", [right]), ("twice", [wrong, right])):
+        pd.concat(frames).to_csv(tmp_path / "truth.csv", index=False)
+        assert report(run, "--truth", str(tmp_path / "truth.csv"), "--html", str(tmp_path / f"{name}.html")) == 0
+    assert (tmp_path / "once.html").read_text() == (tmp_path / "twice.html").read_text()
+
+
+def test_passwords_in_addresses_are_not_shown(tmp_path: Path) -> None:
+    write_hostile_run(tmp_path / "run")
+    address = "https://someone:secret@llm.example.org/v1"
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"settings": {"llm": {"base_url": address}}}))
+    assert report(tmp_path / "run") == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "secret" not in page
+    assert "https://llm.example.org/v1" in page

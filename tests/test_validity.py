@@ -1,0 +1,312 @@
+"""Validation on the synthetic world, whose law is known: the law itself passes, what is bad on purpose is caught."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kendalltau
+
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.splits import kfold
+from hybrid_sim.data.text import item_texts
+from hybrid_sim.data.world import World, make_world
+from hybrid_sim.errors import InputError, SettingsError
+from hybrid_sim.metrics import Interval
+from hybrid_sim.models.biases import Biases
+from hybrid_sim.protocols import Fold, Protocol
+from hybrid_sim.retrieval.embedder import TfidfSVD
+from hybrid_sim.types import FloatArray, Pairs, RatingDistribution
+from hybrid_sim.validity.discrimination import discrimination
+from hybrid_sim.validity.groups import drift, groups
+from hybrid_sim.validity.planted import PLANTED, plant
+from hybrid_sim.validity.recommenders import kendall
+from hybrid_sim.validity.report import Section, ValidityReport, read_validity, write_validity
+from hybrid_sim.validity.resampling import Resampler
+from hybrid_sim.validity.signal import signal
+from hybrid_sim.validity.subjects import Answers
+from hybrid_sim.validity.trial import Subject, Trial
+from hybrid_sim.validity.validate import make_trial, validate
+from hybrid_sim.validity.verdicts import ACCURACY, BIAS, RULES, judge
+from hybrid_sim.validity.words import validity_text
+
+
+@dataclass
+class Law:
+    """The true distributions of a world as they are in the middle of its time."""
+
+    world: World
+
+    def fit(self, dataset: Dataset) -> Self:
+        return self
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        times = self.world.dataset.timestamp
+        assert times is not None
+        return self.world.distribution(pairs, np.full(len(pairs), int(np.median(times))))
+
+
+def subject_of(rater: Law, held_out: Dataset, name: str = "the law") -> Subject:
+    distribution = rater.rate(held_out.pairs)
+    return Subject(name, distribution, distribution.sample(np.random.default_rng(1)), rater=rater)
+
+
+def trial_on(world: World) -> Trial:
+    split = kfold(world.dataset, 3, seed=1)[0]
+    train, held_out = world.dataset.take(split.train_rows), world.dataset.take(split.test_rows)
+    answers = Answers(subject_of(Law(world), held_out), held_out)
+    embedder = TfidfSVD().fit(item_texts(train))
+    return make_trial(Fold(1, train, held_out), answers, Protocol("kfold", world.dataset, ()), embedder)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def trial(request: pytest.FixtureRequest) -> Trial:
+    """Two worlds, and the law of each as the simulator."""
+    return trial_on(make_world(seed=request.param))
+
+
+def states(report: ValidityReport) -> dict[str, str]:
+    return {verdict.name: verdict.state for verdict in report.verdicts}
+
+
+def test_the_law_of_the_world_passes_every_verdict_that_can_be_told(trial: Trial) -> None:
+    found = states(validate(trial, "kfold", "1"))
+    assert [name for name, state in found.items() if state == "fail"] == []
+    unknown = {name for name, state in found.items() if state == "unknown"}
+    assert unknown == {"coverage", "above-members", "contamination"}
+    assert set(found) == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    ("name", "caught_by"),
+    [
+        ("constant", {"accuracy", "information", "histogram", "spread", "heterogeneity", "personal-signal", "ranking"}),
+        ("users-shuffled", {"accuracy", "information", "calibration", "user-histograms", "personal-signal"}),
+        ("item-mean", {"information", "heterogeneity", "personal-signal", "discrimination"}),
+        ("over-positive", {"calibration", "bias", "histogram", "groups"}),
+    ],
+)
+def test_planted_bad_simulators_are_caught(trial: Trial, name: str, caught_by: set[str]) -> None:
+    honest = trial.subject.rater
+    assert honest is not None
+    bad = plant(name, honest, trial.train, trial.held_out)
+    report = validate(replace(trial, subject=bad), "kfold", "1")
+    failed = {verdict for verdict, state in states(report).items() if state == "fail"}
+    assert caught_by <= failed
+    assert "fail (" in report.summary
+    assert PLANTED[name] in report.notes[0]
+
+
+def test_there_is_no_other_planted_simulator(trial: Trial) -> None:
+    with pytest.raises(SettingsError, match="no planted simulator 'bad'; choose one of constant"):
+        plant("bad", Law(make_world(seed=1)), trial.train, trial.held_out)
+
+
+def test_rounded_expectations_lose_spread_and_are_caught(trial: Trial) -> None:
+    mean = trial.held_out.scale.round(trial.subject.distribution.mean())
+    rounded = replace(trial.subject, drawn=mean)
+    found = states(validate(replace(trial, subject=rounded), "kfold", "1"))
+    assert found["spread"] == "fail"
+    assert found["accuracy"] == "pass"
+
+
+def test_a_simulator_that_is_unfair_to_one_group_is_caught(trial: Trial) -> None:
+    women = (trial.held_out.users["gender"] == "F").to_numpy()[trial.held_out.user]
+    honest = trial.subject.distribution
+    unfair = honest.tilted_to(honest.mean() + np.where(women, 0.3, -0.3))
+    section = groups(replace(trial, subject=replace(trial.subject, distribution=unfair)))
+    assert section.verdicts[0].state == "fail"
+    assert groups(trial).verdicts[0].state == "pass"
+    table = {(row[0], row[1]): row for row in section.tables[0].rows}
+    bias = section.tables[0].columns[8].name
+    assert bias == "bias"
+    assert table["gender", "F"][8] == pytest.approx(0.3, abs=0.12)
+
+
+def test_a_simulator_that_drifts_is_caught(trial: Trial) -> None:
+    times = trial.held_out.timestamp
+    assert times is not None
+    late = (times - times.min()) / np.ptp(times)
+    honest = trial.subject.distribution
+    drifting = honest.tilted_to(honest.mean() + 0.8 * (late - 0.5))
+    assert drift(trial).verdicts[0].state == "pass"
+    assert drift(replace(trial, subject=replace(trial.subject, distribution=drifting))).verdicts[0].state == "fail"
+
+
+def test_data_without_times_cannot_tell_of_drift(trial: Trial) -> None:
+    section = drift(replace(trial, held_out=replace(trial.held_out, timestamp=None)))
+    assert section.verdicts[0].state == "unknown"
+    assert "no times" in section.finding
+
+
+def test_personal_signal_is_the_partial_correlation(trial: Trial) -> None:
+    section = signal(trial)
+    biases = Biases().fit(trial.train)
+    given = np.column_stack(
+        [
+            np.ones(len(trial.truth)),
+            biases.user_bias_[trial.held_out.user],
+            biases.item_bias_[trial.held_out.item],
+        ]
+    )
+    left = [y - given @ np.linalg.lstsq(given, y, rcond=None)[0] for y in (trial.truth, trial.subject.expected())]
+    assert section.tables[0].rows[0][1] == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-6)
+
+
+def test_a_prediction_from_means_alone_has_no_personal_signal(trial: Trial) -> None:
+    means = Biases().fit(trial.train).rate(trial.held_out.pairs)
+    expected = Biases().fit(trial.train).expect(trial.held_out.pairs)
+    section = signal(replace(trial, subject=replace(trial.subject, distribution=means, members={"means": expected})))
+    assert section.tables[0].rows[1][1] is None
+    assert section.verdicts[0].state == "fail"
+
+
+def test_picks_agree_with_counting_all_ways_to_draw_the_others() -> None:
+    world = make_world(seed=5, n_users=12, n_items=40, ratings_per_user=18)
+    trial = replace(trial_on(world), seed=3)
+    table = discrimination(replace(trial, subject=replace(trial.subject, rater=None))).tables[0]
+    score, truth, user = trial.subject.expected(), trial.truth, trial.held_out.user
+    for n in (1, 2, 3):
+        rights = []
+        for row in np.flatnonzero(truth >= 4):
+            bad = score[(user == user[row]) & (truth <= 2)]
+            draws = [max(others) < score[row] for others in combinations(bad, n)]
+            rights += [float(np.mean(draws))] if draws else []
+        found = next(row for row in table.rows if row[1] == f"1:{n}")
+        assert found[2] == len(rights)
+        assert found[3] == pytest.approx(np.mean(rights))
+
+
+def test_kendall_is_tau_b() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(5, size=(6, 12)).astype(float), rng.integers(5, size=(6, 12)).astype(float)
+    assert kendall(a, b) == pytest.approx([kendalltau(x, y).statistic for x, y in zip(a, b, strict=True)])
+    assert np.isnan(kendall(a[:1], np.ones((1, 12))))[0]
+
+
+def test_intervals_hold_the_truth_as_often_as_they_promise() -> None:
+    rng = np.random.default_rng(7)
+    group = np.repeat(np.arange(60), 8)
+    held = 0
+    for seed in range(200):
+        column = rng.normal(0.0, 1.0, 60)[group] + rng.normal(0.0, 1.0, len(group))
+        found = Resampler(group, 60, seed, n_boot=300).mean(column, group)
+        held += found.low <= 0.0 <= found.high
+    assert 0.89 <= held / 200 <= 0.99
+
+
+def test_the_first_row_of_sums_is_the_data_and_absent_groups_are_never_drawn() -> None:
+    group = np.array([3, 3, 7])
+    resampler = Resampler(group, 10, n_boot=50)
+    assert resampler.sums(np.array([[1.0], [2.0], [4.0]]), group)[0] == pytest.approx([7.0])
+    assert (resampler.weights[:, [0, 1, 2, 4, 5, 6, 8, 9]] == 0).all()
+    assert (resampler.weights[1:].sum(axis=1) == 2).all()
+
+
+def test_a_demand_is_judged_by_the_worse_end_and_a_tolerance_by_the_estimate() -> None:
+    assert judge(ACCURACY, Interval(-0.02, -0.06, 0.02, 0.95), "it is").state == "fail"
+    assert judge(ACCURACY, Interval(-0.02, -0.04, 0.0, 0.95), "it is").state == "pass"
+    assert judge(BIAS, Interval(0.08, 0.02, 0.14, 0.95), "it is").state == "pass"
+    verdict = judge(BIAS, Interval(float("nan"), float("nan"), float("nan"), 0.95), "it is")
+    assert (verdict.state, verdict.value) == ("fail", None)
+    assert "undefined" in verdict.sentence
+
+
+def test_a_table_of_ratings_is_judged_by_what_it_can_tell(trial: Trial) -> None:
+    drawn = trial.subject.drawn
+    probs = np.eye(5)[trial.held_out.scale.index(drawn)]
+    table = Subject(
+        "a table", RatingDistribution(trial.held_out.scale, probs), drawn, has_distributions=False, rater=None
+    )
+    found = states(validate(replace(trial, subject=table), "kfold", "1"))
+    assert [name for name, state in found.items() if state == "fail"] == []
+    assert {"information", "calibration"} <= {name for name, state in found.items() if state == "unknown"}
+    assert found["accuracy"] == "pass"  # against drawn ratings of the baselines, not their means
+
+
+def test_an_answer_must_be_there_for_every_held_out_rating(trial: Trial) -> None:
+    probs = trial.subject.distribution.probs.copy()
+    probs[3] = np.nan
+    silent = replace(trial.subject, distribution=RatingDistribution(trial.held_out.scale, probs))
+    with pytest.raises(InputError, match=r"answers \d+ of \d+ held-out pairs; it must answer all"):
+        replace(trial, subject=silent)
+    with pytest.raises(InputError, match="no held-out ratings"):
+        replace(trial, held_out=trial.held_out.take(np.zeros(len(trial.held_out), dtype=bool)))
+
+
+def test_the_report_is_strict_json_and_comes_back_as_it_was(trial: Trial, tmp_path: Path) -> None:
+    report = validate(trial, "kfold", "1")
+    write_validity(report, tmp_path / "report.json")
+    assert read_validity(tmp_path / "report.json") == report
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert (content["kind"], content["synthetic"]) == ("validity", True)
+    for damaged, message in (
+        ("{", "is not JSON"),
+        ('{"kind": "bench"}', "is no validity report"),
+        ('{"kind": "validity", "format": 1}', "missing or odd"),
+    ):
+        (tmp_path / "report.json").write_text(damaged)
+        with pytest.raises(SettingsError, match=message):
+            read_validity(tmp_path / "report.json")
+
+
+def check_section(section: Section) -> None:
+    """Charts name columns that are there, rows fit their columns, and no cell is NaN."""
+    tables = {table.name: table for table in section.tables}
+    for table in section.tables:
+        for row in table.rows:
+            assert len(row) == len(table.columns)
+            assert not any(isinstance(cell, float) and not np.isfinite(cell) for cell in row)
+    for chart in section.charts:
+        names = {column.name for column in tables[chart.table].columns}
+        used = {chart.x, *chart.y, chart.low, chart.high, chart.series, chart.label} - {None}
+        assert used <= names
+
+
+def test_what_a_page_needs_is_there(trial: Trial) -> None:
+    report = validate(trial, "kfold", "1")
+    for section in report.sections:
+        check_section(section)
+        assert section.finding.endswith(".")
+    names = [table.name for section in report.sections for table in section.tables]
+    assert len(names) == len(set(names))
+    text = validity_text(report)
+    assert "(synthetic data)" in text
+    assert all(verdict.name in text for verdict in report.verdicts)
+
+
+@pytest.mark.parametrize("levels", [(1.0, 2.0, 3.0, 4.0, 5.0), (0.0, 25.0, 50.0, 75.0, 100.0)])
+def test_verdicts_do_not_depend_on_the_numbers_of_the_scale(levels: tuple[float, ...]) -> None:
+    world = make_world(seed=4, n_users=150, n_items=200, ratings_per_user=40)
+    trial = trial_on(world)
+    stretched = np.array(levels)
+
+    def on_scale(ratings: FloatArray) -> FloatArray:
+        return np.asarray(stretched[(ratings - 1).astype(int)])
+
+    scale = replace(trial.held_out.scale, levels=levels)
+    train, held_out = (replace(d, scale=scale, rating=on_scale(d.rating)) for d in (trial.train, trial.held_out))
+    subject = replace(
+        trial.subject,
+        distribution=RatingDistribution(scale, trial.subject.distribution.probs),
+        drawn=on_scale(trial.subject.drawn),
+        rater=None,
+    )
+    references = {name: RatingDistribution(scale, d.probs) for name, d in trial.references.items()}
+    other = replace(trial, train=train, held_out=held_out, subject=subject, references=references)
+    plain = validate(replace(trial, subject=replace(trial.subject, rater=None)), "kfold", "1")
+    assert states(validate(other, "kfold", "1")) == states(plain)
+
+
+def test_few_ratings_make_unknown_verdicts_and_no_crash() -> None:
+    world = make_world(seed=6, n_users=4, n_items=12, ratings_per_user=6)
+    bare = replace(world.dataset, users=pd.DataFrame(index=world.dataset.users.index))
+    trial = trial_on(replace(world, dataset=bare))
+    found = states(validate(trial, "kfold", "1"))
+    assert found["groups"] == found["ranking"] == "unknown"

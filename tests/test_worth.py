@@ -1,0 +1,311 @@
+"""Where a language model is asked, what its word is found to be worth, and that guessing is worth nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llm_server import LoopbackLLM, rating_mind
+
+from hybrid_sim.asking import Opinion
+from hybrid_sim.data import load
+from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.world import make_world
+from hybrid_sim.history import Histories
+from hybrid_sim.llm.budget import Budget
+from hybrid_sim.llm.client import LLM
+from hybrid_sim.llm.journal import Journal
+from hybrid_sim.models import make_rater
+from hybrid_sim.models.correction import Correction, cross_fitted_correction
+from hybrid_sim.models.recorded import Recorded, RecordedRatings
+from hybrid_sim.protocols import make_protocol
+from hybrid_sim.recordings import read_recordings, shuffle_within_users
+from hybrid_sim.run import interviewer
+from hybrid_sim.settings import LLMSettings, ProfileSettings, RatingSettings, RunSettings
+from hybrid_sim.simulation import learning_inquiries, simulate
+from hybrid_sim.simulator import Simulator
+from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.worth import LLM_SOURCE, Worth, best_calls, expected_help, worth_asking
+
+REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
+SCALE = RatingScale((1, 2, 3, 4, 5))
+N_COLD = 30
+"""Items of the small world that nobody has rated in the training data."""
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[Dataset, Dataset]:
+    """A small synthetic world whose last items have no ratings, and the ratings that were taken from them."""
+    full = make_world(seed=5, n_users=120, n_items=150, ratings_per_user=25).dataset
+    cold = full.item >= full.n_items - N_COLD
+    return full.take(~cold), full.take(cold)
+
+
+@pytest.fixture(scope="module")
+def fitted(world: tuple[Dataset, Dataset]) -> Simulator:
+    return Simulator(members=("biases", "content_gp")).fit(world[0])
+
+
+def statistics(n: int, seed: int) -> tuple[RatingDistribution, FloatArray, np.random.Generator]:
+    """Statistical answers of many widths, and true ratings that are spread as the answers say."""
+    rng = np.random.default_rng(seed)
+    answer = RatingDistribution.from_mean(SCALE, rng.uniform(2.2, 4.2, n), rng.uniform(0.6, 1.6, n))
+    return answer, answer.sample(rng), rng
+
+
+def said(mean: FloatArray) -> RatingDistribution:
+    return RatingDistribution.from_mean(SCALE, mean, 0.3)
+
+
+def test_what_statistics_held_already_is_no_surprise() -> None:
+    answer, truth, _ = statistics(4000, seed=0)
+    echo = said(1.0 + 0.6 * answer.mean())
+    found = Correction().fit(answer, echo, truth).apply(answer, echo)
+    assert np.abs(found.mean() - answer.mean()).max() < 1e-6
+
+
+def test_on_average_no_answer_is_moved() -> None:
+    """Generous or harsh, an LLM's level teaches nothing: what it says of some against others does."""
+    answer, truth, rng = statistics(4000, seed=1)
+    generous = said(SCALE.round(1.0 + 0.3 * truth + 0.4 * answer.mean() + rng.normal(0, 0.7, 4000)))
+    correction = Correction().fit(answer, generous, truth)
+    shift = correction.shift(answer, generous)
+    assert np.abs(shift).mean() > 0.1
+    assert abs(shift.mean()) < 0.02
+    kinder = said(np.minimum(generous.mean() + 0.5, 4.9))
+    assert np.abs(Correction().fit(answer, kinder, truth).shift(answer, kinder).mean()) < 0.02
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_contrary_llm_is_worth_nothing_and_changes_no_bit(seed: int) -> None:
+    answer, truth, rng = statistics(2000, seed)
+    contrary = said(SCALE.round(6.0 - truth + rng.normal(0, 0.5, 2000)))
+    correction = Correction().fit(answer, contrary, truth)
+    assert correction.worth_ == 0.0
+    assert (correction.apply(answer, contrary).probs == answer.probs).all()
+
+
+def test_the_planted_worth_is_found() -> None:
+    """Truth = expectation + 0.2 · surprise + noise; over ten samples the mean of what is found is right."""
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        answer = RatingDistribution.from_mean(SCALE, rng.uniform(2.5, 3.8, 20_000), rng.uniform(0.6, 1.6, 20_000))
+        llm = RatingDistribution.from_mean(SCALE, SCALE.round(rng.uniform(0.6, 5.4, 20_000)), 0.01)
+        surprise = llm.mean() - llm.mean().mean()
+        truth = answer.mean() + 0.2 * surprise + rng.normal(0, 0.8, 20_000)
+        found.append(Correction().fit(answer, llm, truth).worth_)
+    shrunk = 20_000 / (20_000 + Correction().strength)
+    assert np.mean(found) == pytest.approx(0.2 * shrunk, abs=0.003)
+
+
+def test_a_correction_on_another_scale_is_the_same_correction() -> None:
+    wide_scale = RatingScale(tuple(range(10, 60, 10)))
+    answer, truth, rng = statistics(3000, seed=3)
+    llm = said(SCALE.round(0.5 * truth + 1.5 + rng.normal(0, 0.7, 3000)))
+    tenfold = [RatingDistribution(wide_scale, opinion.probs) for opinion in (answer, llm)]
+    small, large = Correction().fit(answer, llm, truth), Correction().fit(*tenfold, 10.0 * truth)
+    assert large.worth_ == pytest.approx(small.worth_, rel=1e-6)
+    assert large.shift(*tenfold) == pytest.approx(10.0 * small.shift(answer, llm), abs=1e-6)
+
+
+def test_learned_by_item_no_rating_of_an_item_reaches_its_own_correction() -> None:
+    answer, truth, rng = statistics(3000, seed=4)
+    llm = said(SCALE.round(0.5 * truth + 1.5 + rng.normal(0, 0.7, 3000)))
+    frames = [pd.DataFrame(index=pd.Index([f"{c}{k}" for k in range(50)], dtype=object)) for c in "ui"]
+    user, item = rng.integers(0, 50, (2, 3000))
+    held = Dataset("held", SCALE, frames[0], frames[1], user, item, truth)
+    own = item == 7
+    altered = Dataset("held", SCALE, frames[0], frames[1], user, item, np.where(own, 6 - truth, truth))
+    before, after = (cross_fitted_correction(answer, llm, h, 0, groups=h.item) for h in (held, altered))
+    assert (before.probs[own] == after.probs[own]).all()
+    assert (before.probs[~own] != after.probs[~own]).any()
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 5), st.floats(0, 9)), max_size=60),
+    share=st.floats(0, 1),
+    size=st.integers(1, 12),
+)
+def test_the_calls_chosen_are_a_share_of_all_and_the_best(
+    rows: list[tuple[int, float]], share: float, size: int
+) -> None:
+    users, help_ = np.array([u for u, _ in rows], dtype=np.int64), np.array([h for _, h in rows], dtype=float)
+    chosen = best_calls(users, help_, share, size)
+    n_all, n_chosen = (int(np.ceil(np.bincount(u, minlength=6) / size).sum()) for u in (users, users[chosen]))
+    assert n_chosen == (max(round(share * n_all), min(n_all, 1)) if share > 0 else 0)
+    assert (np.diff(chosen) > 0).all()
+    left = np.setdiff1d(np.arange(len(users)), chosen)
+    for user in set(users[chosen]):  # of each user the pairs that need it most
+        assert min(help_[chosen][users[chosen] == user]) >= max(help_[left][users[left] == user], default=0.0)
+    if share == 1:
+        assert len(chosen) == len(users)
+
+
+def test_the_choice_does_not_depend_on_the_order_of_the_pairs() -> None:
+    rng = np.random.default_rng(0)
+    users, help_ = rng.integers(0, 20, 300), rng.random(300)
+    mixed = rng.permutation(300)
+    rows = best_calls(users, help_, 0.2, 7)
+    assert set(mixed[best_calls(users[mixed], help_[mixed], 0.2, 7)]) == set(rows)
+
+
+def test_one_item_per_call_takes_the_pairs_with_the_most_help() -> None:
+    help_ = np.random.default_rng(1).random(200)
+    rows = best_calls(np.arange(200) % 9, help_, 0.2, 1)
+    assert set(rows) == set(np.argsort(-help_)[:40])
+
+
+def test_wide_answers_and_new_items_come_first(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
+    dataset = world[0]
+    rng = np.random.default_rng(2)
+    pairs = Pairs(rng.integers(0, dataset.n_users, 400), rng.permutation(np.arange(400) % dataset.n_items))
+    same = RatingDistribution.from_mean(dataset.scale, np.full(400, 3.0), 1.0)
+    help_ = expected_help(fitted, pairs, same)
+    new = dataset.item_counts[pairs.item] == 0
+    assert help_[new].min() > help_[~new].max()
+    widths = RatingDistribution.from_mean(dataset.scale, np.full(400, 3.0), np.linspace(0.5, 2.0, 400))
+    by_width = expected_help(fitted, Pairs(pairs.user, np.zeros(400, dtype=np.int64)), widths)
+    assert (np.diff(by_width) > 0).all()
+
+
+def test_only_what_can_be_asked_about_is_chosen(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
+    dataset = world[0]
+    users, items = [*dataset.users.index[:6], "stranger", dataset.users.index[0]], [*dataset.items.index[:7]] * 2
+    pairs = dataset.encode(users, [*items[:6], items[0], items[0]])
+    statistical = fitted.predict_pairs(pairs).distribution
+    assert worth_asking(fitted, dataset, pairs, statistical, 1.0, 10).tolist() == [0, 1, 2, 3, 4, 5]
+    blank = dataset.items.assign(title=["", *dataset.items["title"][1:]], overview=["", *dataset.items["overview"][1:]])
+    blank["genres"] = [(), *dataset.items["genres"][1:]]
+    without_text = replace(dataset, items=blank)
+    assert worth_asking(fitted, without_text, pairs, statistical, 1.0, 10).tolist() == [1, 2, 3, 4, 5]
+
+
+def opinions_of(dataset: Dataset, n_users: int, speak: Any) -> list[Opinion]:
+    """Opinions about the last ratings of users, as `speak(true ratings)` has them."""
+    ratings = {(u, i): r for u, i, r in zip(dataset.user, dataset.item, dataset.rating, strict=True)}
+    found = []
+    for inquiry in learning_inquiries(dataset, Histories(dataset), n_users, 10, seed=0):
+        truth = np.array([ratings[inquiry.state.user, item] for item in inquiry.items])
+        words = dataset.scale.round(dataset.scale.clip(speak(truth)))
+        found.append(Opinion(inquiry.state, inquiry.items, words[None], ("",) * len(truth)))
+    return found
+
+
+def test_a_model_that_knows_is_believed_and_one_that_guesses_is_not(
+    world: tuple[Dataset, Dataset], fitted: Simulator
+) -> None:
+    dataset, held = world
+    rng = np.random.default_rng(3)
+    knows = Worth.learn(
+        fitted, dataset, opinions_of(dataset, 100, lambda truth: truth + rng.normal(0, 0.8, len(truth)))
+    )
+    guesses = Worth.learn(fitted, dataset, opinions_of(dataset, 100, lambda truth: rng.uniform(0.5, 5.5, len(truth))))
+    assert min(knows.warm.worth_, knows.cold.worth_) > 0.1
+    assert max(guesses.warm.worth_, guesses.cold.worth_) < 0.05
+    prediction = fitted.predict_pairs(held.pairs)
+    word = said(held.scale.round(held.scale.clip(held.rating + rng.normal(0, 0.8, len(held)))))
+    better = knows.correct(prediction, fitted, held.pairs, word).distribution
+    errors = [np.mean((d.mean() - held.rating) ** 2) for d in (better, prediction.distribution)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_new_items_have_a_worth_of_their_own(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
+    """The model knows only what it is asked about ratings that were also held out with all others of user or item."""
+    dataset = world[0]
+    rng, told = np.random.default_rng(6), []
+    for opinion in opinions_of(dataset, 120, lambda truth: truth):
+        pairs = Pairs(np.full(len(opinion.items), opinion.state.user), opinion.items)
+        knows = fitted.ensemble_.held_opinion(pairs, cold=True).answered
+        guess = dataset.scale.round(rng.uniform(0.5, 5.5, (1, len(pairs))))
+        told.append(replace(opinion, ratings=np.where(knows, opinion.ratings, guess)))
+    worth = Worth.learn(fitted, dataset, told)
+    assert worth.cold.worth_ > 2.0 * worth.warm.worth_ > 0.0
+
+
+def test_worth_that_was_not_learned_changes_no_bit(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
+    dataset, held = world
+    nothing = Worth.learn(fitted, dataset, [])
+    prediction = fitted.predict_pairs(held.pairs)
+    after = nothing.correct(prediction, fitted, held.pairs, said(held.rating))
+    assert (after.distribution.probs == prediction.distribution.probs).all()
+    assert (after.source == prediction.source).all()
+
+
+def test_each_pair_is_corrected_by_the_worth_of_its_kind(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
+    dataset = world[0]
+    knows = Worth.learn(fitted, dataset, opinions_of(dataset, 100, lambda truth: truth))
+    nothing = Worth.learn(fitted, dataset, [])
+    pairs = Pairs(*(np.concatenate([getattr(d, side)[:200] for d in world]) for side in ("user", "item")))
+    prediction, word = fitted.predict_pairs(pairs), said(np.tile([1.5, 4.5], 200))
+    new = dataset.item_counts[pairs.item] == 0
+    for worth, moved in ((Worth(knows.warm, nothing.cold), ~new), (Worth(nothing.warm, knows.cold), new)):
+        after = worth.correct(prediction, fitted, pairs, word)
+        assert ((after.source == LLM_SOURCE) == moved).all()
+        assert ((after.distribution.probs != prediction.distribution.probs).any(axis=1) == moved).all()
+
+
+def film_lover(dataset: Dataset, held: Dataset) -> Any:
+    """A model that knows how good each item is, the new ones too."""
+    item, rating = np.concatenate([dataset.item, held.item]), np.concatenate([dataset.rating, held.rating])
+    n = dataset.n_items
+    means = np.bincount(item, rating, minlength=n) / np.maximum(np.bincount(item, minlength=n), 1)
+    titles = [f"{title} ({year:g})" for title, year in zip(dataset.items["title"], dataset.items["year"], strict=True)]
+    known = dict(zip(titles, (means - 1) / 4, strict=True))
+
+    def opinion(shown: Mapping[str, Any], about: str) -> float:
+        return float(known[shown["title"]])
+
+    return rating_mind(noise=0.3, opinion=opinion)
+
+
+def test_a_fifth_of_the_calls_goes_to_new_items_and_sends_no_more(
+    world: tuple[Dataset, Dataset], fitted: Simulator, tmp_path: Path
+) -> None:
+    """Each of 40 users meets 20 known items and 5 new ones: with 5 items per call, that is 200 calls."""
+    dataset, held = world
+    rng = np.random.default_rng(4)
+    rated = np.flatnonzero(dataset.item_counts)
+    items = np.concatenate([np.r_[rng.choice(rated, 20, False), 120 + rng.choice(30, 5, False)] for _ in range(40)])
+    users = np.repeat(np.arange(40), 25)
+    with LoopbackLLM(mind=film_lover(dataset, held)) as server:
+        run = RunSettings(
+            llm=LLMSettings(model="loopback", base_url=server.url),
+            profile=ProfileSettings(writer="statistics"),
+            rating=RatingSettings(items_per_call=5, share=0.2, learn_from=60),
+        )
+        with Journal(tmp_path / "journal.sqlite") as journal, LLM(run.llm, journal, Budget()) as llm:
+            puts = interviewer(dataset, run, llm)
+            simulation = simulate(fitted, dataset, dataset.users.index[users], dataset.items.index[items], puts)
+        assert server.n_requests == 60 + 40
+    assert simulation.asked.sum() == 200
+    assert (dataset.item_counts[items][simulation.asked] == 0).mean() > 0.6
+    untouched = ~simulation.asked
+    assert (simulation.prediction.distribution.probs[untouched] == simulation.statistical.probs[untouched]).all()
+
+
+@pytest.mark.skipif(not (REAL / "lusifer").exists(), reason="the recorded ratings are not in HYBRID_SIM_DATA")
+def test_recorded_ratings_help_with_new_items_and_shuffled_ones_do_not() -> None:
+    """A real LLM about items that user means cannot tell apart; learned from other items alone."""
+    dataset = load("ml-100k", REAL)
+    recording = read_recordings([REAL / "lusifer" / "ml-100k"], dataset)
+    fold = next(make_protocol("cold-items", dataset, folds=[2], data=REAL).folds())
+    llm = Recorded(recording).fit(fold.train).rate(fold.held_out.pairs)
+    held, llm = fold.held_out.take(llm.answered), llm.take(llm.answered)
+    here = RecordedRatings(held.users.index[held.user], held.items.index[held.item], llm.mean())
+    mixed = Recorded(shuffle_within_users(here, seed=0)).fit(fold.train).rate(held.pairs)
+    answer = make_rater("biases").fit(fold.train).rate(held.pairs)
+    gains = []
+    for words in (llm, mixed):
+        after = cross_fitted_correction(answer, words, held, seed=0, groups=held.item)
+        gains.append(np.mean((answer.mean() - held.rating) ** 2 - (after.mean() - held.rating) ** 2))
+    assert gains[0] > 0.01
+    assert abs(gains[1]) < 0.2 * gains[0]
