@@ -34,6 +34,12 @@ BENCHMARKS: dict[str, list[str]] = {
     "ml-100k-cold-users-10": ["--dataset", "ml-100k", "--protocol", "cold-users", "--known", "10"],
     "ml-1m-user-temporal": ["--dataset", "ml-1m", "--protocol", "user-temporal"],
     "ml-latest-small-user-temporal": ["--dataset", "ml-latest-small", "--protocol", "user-temporal"],
+    "ml-100k-cold-users-5": ["--dataset", "ml-100k", "--protocol", "cold-users", "--known", "5"],
+    "ml-100k-cold-users-20": ["--dataset", "ml-100k", "--protocol", "cold-users", "--known", "20"],
+    "ml-100k-cold-both": ["--dataset", "ml-100k", "--protocol", "cold-both"],
+    "ml-1m-cold-items-tenth": ["--dataset", "ml-1m", "--protocol", "cold-items-tenth"],
+    "ml-latest-small-cold-items-tenth": ["--dataset", "ml-latest-small", "--protocol", "cold-items-tenth"],
+    "anime-cold-items-tenth": ["--dataset", "anime", "--protocol", "cold-items-tenth"],
     "anime-user-temporal": ["--dataset", "anime", "--protocol", "user-temporal"],
     "amazon-musical-instruments-user-temporal": [
         *["--dataset", "amazon-musical-instruments", "--protocol", "user-temporal"]

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from hybrid_sim.prompts.words import known_words, load_words
 from hybrid_sim.settings import RunSettings
 from hybrid_sim.simulation import Simulation
 from hybrid_sim.simulator import Simulator
-from hybrid_sim.user import UserState
+from hybrid_sim.user import Timeline, UserState
 from hybrid_sim.writing import write_whole
 
 
@@ -124,10 +125,18 @@ def interviewer(
 
 
 def identity(
-    dataset: Dataset, settings: RunSettings, simulator: Simulator, user_ids: Sequence[str], item_ids: Sequence[str]
+    dataset: Dataset,
+    settings: RunSettings,
+    simulator: Simulator,
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    timelines: Mapping[str, Timeline] | None = None,
 ) -> dict[str, Any]:
     """What a run's answers depend on, in plain JSON; two runs that differ in it are not mixed in one folder."""
     pairs = hashlib.sha256(json.dumps([list(user_ids), list(item_ids)]).encode())
+    given = hashlib.sha256(
+        repr(sorted((timelines or {}).items(), key=itemgetter(0))).encode("utf-8", "backslashreplace")
+    )
     return {
         "llm": settings.llm.sampling,
         "profile": settings.profile.model_dump(),
@@ -137,4 +146,5 @@ def identity(
         "members": None if simulator.members is None else list(simulator.members),
         "data": dataset.digest,
         "pairs": pairs.hexdigest(),
+        "profiles": given.hexdigest() if timelines else None,
     }

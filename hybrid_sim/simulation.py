@@ -7,7 +7,7 @@ answer; where it says nothing that answer stays as it was, to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from hybrid_sim.asking import Inquiry, Interviewer, Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.history import Histories
+from hybrid_sim.history import Histories, History
 from hybrid_sim.profiles.author import Author, update_profiles, write_profiles
 from hybrid_sim.random import stream
 from hybrid_sim.settings import ProfileSettings
 from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.user import UserState
+from hybrid_sim.user import Timeline, UserState
 from hybrid_sim.worth import LLM_SOURCE as LLM_SOURCE
 from hybrid_sim.worth import Worth, worth_asking
 
@@ -52,8 +52,11 @@ def simulate(
     item_ids: Sequence[str],
     interviewer: Interviewer | None = None,
     seed: int = 0,
+    timelines: Mapping[str, Timeline] | None = None,
 ) -> Simulation:
     """How each user rates the item beside it; `simulator` was fitted to `dataset`, `interviewer` asks the model.
+
+    `timelines` are profiles that users have already, by user id; all others are written first.
 
     Raises:
         SettingsError: the simulator was fitted to other data.
@@ -73,25 +76,51 @@ def simulate(
             _no_words(len(pairs)),
             {},
         )
-    histories = Histories(dataset)
+    past = Past(dataset, timelines or {})
     settings = interviewer.settings.rating
-    known = learning_inquiries(dataset, histories, settings.learn_from, settings.items_per_call, seed)
+    known = learning_inquiries(past, settings.learn_from, settings.items_per_call, seed)
     worth = Worth.learn(simulator, dataset, interviewer.opinions(known))
     chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
-    opinions = interviewer.opinions(inquiries(histories, pairs.take(chosen)))
+    opinions = interviewer.opinions(inquiries(past, pairs.take(chosen)))
     asked, said, reasons = _by_pair(opinions, dataset, pairs)
     prediction = worth.correct(prediction, simulator, pairs, said)
     users = {opinion.state.user: opinion.state for opinion in opinions}
     return Simulation(pairs, prediction, prediction.sample(seed), statistical, asked, said, reasons, users)
 
 
+class Past:
+    """What is known of the users of a dataset: their ratings, and the profiles that they have already."""
+
+    def __init__(self, dataset: Dataset, timelines: Mapping[str, Timeline]) -> None:
+        self.dataset, self._histories = dataset, Histories(dataset)
+        self._timelines = {
+            dataset.users.index.get_loc(name): t for name, t in timelines.items() if name in dataset.users.index
+        }
+
+    def now(self, user: int) -> UserState:
+        """The user after all ratings of the dataset."""
+        return UserState(user, self._histories.of(user), self._timelines.get(user, Timeline()))
+
+    def before_last(self, user: int, n: int) -> tuple[UserState, History]:
+        """The user before the last `n` ratings, without versions of the profile that rest on them; and these."""
+        history = self._histories.of(user)
+        last = history.last(n)
+        start = None if last.timestamp is None else int(last.timestamp[0])
+        versions = self._timelines.get(user, Timeline()).versions
+        timeline = Timeline(tuple(v for v in versions if start is not None and v.at is not None and v.at < start))
+        return UserState(user, history.first(len(history) - n), timeline), last
+
+
 def users_before(
-    simulation: Simulation, dataset: Dataset, author: Author, settings: ProfileSettings
+    simulation: Simulation,
+    dataset: Dataset,
+    author: Author,
+    settings: ProfileSettings,
+    timelines: Mapping[str, Timeline] | None = None,
 ) -> list[UserState]:
     """All known users of the simulation as they were before its ratings; `author` writes the profiles that lack."""
-    histories = Histories(dataset)
-    users = _rows_by_user(simulation.pairs)
-    states = [simulation.users.get(user) or UserState(user, histories.of(user)) for user in users]
+    past = Past(dataset, timelines or {})
+    states = [simulation.users.get(user) or past.now(user) for user in _rows_by_user(simulation.pairs)]
     return write_profiles(author, states, settings)
 
 
@@ -107,23 +136,17 @@ def advance(
     return update_profiles(author, dataset, lived, settings)
 
 
-def learning_inquiries(dataset: Dataset, histories: Histories, n_users: int, n_items: int, seed: int) -> list[Inquiry]:
+def learning_inquiries(past: Past, n_users: int, n_items: int, seed: int) -> list[Inquiry]:
     """The last ratings of some users, asked about as if they were not known: `n_items` each, at most half of all."""
-    able = np.flatnonzero(dataset.user_counts >= 2)
-    chosen = np.sort(stream(seed, "learn from").permutation(able)[:n_users])
-    found = []
-    for user in chosen.tolist():
-        history = histories.of(user)
-        n = min(n_items, len(history) // 2)
-        found.append(Inquiry(UserState(user, history.first(len(history) - n)), history.last(n).item))
-    return found
+    counts = past.dataset.user_counts
+    chosen = np.sort(stream(seed, "learn from").permutation(np.flatnonzero(counts >= 2))[:n_users])
+    states = [past.before_last(user, min(n_items, int(counts[user]) // 2)) for user in chosen.tolist()]
+    return [Inquiry(state, last.item) for state, last in states]
 
 
-def inquiries(histories: Histories, pairs: Pairs) -> list[Inquiry]:
+def inquiries(past: Past, pairs: Pairs) -> list[Inquiry]:
     """The pairs as one inquiry per user, users and items in order of first appearance."""
-    return [
-        Inquiry(UserState(user, histories.of(user)), pairs.item[rows]) for user, rows in _rows_by_user(pairs).items()
-    ]
+    return [Inquiry(past.now(user), pairs.item[rows]) for user, rows in _rows_by_user(pairs).items()]
 
 
 def _by_pair(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,10 @@ from hybrid_sim.cli import main
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hybrid_sim"
+COMMANDS = (
+    *("bench", "ablate", "validate", "simulate", "plan", "cold", "fit", "predict"),
+    *("why", "report", "compare", "profile", "prompt", "settings", "doctor", "data"),
+)
 HEAVY = (
     "numpy",
     "pandas",
@@ -37,7 +42,7 @@ def python_blocks(document: Path) -> list[str]:
 def commands(document: Path) -> list[list[str]]:
     blocks = re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
-    return [line.split()[1:] for line in lines if line.startswith("hybrid-sim ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("hybrid-sim ")]
 
 
 def cpu_seconds(*command: str) -> float:
@@ -114,7 +119,7 @@ def test_commands_in_the_readme_are_understood() -> None:
     from hybrid_sim.cli.parsing import parse
 
     found = commands(ROOT / "README.md")
-    assert {words[0] for words in found} == {"bench", "fit", "predict", "data"}
+    assert {words[0] for words in found} == set(COMMANDS)
     for words in found:
         assert callable(parse(_parser(), words).run)
 
@@ -126,7 +131,7 @@ def test_set_up_commands_are_marked_for_ci() -> None:
     assert "@" not in (ROOT / "constraints.txt").read_text()
 
 
-@pytest.mark.parametrize("command", ["bench", "fit", "predict", "data"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])

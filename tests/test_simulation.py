@@ -24,10 +24,10 @@ from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.run import authors, identity, interviewer
 from hybrid_sim.settings import LLMSettings, RatingSettings, RunSettings
-from hybrid_sim.simulation import LLM_SOURCE, advance, learning_inquiries, simulate, users_before, worth_asking
+from hybrid_sim.simulation import LLM_SOURCE, Past, advance, learning_inquiries, simulate, users_before, worth_asking
 from hybrid_sim.simulator import Simulator
 from hybrid_sim.types import RatingScale
-from hybrid_sim.user import UserState
+from hybrid_sim.user import Timeline, UserProfile, UserState
 
 N_COLD = 30
 """Items of the small world that nobody has rated in the training data."""
@@ -190,7 +190,7 @@ def test_what_is_missing_of_a_reply_is_asked_about_once_more(world: tuple[Datase
         run = run.model_copy(update={"profile": run.profile.model_copy(update={"writer": "statistics"})})
         with door(run, tmp_path) as llm:
             ask = interviewer(dataset, run, llm)
-            opinions = ask.opinions(learning_inquiries(dataset, Histories(dataset), 3, 5, seed=0))
+            opinions = ask.opinions(learning_inquiries(Past(dataset, {}), 3, 5, seed=0))
         n_items = [len(next(iter(_numbered(body)))) for body in server.bodies]
     sizes = [len(opinion.items) for opinion in opinions]
     assert sorted(n_items) == sorted([*sizes, 1, 1, 1])
@@ -238,7 +238,7 @@ def test_no_request_holds_a_rating_that_is_asked_for_or_another_users_data(
 def test_users_are_asked_about_their_last_ratings_as_if_these_were_not_known(world: tuple[Dataset, Dataset]) -> None:
     dataset = world[0]
     histories = Histories(dataset)
-    for inquiry in learning_inquiries(dataset, histories, 25, 10, seed=1):
+    for inquiry in learning_inquiries(Past(dataset, {}), 25, 10, seed=1):
         whole = histories.of(inquiry.state.user)
         assert whole.item.tolist() == [*inquiry.state.history.item.tolist(), *inquiry.items.tolist()]
         assert len(inquiry.state.history) >= len(inquiry.items) > 0
@@ -328,7 +328,7 @@ def test_samples_are_asked_for_one_by_one(world: tuple[Dataset, Dataset], tmp_pa
             author = authors(dataset, run, None)
             ask: Interviewer = interviewer(dataset, run, llm)
             ask = Interviewer(ask.model, author, ask.words, dataset, run)
-            opinions = ask.opinions(learning_inquiries(dataset, Histories(dataset), 2, 5, seed=0))
+            opinions = ask.opinions(learning_inquiries(Past(dataset, {}), 2, 5, seed=0))
         assert server.n_requests == 8
     assert [opinion.ratings.shape for opinion in opinions] == [(4, len(opinion.items)) for opinion in opinions]
 
@@ -347,3 +347,28 @@ def test_a_run_by_batches_gives_the_same_table_as_one_by_calls(
             assert (server.n_requests == 0) == batch
         tables.append(simulation.prediction.to_frame().to_csv())
     assert tables[0] == tables[1]
+
+
+def test_profiles_that_users_have_already_are_not_written_again_and_never_know_the_future(
+    world: tuple[Dataset, Dataset], fitted: Simulator, tmp_path: Path
+) -> None:
+    dataset = world[0]
+    users, items = dataset.users.index[:4].tolist(), dataset.items.index[:4].tolist()
+    past = Past(dataset, {})
+    last = {user: past.now(k).history.timestamp for k, user in enumerate(dataset.users.index)}
+    known = {
+        user: Timeline((UserProfile(user, 1, f"Summary of {user}.", at=int(at[-1])),))
+        for user, at in last.items()
+        if at is not None and len(at)
+    }
+    with LoopbackLLM() as server:
+        run = settings(server.url, learn_from=5)
+        with door(run, tmp_path) as llm:
+            simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm), 0, known)
+        shown = [body["messages"][-1]["content"] for body in server.bodies]
+    ratings = [content for content in shown if "to rate" in content]
+    assert (
+        sum("Summary of" in content for content in ratings) == 4
+    )  # those who learn must not see what is still to come
+    assert sum("Summary of" in content for content in shown) == 4
+    assert [state.timeline for state in simulation.users.values()] == [known[user] for user in users]

@@ -93,7 +93,9 @@ class Judge:
     def _corrected(self, variant: Variant, said: RatingDistribution) -> Judged:
         clock = Clock()
         with clock.running(CORRECTION, LEARN):
-            corrected = cross_fitted_correction(variant.distribution, said, self.fold.held_out, self.seed)
+            held_out = self.fold.held_out
+            groups = held_out.item if self.groups == "items" else None
+            corrected = cross_fitted_correction(variant.distribution, said, held_out, self.seed, groups=groups)
         return self._score(corrected, {**variant.seconds, **clock.seconds})
 
     def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> Judged:

@@ -38,7 +38,8 @@ NOTES = (
     "ECE is class-wise and has no interval: resampling makes it larger.",
 )
 LLM_NOTES = (
-    "llm: how far to trust the recorded ratings is learned on ratings of other users of the test fold (cross-fitted).",
+    "llm: how far to trust the recorded ratings is learned on other users of the test fold, or on other items where "
+    "items are held out (cross-fitted).",
     "llm_shuffled is the control: each user's LLM ratings dealt out at random among the user's items, so that only the "
     "user's level is left of them; llm - llm_shuffled is what knowledge of tastes gains.",
 )

@@ -11,10 +11,34 @@ import traceback
 from collections.abc import Sequence
 
 from hybrid_sim import __version__
-from hybrid_sim.cli import bench, compare, data, doctor, fit, predict, profile, prompt, report, settings, simulate, why
+from hybrid_sim.cli import (
+    ablate,
+    bench,
+    cold,
+    compare,
+    data,
+    doctor,
+    fit,
+    predict,
+    profile,
+    prompt,
+    report,
+    settings,
+    simulate,
+    validate,
+    why,
+)
 from hybrid_sim.cli.parsing import Parser, parse
 from hybrid_sim.errors import HybridSimError
 from hybrid_sim.terminal import messages, say
+
+COMMANDS = (
+    *(bench, ablate, validate),
+    *(simulate, cold, fit, predict),
+    *(why, report, compare, profile, prompt),
+    *(settings, doctor, data),
+)
+"""The modules of the commands: judging, doing, looking, setting up."""
 
 EPILOG = """\
 Exit status: 0 done, 1 a defect of the program, 2 bad input or settings, 3 an endpoint or the network,
@@ -57,6 +81,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"hybrid-sim {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for module in (bench, simulate, fit, predict, why, report, compare, profile, prompt, settings, doctor, data):
+    for module in COMMANDS:
         module.add_parser(commands)
     return parser

@@ -17,17 +17,28 @@ if TYPE_CHECKING:
     from hybrid_sim.models.recorded import RecordedRatings
     from hybrid_sim.report import Report
 
-PROTOCOLS = ("last40", "full", "kfold", "user-temporal", "cold-items", "cold-users")
+PROTOCOLS = (
+    "last40",
+    "full",
+    "kfold",
+    "user-temporal",
+    "cold-items",
+    "cold-items-tenth",
+    "cold-users",
+    "cold-both",
+)
 
 DESCRIPTION = """\
 Without options: the synthetic world, in about a minute. Protocols:
-  last40         learn from each user's latest 40 training ratings
-  full           learn from all training ratings
-                 (both: the genuine folds u1 to u5 of ml-100k, else five random ones)
-  kfold          five random folds, whatever the data
-  user-temporal  hold out each user's last fifth, by time
-  cold-items     hold out whole items, a fifth per fold
-  cold-users     hold out whole users, a fifth per fold, all but --known ratings
+  last40            learn from each user's latest 40 training ratings
+  full              learn from all training ratings
+                    (both: the genuine folds u1 to u5 of ml-100k, else five random ones)
+  kfold             five random folds, whatever the data
+  user-temporal     hold out each user's last fifth, by time
+  cold-items        hold out whole items, a fifth per fold
+  cold-items-tenth  hold out one tenth of the items, the same for everybody
+  cold-users        hold out whole users, a fifth per fold, all but --known ratings
+  cold-both         ratings of a fifth of the users for a fifth of the items, neither seen
 """
 
 _log = logging.getLogger("hybrid_sim")

@@ -114,6 +114,10 @@ def _read_own(options: argparse.Namespace) -> Dataset:
         options.duplicates,
         encoding=options.encoding,
     )
+    if options.item_feature:
+        from hybrid_sim.leaks import warn_of_leaks
+
+        warn_of_leaks(dataset, options.item_feature)
     if options.tmdb in ("auto", "none"):
         return dataset
     return add_tmdb(dataset, read_tmdb(options.tmdb), votes=options.tmdb_votes)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hybrid_sim.settings import RunSettings
     from hybrid_sim.simulation import Simulation
     from hybrid_sim.simulator import Simulator
-    from hybrid_sim.user import UserState
+    from hybrid_sim.user import Timeline, UserState
 
 DESCRIPTION = """\
 How users rate items. Writes into RUN_DIR: ratings.csv (for every pair a rating that is drawn, the expected one, its
@@ -84,6 +84,12 @@ def _add_options(parser: Parser) -> None:
         "--fitted", metavar="MODEL_DIR", type=Path, help="what `fit` saved from this data; else fitted now"
     )
     how.add_argument(
+        "--profiles",
+        metavar="FILE|RUN_DIR",
+        type=Path,
+        help="profiles that users have already: of an earlier run, or a table with user_id, version, summary, ...",
+    )
+    how.add_argument(
         "--advance", action="store_true", help="let the simulated ratings change the profiles (with --model: asks it)"
     )
     how.add_argument(
@@ -114,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
         with job.door() as llm:
             at_a_time = job.dataset.n_users if options.batch else USERS_AT_A_TIME  # a batch may take a day
             puts = interviewer(job.dataset, job.settings, llm, at_a_time)
-            return job.finish(simulate(*job.question, puts, options.seed), llm)
+            return job.finish(simulate(*job.question, puts, options.seed, job.timelines), llm)
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; go on with: %s", job.command)
         raise
@@ -133,7 +139,9 @@ def plan(options: argparse.Namespace) -> int:
     job = _Job.of(options)
     with job.journal(read_only=True) if job.folder.journal.is_file() else nullcontext() as journal:
         planner = Planner(job.settings.llm.sampling, journal)
-        simulation = simulate(*job.question, interviewer(job.dataset, job.settings, planner), options.seed)
+        simulation = simulate(
+            *job.question, interviewer(job.dataset, job.settings, planner), options.seed, job.timelines
+        )
         if options.advance:
             job.users(simulation, planner)
         seen = [] if journal is None else journal.seen()
@@ -155,6 +163,7 @@ class _Job:
     simulator: Simulator
     user_ids: NDArray[np.object_]
     item_ids: NDArray[np.object_]
+    timelines: dict[str, Timeline]
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
@@ -171,7 +180,7 @@ class _Job:
         else:
             simulator = Simulator.load(options.fitted)
             simulator.require_fitted_to(dataset)
-        return cls(options, settings, dataset, folder, simulator, users, items)
+        return cls(options, settings, dataset, folder, simulator, users, items, _read_profiles(options.profiles))
 
     @property
     def question(self) -> tuple[Simulator, Dataset, list[str], list[str]]:
@@ -190,7 +199,8 @@ class _Job:
         from hybrid_sim.llm.journal import Journal
         from hybrid_sim.run import identity
 
-        who = identity(self.dataset, self.settings, self.simulator, self.user_ids.tolist(), self.item_ids.tolist())
+        pairs = self.user_ids.tolist(), self.item_ids.tolist()
+        who = identity(self.dataset, self.settings, self.simulator, *pairs, self.timelines)
         with Journal(self.folder.journal, settings=who, replay=read_only) as journal:
             yield journal
 
@@ -225,7 +235,8 @@ class _Job:
         from hybrid_sim.simulation import advance, users_before
 
         settings = self.settings.profile
-        states = users_before(simulation, self.dataset, authors(self.dataset, self.settings, None), settings)
+        author = authors(self.dataset, self.settings, None)
+        states = users_before(simulation, self.dataset, author, settings, self.timelines)
         if not self.options.advance:
             return states
         return advance(states, simulation, self.dataset, authors(self.dataset, self.settings, model), settings)
@@ -283,6 +294,18 @@ class _Job:
             "ledger": None if llm is None else asdict(llm.journal.ledger()),
             "failures": None if llm is None else llm.journal.failures(),
         }
+
+
+def _read_profiles(place: Path | None) -> dict[str, Timeline]:
+    if place is None:
+        return {}
+    if place.is_dir():
+        from hybrid_sim.profiles.store import PROFILES_FILE, read_timelines
+
+        return read_timelines(place / PROFILES_FILE)
+    from hybrid_sim.profiles.recorded import read_recorded_profiles
+
+    return read_recorded_profiles(place)
 
 
 def summary(simulation: Simulation, llm: LLM | None) -> str:
