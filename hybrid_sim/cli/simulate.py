@@ -288,6 +288,7 @@ class _Job:
         return {
             "provenance": asdict(made),
             "settings": self.settings.model_dump(mode="json"),
+            "members": list(self.simulator.ensemble_.members),
             "sources": dict(Counter(simulation.prediction.source.tolist())),
             "asked": int(simulation.asked.sum()),
             "answered": int(simulation.said.answered.sum()),
