@@ -59,10 +59,13 @@ def distribution_of(opinions: Sequence[Opinion], scale: RatingScale) -> RatingDi
 
 @dataclass(frozen=True)
 class Interviewer:
-    """Puts inquiries about one dataset to a language model; `author` writes the profiles of users who have none."""
+    """Puts inquiries about one dataset to a language model.
+
+    `author` writes the profiles of users who have none; None: the model sees no profiles.
+    """
 
     model: Asks
-    author: Author
+    author: Author | None
     words: Words
     dataset: Dataset
     settings: RunSettings
@@ -74,7 +77,9 @@ class Interviewer:
         with track("users asked about", len(inquiries)) as task:
             for start in range(0, len(inquiries), self.users_at_a_time):
                 part = inquiries[start : start + self.users_at_a_time]
-                states = write_profiles(self.author, [inquiry.state for inquiry in part], self.settings.profile)
+                states = [inquiry.state for inquiry in part]
+                if self.author is not None:
+                    states = write_profiles(self.author, states, self.settings.profile)
                 found += self._rated([Inquiry(s, i.items) for s, i in zip(states, part, strict=True)])
                 task.advance(len(part))
         return found

@@ -71,7 +71,7 @@ def choose_models(names: Sequence[str] | None, has_recording: bool) -> tuple[str
 class Benchmark:
     """Which models are run, and how; `models` come from `choose_models`.
 
-    `n_jobs`, `embedder` and `members` are handed to the simulator.
+    `n_jobs`, `embedder`, `members` and `without` are handed to the simulator.
     """
 
     models: tuple[str, ...] = DEFAULT_MODELS
@@ -80,6 +80,7 @@ class Benchmark:
     n_jobs: int | None = None
     embedder: Embedder | None = None
     members: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
 
     def run(self, protocol: Protocol, provenance: Callable[[str | None], Provenance]) -> Report:
         """Fit, ask and score all models on all folds; `provenance` is called with the name of the embedder.
@@ -128,7 +129,7 @@ class Benchmark:
         from hybrid_sim.simulator import SOURCES, Simulator
 
         with measured() as effort:
-            simulator = Simulator(self.seed, self.members, self.embedder, self.n_jobs).fit(train)
+            simulator = Simulator(self.seed, self.members, self.embedder, self.n_jobs, self.without).fit(train)
             got = simulator.predict_pairs(pairs)
         return Opinion(
             HYBRID,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -100,8 +100,12 @@ class RunFolder:
 
 
 def _is_same(saved: Simulator, wanted: Simulator) -> bool:
-    members = [None if one.members is None else tuple(one.members) for one in (saved, wanted)]
-    return saved.seed == wanted.seed and members[0] == members[1]
+    return _made_of(saved) == _made_of(wanted)
+
+
+def _made_of(simulator: Simulator) -> tuple[int, tuple[str, ...] | None, tuple[str, ...]]:
+    members = None if simulator.members is None else tuple(simulator.members)
+    return simulator.seed, members, tuple(simulator.without)
 
 
 def authors(dataset: Dataset, settings: RunSettings, model: Asks | None) -> Author:
@@ -113,15 +117,20 @@ def authors(dataset: Dataset, settings: RunSettings, model: Asks | None) -> Auth
 
 
 def interviewer(
-    dataset: Dataset, settings: RunSettings, model: Asks, users_at_a_time: int = USERS_AT_A_TIME
+    dataset: Dataset,
+    settings: RunSettings,
+    model: Asks,
+    users_at_a_time: int = USERS_AT_A_TIME,
+    without: Collection[str] = (),
 ) -> Interviewer:
-    """Who puts questions about the dataset to the model.
+    """Who puts questions about the dataset to the model; without `profile` it sees no profiles.
 
     Raises:
         SettingsError: a file of the user's prompts cannot be used.
     """
     words = load_words("rate", settings.prompts)
-    return Interviewer(model, authors(dataset, settings, model), words, dataset, settings, users_at_a_time)
+    author = None if "profile" in without else authors(dataset, settings, model)
+    return Interviewer(model, author, words, dataset, settings, users_at_a_time)
 
 
 def identity(
@@ -143,7 +152,8 @@ def identity(
         "rating": settings.rating.model_dump(),
         "prompts": {name: load_words(name, settings.prompts).version({}) for name in known_words()},
         "seed": simulator.seed,
-        "members": None if simulator.members is None else list(simulator.members),
+        "members": list(simulator.ensemble_.members),
+        "without": list(simulator.without),
         "data": dataset.digest,
         "pairs": pairs.hexdigest(),
         "profiles": given.hexdigest() if timelines else None,

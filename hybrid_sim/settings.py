@@ -78,9 +78,20 @@ class RatingSettings(_Settings):
     """Users whose last ratings are asked about too, to learn what the LLM's word is worth."""
 
 
+class EnsembleSettings(_Settings):
+    """What the ensemble is made of."""
+
+    members: tuple[str, ...] | None = None
+    """Raters of the ensemble; None: all."""
+    without: tuple[str, ...] = ()
+    """Components, or members one by one, that are left out: embeddings, neighbours, factorization, combiner, boosted,
+    calibration, llm, profile."""
+
+
 class RunSettings(_Settings):
     """Everything that decides what a run does, beside the data and the pairs."""
 
+    ensemble: EnsembleSettings = EnsembleSettings()
     llm: LLMSettings = LLMSettings()
     profile: ProfileSettings = ProfileSettings()
     rating: RatingSettings = RatingSettings()

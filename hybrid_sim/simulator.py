@@ -23,6 +23,7 @@ from hybrid_sim import store
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
 from hybrid_sim.errors import ModelFileError, SettingsError
+from hybrid_sim.models.components import switched
 from hybrid_sim.models.ensemble import Ensemble
 from hybrid_sim.models.hybrid import SHAPES, default_members
 from hybrid_sim.models.means import GlobalMean
@@ -75,13 +76,15 @@ class Simulator:
 
     `members` names the raters of the ensemble (None: all of `default_members`). `embedder` turns item texts into
     vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run
-    at a time (None: one per core); results do not depend on it.
+    at a time (None: one per core); results do not depend on it. `without` names components, or members one by one,
+    that are left out (see `hybrid_sim.models.components`).
     """
 
     seed: int = 0
     members: Sequence[str] | None = None
     embedder: Embedder | None = None
     n_jobs: int | None = None
+    without: Sequence[str] = ()
     user_ids_: pd.Index = field(init=False, repr=False)
     item_ids_: pd.Index = field(init=False, repr=False)
     user_known_: NDArray[np.bool_] = field(init=False, repr=False)
@@ -107,8 +110,18 @@ class Simulator:
         self.user_known_ = np.append(dataset.user_counts > 0, False)
         self.item_known_ = np.append((dataset.item_counts > 0) | (np.array(texts, dtype=object) != ""), False)
         chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
+        left = switched(tuple(chosen), self.without)
+        chosen = {name: chosen[name] for name in left.members}
         shapes = [name for name in SHAPES if name in chosen]
-        self.ensemble_ = Ensemble(chosen, shapes, seed=self.seed, n_jobs=self.n_jobs).fit(dataset)
+        self.ensemble_ = Ensemble(
+            chosen,
+            shapes,
+            boosted=left.boosted,
+            weighted=left.combiner,
+            shaped=left.calibration,
+            seed=self.seed,
+            n_jobs=self.n_jobs,
+        ).fit(dataset)
         self.fallback_ = GlobalMean().fit(dataset)
         return self
 

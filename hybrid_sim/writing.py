@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from hybrid_sim.errors import SettingsError, StorageError
@@ -33,3 +35,14 @@ def write_whole(path: Path, content: bytes) -> None:
 def printable(text: str) -> str:
     """The text with control characters, right-to-left marks and lone surrogates escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to say about a word that is none of `known`.
+
+    >>> nearest("bnech", ["bench", "fit"])
+    "did you mean 'bench'?"
+    """
+    choices = list(known)
+    close = difflib.get_close_matches(word.partition("=")[0], choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"

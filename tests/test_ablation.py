@@ -105,7 +105,7 @@ def test_components_hold_every_member_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cure"), [("bosted", "did you mean 'boosted'"), ("sdv", "did you mean 'svd'"), ("?", "choose among")]
+    ("name", "cure"), [("bosted", "did you mean 'boosted'"), ("sdv", "did you mean 'svd'"), ("?", "choose one of")]
 )
 def test_an_unknown_component_is_refused_with_the_nearest(name: str, cure: str) -> None:
     with pytest.raises(SettingsError, match=cure):

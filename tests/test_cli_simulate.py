@@ -227,3 +227,19 @@ def test_a_storm_of_faults_ends_in_a_whole_table(simulate: Run, tmp_path: Path) 
     with LoopbackLLM(faults=first(3, "503")) as server:
         assert simulate(url=server.url)[0] == 0
     assert len(rows(tmp_path)) == 12
+
+
+def test_components_are_switched_off_by_name(simulate: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "--user", "random:3", "--item", "random:3", "--members", "biases,content_gp", "--quiet"]
+    (tmp_path / "settings.toml").write_text('[ensemble]\nwithout = ["embeddings", "profile"]\n')
+    with LoopbackLLM() as server:
+        model = ["--model", "loopback", "--base-url", server.url, "--set", "rating.learn_from=3"]
+        settings = ["--settings", str(tmp_path / "settings.toml")]
+        assert main([*words, *model, *settings, "-o", str(tmp_path / "out")]) == 0
+        assert server.n_requests == 6  # three users to learn from and three to rate, and no profiles
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert about["members"] == ["biases"]
+    assert main([*words, "-o", str(tmp_path / "bad"), "--without", "embedings"]) == 2
+    assert "did you mean 'embeddings'?" in capsys.readouterr().err
+    assert main([*words, *model, "-o", str(tmp_path / "no"), "--without", "llm"]) == 0
+    assert not (tmp_path / "no" / "journal.sqlite").exists()

@@ -23,7 +23,6 @@ from hybrid_sim.ablation.shelf import read_shelf, write_shelf
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
 from hybrid_sim.errors import SettingsError
-from hybrid_sim.models.components import nearest
 from hybrid_sim.models.ensemble import BATCH, Ensemble
 from hybrid_sim.models.hybrid import SHAPES, default_members
 from hybrid_sim.models.means import GlobalMean
@@ -34,6 +33,7 @@ from hybrid_sim.protocols import Fold
 from hybrid_sim.rater import Rater, expected
 from hybrid_sim.retrieval.embedder import Embedder, TfidfSVD, default_embedder
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.writing import nearest
 
 PACKAGES = ("hybrid-sim", "numpy", "scipy", "numba", "scikit-learn", "scikit-surprise", "lightgbm", "faiss-cpu")
 SOURCES = ("models", "retrieval", "data/text.py", "random.py", "rater.py", "types.py")

@@ -14,11 +14,12 @@ from hybrid_sim.ablation.steps import SHAPE, TREES, WEIGHTS
 from hybrid_sim.ablation.summary import key_order, summarise
 from hybrid_sim.ablation.variants import each_variant
 from hybrid_sim.errors import SettingsError
-from hybrid_sim.models.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, WITH_LLM, nearest
+from hybrid_sim.models.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, WITH_LLM
 from hybrid_sim.models.recorded import RecordedRatings
 from hybrid_sim.protocols import Protocol
 from hybrid_sim.report import Provenance
 from hybrid_sim.retrieval.embedder import Embedder
+from hybrid_sim.writing import nearest
 
 COST_FIELDS = ("seconds_fit", "seconds_rate", "n_rated", "llm_answers")
 STEP_OF = {WEIGHTS: "combiner", TREES: "boosted", SHAPE: "calibration", CORRECTION: "llm"}

@@ -84,14 +84,14 @@ def run(options: argparse.Namespace) -> int:
     """Take the ensemble apart, print the tables and write the file."""
     if options.json is not None and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
         raise SettingsError(f"--json {options.json}: cannot be written; name a file in a folder that exists")
-    if options.dataset is None and options.ratings is None and options.data is None:
-        options.dataset = "world"
+    if options.without is not None:
+        raise SettingsError("--without: ablate leaves out every subset by itself; --components says of what")
     from hybrid_sim.ablation import Ablation, ablation_text, write_ablation
     from hybrid_sim.protocols import make_protocol, parse_folds
     from hybrid_sim.report import provenance
 
     folds = None if options.folds is None else parse_folds(options.folds)
-    dataset = read_data(options)
+    dataset = read_data(options, default="world")
     protocol = make_protocol(
         options.protocol,
         dataset,

@@ -116,6 +116,7 @@ def run(options: argparse.Namespace) -> int:
         options.seed,
         options.jobs,
         members=tuple(options.members) if options.members else None,
+        without=tuple(options.without or ()),
     )
     command = ["hybrid-sim", *options.words]
     report = benchmark.run(protocol, lambda embedder: provenance(command, options.seed, dataset, embedder))

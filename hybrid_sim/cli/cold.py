@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common, whole_number
 from hybrid_sim.errors import ModelFileError, SettingsError
 
@@ -86,9 +86,7 @@ def run(options: argparse.Namespace) -> int:
     """Read the new items, have the simulator know them, ask it, write the files and show the answers."""
     if options.output.exists() and not options.output.is_dir():
         raise SettingsError(f"-o {options.output} is a file; name a folder")
-    if options.dataset is None and options.ratings is None and options.data is None:
-        options.dataset = "world"
-    dataset = read_data(options)
+    dataset = read_data(options, default="world")
     from hybrid_sim.cold import foresee, like_level
     from hybrid_sim.data.new_items import add_items, read_new_items
     from hybrid_sim.run import RunFolder
@@ -131,9 +129,9 @@ def _simulator(folder: RunFolder, dataset: Dataset, whole: Dataset, options: arg
     from hybrid_sim.simulator import Simulator
 
     if options.fitted is None:
-        return folder.fitted(Simulator(options.seed, options.members, n_jobs=options.jobs), whole)
-    if options.members is not None:
-        raise SettingsError("--members belongs to a new fit; leave it or --fitted out")
+        return folder.fitted(new_simulator(options), whole)
+    if options.members is not None or options.without is not None:
+        raise SettingsError("--members and --without belong to a new fit; leave them or --fitted out")
     fitted = Simulator.load(options.fitted)
     fitted.require_fitted_to(dataset)
     kept = _kept(folder.path / TAUGHT)

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_sim.cli.parsing import add_common, nearest
+from hybrid_sim.cli.parsing import add_common
 from hybrid_sim.errors import SettingsError
+from hybrid_sim.writing import nearest
 
 _log = logging.getLogger("hybrid_sim")
 

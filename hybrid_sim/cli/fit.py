@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common
 
 _log = logging.getLogger("hybrid_sim")
@@ -37,8 +37,6 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read, fit and save."""
     dataset = read_data(options)
-    from hybrid_sim.simulator import Simulator
-
     _log.info(
         "%s%s: %d ratings of %d users and %d items on the scale %s",
         dataset.name,
@@ -48,6 +46,6 @@ def run(options: argparse.Namespace) -> int:
         dataset.n_items,
         dataset.scale,
     )
-    Simulator(options.seed, options.members, n_jobs=options.jobs).fit(dataset).save(options.output)
+    new_simulator(options).fit(dataset).save(options.output)
     _log.info("saved in %s; next: hybrid-sim predict %s --pairs FILE -o OUT", options.output, options.output)
     return 0

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.parsing import Parser, nearest, one_of, whole_number, words_list
+from hybrid_sim.cli.parsing import Parser, one_of, whole_number, words_list
 from hybrid_sim.errors import SettingsError
+from hybrid_sim.writing import nearest
 
 if TYPE_CHECKING:
     from hybrid_sim.data.dataset import Dataset
     from hybrid_sim.data.table import ColumnMap
+    from hybrid_sim.settings import EnsembleSettings
+    from hybrid_sim.simulator import Simulator
 
 COLUMNS = ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview")
 """What the column options `--user-col` ... name."""
@@ -65,7 +68,23 @@ def add_run_options(parser: Any) -> None:
     parser.add_argument(
         "--members", metavar="svd,...", type=words_list, help="raters of the hybrid's ensemble (default all)"
     )
+    parser.add_argument(
+        "--without",
+        metavar="boosted,...",
+        type=words_list,
+        help="components or raters to leave out: embeddings, neighbours, factorization, combiner, boosted, calibration",
+    )
     parser.add_argument("--jobs", metavar="N", type=whole_number(1), help="parallel workers (default: all CPUs)")
+
+
+def new_simulator(options: argparse.Namespace, ensemble: EnsembleSettings | None = None) -> Simulator:
+    """A simulator as the options say, else as the settings do; it is not fitted yet."""
+    from hybrid_sim.simulator import Simulator
+
+    members = options.members or (ensemble.members if ensemble else None)
+    without = options.without or (ensemble.without if ensemble else ())
+    chosen = None if members is None else tuple(members)
+    return Simulator(options.seed, chosen, n_jobs=options.jobs, without=tuple(without))
 
 
 def read_data(options: argparse.Namespace, default: str | None = None) -> Dataset:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from hybrid_sim.errors import SettingsError
+from hybrid_sim.writing import nearest
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,17 +51,6 @@ def add_common(parser: Parser) -> None:
     """Options of every command."""
     parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What to say about a word that is none of `known`.
-
-    >>> nearest("bnech", ["bench", "fit"])
-    "did you mean 'bench'?"
-    """
-    choices = list(known)
-    close = difflib.get_close_matches(word.partition("=")[0], choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"
 
 
 def one_of(known: Sequence[str]) -> Callable[[str], str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.options import add_data_options, read_data
-from hybrid_sim.cli.parsing import add_common, nearest, whole_number
+from hybrid_sim.cli.parsing import add_common, whole_number
 from hybrid_sim.errors import SettingsError
+from hybrid_sim.writing import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.parsing import Parser, add_common, nearest, whole_number
+from hybrid_sim.cli.parsing import Parser, add_common, whole_number
 from hybrid_sim.errors import SettingsError
+from hybrid_sim.writing import nearest
 
 if TYPE_CHECKING:
     from hybrid_sim.settings import RunSettings

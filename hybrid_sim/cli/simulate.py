@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.pairs import add_pair_choice, add_pairs_file, choose_pairs
 from hybrid_sim.cli.parsing import Parser, add_common, one_of
 from hybrid_sim.cli.settings import add_budget_options, add_settings_options, asks_a_model, read_settings
@@ -113,13 +113,13 @@ def run(options: argparse.Namespace) -> int:
     from hybrid_sim.simulation import simulate
 
     job = _Job.of(options)
-    if not asks_a_model(options):
+    if not asks_a_model(options) or "llm" in job.simulator.without:
         _log.info("no language model is asked (--model NAME asks one): the answers are statistical")
         return job.finish(simulate(*job.question, seed=options.seed), None)
     try:
         with job.door() as llm:
             at_a_time = job.dataset.n_users if options.batch else USERS_AT_A_TIME  # a batch may take a day
-            puts = interviewer(job.dataset, job.settings, llm, at_a_time)
+            puts = interviewer(job.dataset, job.settings, llm, at_a_time, job.simulator.without)
             return job.finish(simulate(*job.question, puts, options.seed, job.timelines), llm)
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; go on with: %s", job.command)
@@ -140,7 +140,10 @@ def plan(options: argparse.Namespace) -> int:
     with job.journal(read_only=True) if job.folder.journal.is_file() else nullcontext() as journal:
         planner = Planner(job.settings.llm.sampling, journal)
         simulation = simulate(
-            *job.question, interviewer(job.dataset, job.settings, planner), options.seed, job.timelines
+            *job.question,
+            interviewer(job.dataset, job.settings, planner, without=job.simulator.without),
+            options.seed,
+            job.timelines,
         )
         if options.advance:
             job.users(simulation, planner)
@@ -176,7 +179,7 @@ class _Job:
         users, items = choose_pairs(options, dataset)
         folder = RunFolder(options.output)
         if options.fitted is None:
-            simulator = folder.fitted(Simulator(options.seed, options.members, n_jobs=options.jobs), dataset)
+            simulator = folder.fitted(new_simulator(options, settings.ensemble), dataset)
         else:
             simulator = Simulator.load(options.fitted)
             simulator.require_fitted_to(dataset)

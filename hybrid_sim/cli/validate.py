@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.bench import PROTOCOLS
-from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common, one_of, whole_number
 from hybrid_sim.cli.settings import add_budget_options, add_settings_options, asks_a_model, read_settings
 from hybrid_sim.errors import SettingsError
@@ -88,15 +88,13 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Validate, print the verdicts and write the files."""
     _check(options)
-    if options.dataset is None and options.ratings is None and options.data is None:
-        options.dataset = "world"
     from hybrid_sim.report import provenance
     from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
     from hybrid_sim.validity.report import write_validity
     from hybrid_sim.validity.validate import make_trial, validate
     from hybrid_sim.validity.words import validity_text
 
-    dataset = read_data(options)
+    dataset = read_data(options, default="world")
     protocol, fold = _fold(options, dataset)
     answers = _answers(options, fold)
     embedder = TfidfSVD() if dataset.synthetic else default_embedder()
@@ -209,7 +207,7 @@ def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
             options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model
         )
         recording = read_recordings(options.llm_ratings, fold.held_out, columns)
-        return subjects.with_recording(answers, recording, options.seed)
+        return subjects.with_recording(answers, recording, options.seed, fold.groups)
     return answers
 
 
@@ -222,8 +220,7 @@ def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, floa
         saved.require_fitted_to(fold.train)
         return saved, None
     started = time.perf_counter()
-    members = tuple(options.members) if options.members else None
-    simulator = Simulator(options.seed, members, n_jobs=options.jobs).fit(fold.train)
+    simulator = new_simulator(options).fit(fold.train)
     return simulator, time.perf_counter() - started
 
 

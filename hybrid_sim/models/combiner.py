@@ -18,7 +18,7 @@ from hybrid_sim.models.boosted import BoostedResidual
 from hybrid_sim.models.contributions import Common, Parts, column_names, spread_over_gaps
 from hybrid_sim.models.level_shape import LevelShape
 from hybrid_sim.models.out_of_fold import Opinions
-from hybrid_sim.models.stacking import LinearStack
+from hybrid_sim.models.stacking import LinearStack, PlainAverage
 from hybrid_sim.models.support import REGIMES, Support
 from hybrid_sim.random import derive_seed, stream
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingScale
@@ -31,10 +31,16 @@ N_CROSS = 5
 
 @dataclass
 class Combiner:
-    """One `RegimeCombiner` per regime that was seen often enough."""
+    """One `RegimeCombiner` per regime that was seen often enough.
+
+    Each step can be left out: the ridge regression (`weighted`; else the members' plain average), the trees
+    (`boosted`), and the shares of the levels (`shaped`; else the average of the distributions, moved to the mean).
+    """
 
     boosted: bool = True
     seed: int = 0
+    weighted: bool = True
+    shaped: bool = True
     scale_: RatingScale = field(init=False, repr=False)
     overall_: FloatArray = field(init=False, repr=False)
     regimes_: list[RegimeCombiner | None] = field(init=False, repr=False)
@@ -54,7 +60,9 @@ class Combiner:
             if len(rows) < MIN_ROWS:
                 self.regimes_.append(None)
                 continue
-            part = RegimeCombiner(self.boosted and name == "warm", derive_seed(self.seed, name) % 2**31)
+            part = RegimeCombiner(
+                self.boosted and name == "warm", derive_seed(self.seed, name) % 2**31, self.weighted, self.shaped
+            )
             probs[rows] = part.fit(opinions.take(rows), ratings[rows], scale).probs
             self.regimes_.append(part)
         return RatingDistribution(scale, probs)
@@ -124,12 +132,14 @@ class RegimeCombiner:
 
     boosted: bool
     seed: int
+    weighted: bool = True
+    shaped: bool = True
     scale_: RatingScale = field(init=False, repr=False)
     members_: IntArray = field(init=False, repr=False)
     reference_: int = field(init=False, repr=False)
-    stack_: LinearStack = field(init=False, repr=False)
+    stack_: LinearStack | PlainAverage = field(init=False, repr=False)
     trees_: BoostedResidual | None = field(init=False, repr=False)
-    shape_: LevelShape = field(init=False, repr=False)
+    shape_: LevelShape | None = field(init=False, repr=False)
 
     def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
         """Learn every step on all rows; returns what the steps say when each row's answer was kept from them."""
@@ -194,7 +204,8 @@ class RegimeCombiner:
         return np.where(np.isnan(means), others[:, None], means)
 
     def _fit_stack(self, opinions: Opinions, ratings: FloatArray) -> None:
-        self.stack_ = LinearStack().fit(self._means(opinions), opinions.support, ratings)
+        stack = LinearStack() if self.weighted else PlainAverage()
+        self.stack_ = stack.fit(self._means(opinions), opinions.support, ratings)
 
     def _linear(self, opinions: Opinions) -> FloatArray:
         return self.stack_.predict(self._means(opinions), opinions.support)
@@ -227,9 +238,13 @@ class RegimeCombiner:
         )
 
     def _fit_shape(self, opinions: Opinions, mean: FloatArray, ratings: FloatArray) -> None:
-        self.shape_ = LevelShape().fit(self._reference(opinions), mean, opinions.support, ratings)
+        self.shape_ = None
+        if self.shaped:
+            self.shape_ = LevelShape().fit(self._reference(opinions), mean, opinions.support, ratings)
 
     def _shaped(self, opinions: Opinions, mean: FloatArray) -> RatingDistribution:
+        if self.shape_ is None:
+            return RatingDistribution(self.scale_, _average_shape(opinions.probs)).tilted_to(mean)
         return self.shape_.predict(self._reference(opinions), mean, opinions.support)
 
     def _reference(self, opinions: Opinions) -> RatingDistribution:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hybrid_sim.errors import SettingsError
+from hybrid_sim.writing import nearest
 
 BASE = "biases"
 """The member that is always there: something must answer."""
@@ -65,10 +65,3 @@ def switched(members: Sequence[str], without: Collection[str] = ()) -> Switches:
         raise SettingsError(f"without {', '.join(without)} no member is left; keep {BASE!r} at least")
     steps = {name: name not in without for name in (*STEPS, *WITH_LLM)}
     return Switches(left, **steps)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What to say about a name that is none of `known`."""
-    choices = list(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose among {', '.join(choices)}"

@@ -43,6 +43,8 @@ class Ensemble:
     n_cold: int = 2
     cold_share: float = 0.15
     boosted: bool = True
+    weighted: bool = True
+    shaped: bool = True
     seed: int = 0
     n_jobs: int | None = None
     members_: dict[str, Rater] = field(init=False, repr=False)
@@ -79,7 +81,7 @@ class Ensemble:
         ratings = dataset.rating[fitted.rows]
         self.members_ = dict(zip(self.members, fitted.members, strict=True))
         self.support_ = SupportTable().fit(dataset)
-        self.combiner_ = Combiner(self.boosted, self.seed)
+        self.combiner_ = Combiner(self.boosted, self.seed, self.weighted, self.shaped)
         held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale)
         weights = _conformal_weights(dataset.item[fitted.rows], fitted.opinions.support)
         self.conformal_ = Conformal().fit(held, ratings, fitted.opinions.support, weights)

@@ -76,3 +76,28 @@ class LinearStack:
                 centred * by_item[:, None],
             ]
         )
+
+
+@dataclass
+class PlainAverage:
+    """The members' plain average in place of learned weights."""
+
+    centre_: float = field(init=False, repr=False)
+    n_members_: int = field(init=False, repr=False)
+
+    def fit(self, means: FloatArray, support: Support, ratings: FloatArray) -> Self:
+        """Count the members; there is nothing to learn."""
+        self.centre_, self.n_members_ = float(ratings.mean()), means.shape[1]
+        return self
+
+    def predict(self, means: FloatArray, support: Support) -> FloatArray:
+        """The average of each row, shape `(n_pairs,)`."""
+        return np.asarray(means.mean(axis=1))
+
+    def weights(self, support: Support) -> FloatArray:
+        """The same for every member, shape `(n_pairs, n_members)`."""
+        return np.full((len(support.n_user), self.n_members_), 1.0 / self.n_members_)
+
+    def offset(self, support: Support) -> FloatArray:
+        """The prediction where every member's mean is `centre_`: that, shape `(n_pairs,)`."""
+        return np.full(len(support.n_user), self.centre_)

@@ -6,11 +6,10 @@ message is the same for all questions of a run, so that a provider can cache it.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.llm.question import Message
+from hybrid_sim.writing import nearest
 
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}")
 _DIVIDER = re.compile(r"^---[ \t]*$", re.MULTILINE)
@@ -90,7 +90,7 @@ def _place(name: str, folder: Path) -> Path | None:
         raise SettingsError(f"prompts = {folder}: cannot be read ({error.strerror}); name a folder") from error
     for other in found:
         if other not in expected:
-            raise SettingsError(f"{folder / other}: there is no prompt of this name; {_nearest(other, expected)}")
+            raise SettingsError(f"{folder / other}: there is no prompt of this name; {nearest(other, expected)}")
     return folder / f"{name}.txt" if f"{name}.txt" in found else None
 
 
@@ -116,7 +116,7 @@ def _compare(place: Path, part: str, text: str, original: str) -> None:
     for name in used:
         if name not in expected:
             raise SettingsError(
-                f"{place}: the {part} message has no placeholder {{{{{name}}}}}; {_nearest(name, expected)}"
+                f"{place}: the {part} message has no placeholder {{{{{name}}}}}; {nearest(name, expected)}"
             )
     for name in expected:
         if name not in used:
@@ -125,9 +125,3 @@ def _compare(place: Path, part: str, text: str, original: str) -> None:
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    choices = list(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(choices) or 'none'}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.files import Table, read_table
 from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.evaluate import Groups
 from hybrid_sim.models.correction import cross_fitted_correction
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.models.recorded_file import read_recorded
@@ -56,8 +57,8 @@ def fitted(simulator: Simulator, held_out: Dataset, seed: int, cost: Callable[[]
     )
 
 
-def with_recording(answers: Answers, recording: RecordedRatings, seed: int) -> Answers:
-    """The simulator corrected by recorded LLM ratings, each user's correction learned from the others.
+def with_recording(answers: Answers, recording: RecordedRatings, seed: int, groups: Groups = "users") -> Answers:
+    """The simulator corrected by recorded LLM ratings; each user's (or item's) correction is learned from the others.
 
     Raises:
         DataError: none of the held-out pairs was recorded.
@@ -66,10 +67,11 @@ def with_recording(answers: Answers, recording: RecordedRatings, seed: int) -> A
     said = Recorded(recording).fit(held_out).rate(held_out.pairs)
     if not said.answered.any():
         raise DataError("no held-out pair has a recorded LLM rating; choose the fold that was recorded")
-    distribution = cross_fitted_correction(subject.distribution, said, held_out, seed)
+    labels = held_out.item if groups == "items" else held_out.user
+    distribution = cross_fitted_correction(subject.distribution, said, held_out, seed, groups=labels)
     notes = (
         f"{int(said.answered.sum()):,} of {len(held_out):,} held-out pairs have an LLM rating; how far to trust it is "
-        "learned on ratings of other users of the same fold (cross-fitted). Intervals are those without it.",
+        f"learned on ratings of other {groups} of the same fold (cross-fitted). Intervals are those without it.",
     )
     return Answers(
         replace(
