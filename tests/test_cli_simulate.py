@@ -20,6 +20,13 @@ from hybrid_sim.cli import main
 KEY = "sk-sentinel-7f3a9c51d2e8"
 WORDS = ["simulate", "--user", "random:4", "--item", "random:3", "--members", "biases,content_gp"]
 
+INTERRUPTIBLE = """
+import signal, sys
+from hybrid_sim.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
+sys.exit(main(sys.argv[1:]))
+"""
+
 Run = Callable[..., tuple[int, str]]
 
 
@@ -200,8 +207,8 @@ def test_row_28_ctrl_c_keeps_what_came_and_says_how_to_go_on(fitted: Path, tmp_p
         words = [*WORDS, "--fitted", str(fitted), "-o", str(tmp_path / "run"), "--model", "loopback"]
         command = [
             sys.executable,
-            "-m",
-            "hybrid_sim.cli",
+            "-c",
+            INTERRUPTIBLE,
             *words,
             "--base-url",
             server.url,
