@@ -216,10 +216,14 @@ def test_row_28_ctrl_c_keeps_what_came_and_says_how_to_go_on(fitted: Path, tmp_p
             "llm.concurrency=2",
         ]
         child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"})
-        while server.n_requests < 6:
-            time.sleep(0.05)
-        child.send_signal(signal.SIGINT)
-        said = child.communicate(timeout=60)[1]
+        try:
+            deadline = time.monotonic() + 120
+            while server.n_requests < 6 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            child.send_signal(signal.SIGINT)
+            said = child.communicate(timeout=120)[1]
+        finally:
+            child.kill()
         n_answered = len(server.answered)
         assert child.returncode == 130
         assert "go on with: hybrid-sim simulate" in said
