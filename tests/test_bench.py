@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from hybrid_sim.bench import Benchmark, Opinion, choose_models
-from hybrid_sim.cli.bench import PROTOCOLS as COMMAND_LINE_PROTOCOLS
+from hybrid_sim.cli.held_out import PROTOCOLS as COMMAND_LINE_PROTOCOLS
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.world import make_world
 from hybrid_sim.effort import measured

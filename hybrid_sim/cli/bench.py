@@ -8,38 +8,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_sim.cli.held_out import (
+    EXPLAINED,
+    add_protocol_options,
+    add_recording_options,
+    read_protocol,
+    read_recording,
+)
 from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
-from hybrid_sim.cli.parsing import add_common, one_of, whole_number, words_list
+from hybrid_sim.cli.parsing import add_common, words_list
 from hybrid_sim.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
-    from hybrid_sim.data.dataset import Dataset
-    from hybrid_sim.models.recorded import RecordedRatings
     from hybrid_sim.report import Report
 
-PROTOCOLS = (
-    "last40",
-    "full",
-    "kfold",
-    "user-temporal",
-    "cold-items",
-    "cold-items-tenth",
-    "cold-users",
-    "cold-both",
-)
-
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Without options: the synthetic world, in about a minute. Protocols:
-  last40            learn from each user's latest 40 training ratings
-  full              learn from all training ratings
-                    (both: the genuine folds u1 to u5 of ml-100k, else five random ones)
-  kfold             five random folds, whatever the data
-  user-temporal     hold out each user's last fifth, by time
-  cold-items        hold out whole items, a fifth per fold
-  cold-items-tenth  hold out one tenth of the items, the same for everybody
-  cold-users        hold out whole users, a fifth per fold, all but --known ratings
-  cold-both         ratings of a fifth of the users for a fifth of the items, neither seen
-"""
+{EXPLAINED}"""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -49,37 +34,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("bench", help="compare models on held-out ratings", description=DESCRIPTION)
     parser.set_defaults(run=run)
     what = parser.add_argument_group("what is run")
-    what.add_argument(
-        "--protocol",
-        type=one_of(PROTOCOLS),
-        default="user-temporal",
-        metavar="NAME",
-        help="see above (default user-temporal)",
-    )
-    what.add_argument("--folds", metavar="1,2", help="only these folds (default all)")
-    what.add_argument(
-        "--known",
-        metavar="N",
-        type=whole_number(0),
-        default=0,
-        help="cold-users: ratings known of a held-out user (default 0)",
-    )
+    add_protocol_options(what)
     what.add_argument("--models", metavar="knn,svd,...", type=words_list, help="only these, for example knn,svd,hybrid")
     add_run_options(what)
     add_data_options(parser)
-    llm = parser.add_argument_group("recorded LLM ratings")
-    llm.add_argument(
-        "--llm-ratings",
-        metavar="FILE",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="tables with user_id, item_id and rating, or a folder of ratings_u<k>.csv",
-    )
-    for column in ("user", "item", "rating"):
-        llm.add_argument(f"--llm-{column}-col", metavar="NAME", help="name of the column, where it is not found")
-    llm.add_argument("--llm-model", metavar="VALUE", help="only rows with this value in the column model")
+    add_recording_options(parser.add_argument_group("recorded LLM ratings"))
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", metavar="OUT", type=Path, help="all figures with their provenance")
     out.add_argument(
@@ -95,24 +54,14 @@ def run(options: argparse.Namespace) -> int:
     """Run the benchmark, print the table and write the files."""
     _check_outputs(options)
     from hybrid_sim.bench import Benchmark, choose_models
-    from hybrid_sim.protocols import make_protocol, parse_folds
     from hybrid_sim.report import provenance, table_text, write_json
 
     models = choose_models(options.models, bool(options.llm_ratings))
-    folds = None if options.folds is None else parse_folds(options.folds)
     dataset = read_data(options, default="world")
-    protocol = make_protocol(
-        options.protocol,
-        dataset,
-        folds=folds,
-        data=options.data,
-        known=options.known,
-        seed=options.seed,
-        shuffle_untimed=options.ratings is None,
-    )
+    protocol = read_protocol(options, dataset)
     benchmark = Benchmark(
         models,
-        _recording(options, dataset),
+        read_recording(options, dataset),
         options.seed,
         options.jobs,
         members=tuple(options.members) if options.members else None,
@@ -125,15 +74,6 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.write(f"{table_text(report)}\n")
     _write_figure(report, options.figure)
     return 0
-
-
-def _recording(options: argparse.Namespace, dataset: Dataset) -> RecordedRatings | None:
-    if not options.llm_ratings:
-        return None
-    from hybrid_sim.recordings import RecordingColumns, read_recordings
-
-    columns = RecordingColumns(options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model)
-    return read_recordings(options.llm_ratings, dataset, columns)
 
 
 def _write_figure(report: Report, path: Path | None) -> None:

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.bench import PROTOCOLS
+from hybrid_sim.cli.held_out import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
-from hybrid_sim.cli.parsing import add_common, one_of, whole_number
+from hybrid_sim.cli.parsing import add_common, one_of
 from hybrid_sim.cli.settings import add_budget_options, add_settings_options, asks_a_model, read_settings
 from hybrid_sim.errors import SettingsError
 
@@ -45,26 +45,13 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("validate", help="judge a simulator by held-out ratings", description=DESCRIPTION)
     parser.set_defaults(run=run)
     what = parser.add_argument_group("what is held out (see `hybrid-sim bench --help`)")
-    what.add_argument(
-        "--protocol",
-        type=one_of(PROTOCOLS),
-        default="user-temporal",
-        metavar="NAME",
-        help=f"one of {', '.join(PROTOCOLS)} (default user-temporal)",
-    )
-    what.add_argument("--folds", metavar="1", default="1", help="the fold (default 1)")
-    what.add_argument("--known", metavar="N", type=whole_number(0), default=0, help="cold-users: ratings known")
+    add_protocol_options(what, folds="1")
     what.add_argument(
         "--truth", metavar="FILE", type=Path, help="instead of a protocol: held-out ratings, user_id,item_id,rating"
     )
     judged = parser.add_argument_group("what is judged")
     judged.add_argument("--fitted", metavar="MODEL_DIR", type=Path, help="a saved simulator")
-    judged.add_argument(
-        "--llm-ratings", metavar="FILE", type=Path, nargs="+", action="extend", default=[], help="recorded LLM ratings"
-    )
-    for column in ("user", "item", "rating"):
-        judged.add_argument(f"--llm-{column}-col", metavar="NAME", help="name of the column, where it is not found")
-    judged.add_argument("--llm-model", metavar="VALUE", help="only rows with this value in the column model")
+    add_recording_options(judged)
     judged.add_argument("--run", metavar="RUN_DIR", type=Path, dest="run_folder", help="a run of `simulate`")
     judged.add_argument("--simulated", metavar="FILE", type=Path, help="ratings of any simulator")
     judged.add_argument("--planted", metavar="NAME", type=one_of(PLANTED), help=f"one of {', '.join(PLANTED)}")
@@ -165,29 +152,19 @@ def _check(options: argparse.Namespace) -> None:
 
 def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold]:
     """Training and held-out ratings."""
-    from hybrid_sim.protocols import Fold, Protocol, make_protocol, parse_folds
+    from hybrid_sim.protocols import Fold, Protocol
     from hybrid_sim.validity.subjects import read_truth
 
     if options.truth is not None:
         return Protocol("truth of a file", dataset, ()), Fold(1, dataset, read_truth(options.truth, dataset))
-    folds = parse_folds(options.folds)
-    if len(folds) != 1:
+    protocol = read_protocol(options, dataset)
+    if len(protocol.splits) != 1:
         raise SettingsError(f"--folds {options.folds}: one fold is validated at a time; name one")
-    protocol = make_protocol(
-        options.protocol,
-        dataset,
-        folds=folds,
-        data=options.data,
-        known=options.known,
-        seed=options.seed,
-        shuffle_untimed=options.ratings is None,
-    )
     return protocol, next(protocol.folds())
 
 
 def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
     """The simulator that is judged, with its answers about the held-out pairs."""
-    from hybrid_sim.recordings import RecordingColumns, read_recordings
     from hybrid_sim.run import RunFolder
     from hybrid_sim.validity import subjects
     from hybrid_sim.validity.planted import plant
@@ -202,13 +179,10 @@ def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
         subject = plant(options.planted, simulator, fold.train, fold.held_out, options.seed)
         return subjects.Answers(subject, fold.held_out)
     answers = subjects.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
-    if options.llm_ratings:
-        columns = RecordingColumns(
-            options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model
-        )
-        recording = read_recordings(options.llm_ratings, fold.held_out, columns)
-        return subjects.with_recording(answers, recording, options.seed, fold.groups)
-    return answers
+    recording = read_recording(options, fold.held_out)
+    if recording is None:
+        return answers
+    return subjects.with_recording(answers, recording, options.seed, fold.groups)
 
 
 def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, float | None]:
