@@ -71,6 +71,6 @@ def _of_longer_catalogue(held: HeldOpinions, n_items: int) -> HeldOpinions:
     """The same opinions, found by the row numbers of a longer catalogue."""
     tables = [
         HeldTable(table.keys // held.n_items * n_items + table.keys % held.n_items, table.probs)
-        for table in (held.anyhow, held.cold)
+        for table in (held.warm, held.cold)
     ]
     return HeldOpinions(held.scale, n_items, *tables)

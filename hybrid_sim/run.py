@@ -13,7 +13,7 @@ from typing import Any
 
 from hybrid_sim.asking import USERS_AT_A_TIME, Interviewer
 from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import ModelFileError
+from hybrid_sim.errors import ModelFileError, SettingsError, StorageError
 from hybrid_sim.explain import Explanation
 from hybrid_sim.profiles.author import Author
 from hybrid_sim.profiles.statistical import StatisticalWriter
@@ -71,10 +71,25 @@ class RunFolder:
         except ModelFileError:
             saved = None
         if saved is not None and _is_same(saved, simulator) and saved.dataset_digest_ == dataset.digest:
+            saved.n_jobs = simulator.n_jobs
             return saved
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         simulator.fit(dataset).save(self.simulator)
         return simulator
+
+    def make(self) -> None:
+        """Make the folder where it is not there.
+
+        Raises:
+            SettingsError: something else has its name.
+            StorageError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise SettingsError(f"{self.path}: is a file, or below one; name another folder") from error
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be made ({error.strerror}); name another folder") from error
 
     def write_ratings(self, simulation: Simulation) -> None:
         """Write the table of ratings."""
@@ -140,8 +155,12 @@ def identity(
     user_ids: Sequence[str],
     item_ids: Sequence[str],
     timelines: Mapping[str, Timeline] | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """What a run's answers depend on, in plain JSON; two runs that differ in it are not mixed in one folder."""
+    """What a run's answers depend on, in plain JSON; two runs that differ in it are not mixed in one folder.
+
+    The simulator need not be fitted yet. The address of the endpoint is no part of it: a server may move.
+    """
     pairs = hashlib.sha256(json.dumps([list(user_ids), list(item_ids)]).encode())
     given = hashlib.sha256(
         repr(sorted((timelines or {}).items(), key=itemgetter(0))).encode("utf-8", "backslashreplace")
@@ -151,8 +170,9 @@ def identity(
         "profile": settings.profile.model_dump(),
         "rating": settings.rating.model_dump(),
         "prompts": {name: load_words(name, settings.prompts).version({}) for name in known_words()},
-        "seed": simulator.seed,
-        "members": list(simulator.ensemble_.members),
+        "seed": seed,
+        "fitted with seed": simulator.seed,
+        "members": None if simulator.members is None else list(simulator.members),
         "without": list(simulator.without),
         "data": dataset.digest,
         "pairs": pairs.hexdigest(),

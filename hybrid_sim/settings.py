@@ -15,8 +15,8 @@ class _Settings(BaseModel):
 class LLMSettings(_Settings):
     """Which model is asked, where, and how. The key is read from OPENAI_API_KEY and is no setting."""
 
-    model: str = Field(default="gpt-4o-mini", min_length=1)
-    """Name of the model, as the endpoint knows it."""
+    model: str = ""
+    """Name of the model, as the endpoint knows it; without one no language model is asked."""
     base_url: str | None = None
     """Address of an OpenAI-compatible endpoint, up to `/v1`; None: OPENAI_BASE_URL, else OpenAI."""
     temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hybrid_sim.asking import Inquiry, Interviewer, Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.text import item_texts
 from hybrid_sim.history import Histories, History
 from hybrid_sim.profiles.author import Author, update_profiles, write_profiles
 from hybrid_sim.random import stream
@@ -78,9 +79,10 @@ def simulate(
         )
     past = Past(dataset, timelines or {})
     settings = interviewer.settings.rating
-    known = learning_inquiries(past, settings.learn_from, settings.items_per_call, seed)
-    worth = Worth.learn(simulator, dataset, interviewer.opinions(known))
     chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
+    n_learn_from = settings.learn_from if len(chosen) else 0
+    known = learning_inquiries(past, n_learn_from, settings.items_per_call, seed)
+    worth = Worth.learn(simulator, dataset, interviewer.opinions(known))
     opinions = interviewer.opinions(inquiries(past, pairs.take(chosen)))
     asked, said, reasons = _by_pair(opinions, dataset, pairs)
     prediction = worth.correct(prediction, simulator, pairs, said)
@@ -140,8 +142,9 @@ def learning_inquiries(past: Past, n_users: int, n_items: int, seed: int) -> lis
     """The last ratings of some users, asked about as if they were not known: `n_items` each, at most half of all."""
     counts = past.dataset.user_counts
     chosen = np.sort(stream(seed, "learn from").permutation(np.flatnonzero(counts >= 2))[:n_users])
+    told = np.array([bool(text) for text in item_texts(past.dataset)])
     states = [past.before_last(user, min(n_items, int(counts[user]) // 2)) for user in chosen.tolist()]
-    return [Inquiry(state, last.item) for state, last in states]
+    return [Inquiry(state, last.item[told[last.item]]) for state, last in states if told[last.item].any()]
 
 
 def inquiries(past: Past, pairs: Pairs) -> list[Inquiry]:
@@ -160,7 +163,8 @@ def _by_pair(
         for item, reason in zip(opinion.items.tolist(), opinion.reasons, strict=True):
             row_of[opinion.state.user, item] = len(reasons)
             reasons.append(reason)
-    rows = np.array([row_of.get(key, -1) for key in zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)])
+    keys = zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)
+    rows = np.array([row_of.get(key, -1) for key in keys], dtype=np.int64)
     probs = np.vstack([said.probs, np.full(dataset.scale.n_levels, np.nan)])[rows]
     return rows >= 0, RatingDistribution(dataset.scale, probs), np.array([*reasons, ""], dtype=object)[rows]
 

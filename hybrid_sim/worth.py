@@ -13,6 +13,7 @@ from hybrid_sim.asking import Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
 from hybrid_sim.models.correction import MIN_ROWS, Correction
+from hybrid_sim.models.held import COLD_ITEM, WARM
 from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
 
@@ -77,7 +78,11 @@ def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call:
 
 @dataclass(frozen=True)
 class Worth:
-    """What the model's word is worth: a correction where user and item were rated before, and one where not."""
+    """What the model's word is worth: one correction where user and item were rated before, one for new items.
+
+    About users without ratings nothing can be learned: those that are asked about to learn all have some. Their answers
+    stay statistical.
+    """
 
     warm: Correction
     cold: Correction
@@ -90,14 +95,16 @@ class Worth:
         pairs = Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(o.items for o in opinions)]))
         ratings = _ratings_of(dataset, pairs)
         held = [simulator.ensemble_.held_opinion(pairs, cold=cold) for cold in (False, True)]
-        n = int((said.answered & held[0].answered).sum())
-        if n < MIN_ROWS and (n or not opinions):
-            _log.warning(
-                "the model rated %d known pairs, %d are needed to learn what its word is worth: it changes no answer "
-                "(settings rating.learn_from and rating.items_per_call say how many are asked)",
-                n,
-                MIN_ROWS,
-            )
+        for what, opinion in zip(("answer", "answer about new items"), held, strict=True):
+            n = int((said.answered & opinion.answered).sum())
+            if n < MIN_ROWS and (said.answered.any() or not opinions):
+                _log.warning(
+                    "the model rated %d known pairs that tell what its word is worth, %d are needed: it changes no %s "
+                    "(settings rating.learn_from and rating.items_per_call say how many are asked)",
+                    n,
+                    MIN_ROWS,
+                    what,
+                )
         return cls(*(Correction().fit(opinion, said, ratings) for opinion in held))
 
     def correct(
@@ -105,11 +112,11 @@ class Worth:
     ) -> Prediction:
         """The prediction moved by what the model said; rows without its word stay as they are, to the last bit."""
         before = prediction.distribution
-        warm = simulator.ensemble_.support_.of(pairs).regime == 0
+        regimes = simulator.ensemble_.support_.of(pairs).regime
         probs = before.probs.copy()
         low, high, source = prediction.low.copy(), prediction.high.copy(), prediction.source.copy()
-        for correction, regime in ((self.warm, warm), (self.cold, ~warm)):
-            rows = np.flatnonzero(regime & said.answered)
+        for correction, regime in ((self.warm, WARM), (self.cold, COLD_ITEM)):
+            rows = np.flatnonzero((regimes == regime) & said.answered)
             if not (len(rows) and correction.worth_):
                 continue
             after = correction.apply(before.take(rows), said.take(rows))

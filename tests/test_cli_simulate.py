@@ -18,7 +18,7 @@ from llm_server import FaultPlan, LoopbackLLM, always, dead_address, first
 from hybrid_sim.cli import main
 
 KEY = "sk-sentinel-7f3a9c51d2e8"
-WORDS = ["simulate", "--user", "random:4", "--item", "random:3", "--members", "biases,content_gp"]
+WORDS = ["simulate", "--user", "random:4", "--item", "random:3"]
 
 INTERRUPTIBLE = """
 import signal, sys
@@ -139,7 +139,7 @@ def test_row_32_another_prompt_or_temperature_is_not_mixed_into_a_run(simulate: 
         status, said = simulate("--set", "llm.temperature=0.7", url=server.url)
         assert status == 2
         assert "llm.temperature: 0.0 in the run, 0.7 now" in said
-        status, said = simulate("--item", "f0001", url=server.url)
+        status, said = simulate(url=server.url, words=[*WORDS[:4], "random:5"])
         assert status == 2
         assert "pairs: " in said
 
@@ -166,7 +166,7 @@ def test_row_25_the_key_is_written_nowhere(
         sent = {received.headers.get("authorization") for received in server.requests}
     assert sent == {f"Bearer {KEY}"}
     with LoopbackLLM(faults=always("401")) as server:
-        status, refused = simulate("--debug", "--item", "f0009", "-o", str(tmp_path / "refused"), url=server.url)
+        status, refused = simulate("--debug", "-o", str(tmp_path / "refused"), url=server.url)
     assert status == 3
     assert KEY not in said + refused + caplog.text
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -80,7 +80,7 @@ def test_a_silent_server_leaves_the_context_to_the_settings(tmp_path: Path) -> N
         ("cut", "warn", "a tiny question got no answer: the reply was cut off"),
         ("refusal", "warn", "the model refused"),
         ("429_absent", "warn", "Rate limit reached"),
-        ("no_temperature", "bad", "leave llm.temperature out"),
+        ("no_temperature", "bad", "--set llm.temperature=none"),
         ("401", "bad", "check OPENAI_API_KEY"),
         ("404", "bad", "check llm.model and llm.base_url"),
         ("insufficient_quota", "bad", "exceeded your current quota"),

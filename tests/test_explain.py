@@ -324,7 +324,7 @@ def test_why_shows_everything(saved: Saved, capsys: pytest.CaptureFixture[str]) 
     content = json.loads(ask_why([*words, "--json"], capsys))
     assert sum(content["contributions"].values()) == pytest.approx(content["mean"], abs=1e-9)
     assert sum(content["distribution"].values()) == pytest.approx(1.0, abs=1e-9)
-    assert f"expected {content['mean']:.2f}, nine times in ten {content['low']:g} to {content['high']:g}" in page
+    assert f"expected {content['mean']:.2f}, 90% interval {content['low']:g} to {content['high']:g}" in page
     assert len(content["evidence"]) > 2
     for cited in content["evidence"]:
         assert f"{cited['contribution']:+8.3f}  {cited['rating']:g} for {cited['title']}" in page

@@ -19,7 +19,6 @@ from hybrid_sim.asking import Opinion
 from hybrid_sim.data import load
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.world import make_world
-from hybrid_sim.history import Histories
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
@@ -30,7 +29,7 @@ from hybrid_sim.protocols import make_protocol
 from hybrid_sim.recordings import read_recordings, shuffle_within_users
 from hybrid_sim.run import interviewer
 from hybrid_sim.settings import LLMSettings, ProfileSettings, RatingSettings, RunSettings
-from hybrid_sim.simulation import learning_inquiries, simulate
+from hybrid_sim.simulation import Past, learning_inquiries, simulate
 from hybrid_sim.simulator import Simulator
 from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.worth import LLM_SOURCE, Worth, best_calls, expected_help, worth_asking
@@ -193,7 +192,7 @@ def opinions_of(dataset: Dataset, n_users: int, speak: Any) -> list[Opinion]:
     """Opinions about the last ratings of users, as `speak(true ratings)` has them."""
     ratings = {(u, i): r for u, i, r in zip(dataset.user, dataset.item, dataset.rating, strict=True)}
     found = []
-    for inquiry in learning_inquiries(dataset, Histories(dataset), n_users, 10, seed=0):
+    for inquiry in learning_inquiries(Past(dataset, {}), n_users, 10, seed=0):
         truth = np.array([ratings[inquiry.state.user, item] for item in inquiry.items])
         words = dataset.scale.round(dataset.scale.clip(speak(truth)))
         found.append(Opinion(inquiry.state, inquiry.items, words[None], ("",) * len(truth)))

@@ -138,7 +138,7 @@ def _simulator(folder: RunFolder, dataset: Dataset, whole: Dataset, options: arg
     if kept is not None and kept.dataset_digest_ == whole.digest and _settings(kept) == _settings(fitted):
         return kept
     simulator = with_new_items(fitted, whole, options.jobs)
-    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.make()
     simulator.save(folder.path / TAUGHT)
     return simulator
 

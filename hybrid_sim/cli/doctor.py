@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.parsing import add_common
-from hybrid_sim.cli.settings import add_settings_options, read_settings
+from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.terminal import say
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
     """Examine, print a line per finding, and return the exit status of the worst."""
     from hybrid_sim.llm.doctor import examine
 
-    findings = examine(read_settings(options).llm, options.output, ask=not options.no_question)
+    settings = read_settings(options)
+    require_model(settings)
+    findings = examine(settings.llm, options.output, ask=not options.no_question)
     if options.json:
         say_json(findings)
     else:

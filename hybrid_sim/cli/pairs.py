@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hybrid_sim.data.dataset import Dataset
+
+_log = logging.getLogger("hybrid_sim")
 
 MAX_PAIRS = 20_000_000
 
@@ -89,6 +92,11 @@ def _ids(option: str, words: Sequence[str], frame: pd.DataFrame, options: argpar
     known = frame.index.to_numpy(dtype=object)
     if words == ["all"]:
         return known
+    for word in words:
+        if len(words) > 1 and (word == "all" or word.startswith("random:")):
+            raise SettingsError(f"{option} {word}: stands alone; name ids, or all, or random:N")
+        if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise SettingsError(f"{option} {word!r}: is no valid Unicode; ids are texts")
     if len(words) == 1 and words[0].startswith("random:"):
         number = words[0].removeprefix("random:")
         if not (number.isascii() and number.isdigit() and 0 < int(number) <= len(known)):
@@ -96,3 +104,15 @@ def _ids(option: str, words: Sequence[str], frame: pd.DataFrame, options: argpar
         rows = stream(options.seed, "chosen", option).choice(len(known), int(number), replace=False)
         return np.asarray(known[np.sort(rows)])
     return np.array(list(dict.fromkeys(words)), dtype=object)
+
+
+def report_sources(sources: NDArray[np.object_]) -> None:
+    """Say how many answers rest on less than user and item."""
+    weaker = {name: n for name in ("user", "item", "global") if (n := int((sources == name).sum()))}
+    if weaker:
+        _log.warning(
+            "%d of %d pairs hold an id that the model does not know; answered from: %s",
+            sum(weaker.values()),
+            len(sources),
+            ", ".join(f"{source} {count:,}" for source, count in weaker.items()),
+        )

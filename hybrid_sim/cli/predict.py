@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.pairs import add_pairs_file, read_pairs
+from hybrid_sim.cli.pairs import add_pairs_file, read_pairs, report_sources
 from hybrid_sim.cli.parsing import add_common
 from hybrid_sim.errors import SettingsError
 
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     frame = Simulator.load(options.model).predict(user_ids, item_ids).to_frame()
     _write(frame, output)
     _log.info("%d predictions in %s", len(frame), output)
-    _report_sources(frame)
+    report_sources(frame["source"].to_numpy())
     return 0
 
 
@@ -68,20 +68,6 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
     else:
         frame.to_parquet(content, index=False)
     write_whole(path, content.getvalue())
-
-
-def _report_sources(frame: pd.DataFrame) -> None:
-    from hybrid_sim.simulator import SOURCES
-
-    weaker = frame["source"].value_counts().drop(SOURCES[-1], errors="ignore")
-    if weaker.sum():
-        parts = ", ".join(f"{source} {count:,}" for source, count in weaker.items())
-        _log.warning(
-            "%d of %d pairs hold an id that the model does not know; answered from: %s",
-            weaker.sum(),
-            len(frame),
-            parts,
-        )
 
 
 def _report_formulas(frame: pd.DataFrame) -> None:

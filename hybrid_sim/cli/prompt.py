@@ -27,7 +27,7 @@ DESCRIPTION = """\
 What a language model would be asked about how a user rates items: both messages, the schema of the reply and how many
 tokens this takes. Nothing is sent. The user's profile is the newest in RUN_DIR, else what the ratings themselves say.
 
-  hybrid-sim prompt --dataset world --user u0001 --item i0001 --item i0002
+  hybrid-sim prompt --dataset world --user u0001 --item f0001 --item f0002
 """
 
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     size = settings.rating.items_per_call
     parts = [asked.item[start : start + size] for start in range(0, len(asked), size)]
     for question in _questions(dataset, state, parts, settings):
-        sys.stdout.write(_as_json(question) if options.json else _as_text(question, settings.llm.model))
+        sys.stdout.write(_as_json(question) if options.json else _as_text(question, settings.llm.model or "any model"))
     if state.profile is not None:
         _log.info("version %d of the profile, by %s, is used", state.profile.version, state.profile.writer)
     return 0

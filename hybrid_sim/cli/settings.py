@@ -62,7 +62,7 @@ def add_settings_options(parser: Parser) -> None:
     group = parser.add_argument_group("the language model (the key is read from OPENAI_API_KEY)")
     group.add_argument("--model", metavar="NAME", help="ask this model, for example gpt-4o-mini")
     group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible endpoint (else OPENAI_BASE_URL)")
-    group.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file: [llm], [profile], [rating]")
+    group.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file, see `hybrid-sim settings`")
     group.add_argument(
         "--set",
         metavar="NAME=VALUE",
@@ -78,13 +78,27 @@ def add_budget_options(parser: Parser) -> None:
     group = parser.add_argument_group("what may be spent")
     group.add_argument("--budget", metavar="5usd", help="money that the run may cost in all, resumed or not")
     group.add_argument("--max-calls", metavar="N", type=whole_number(0), help="requests that may be sent in all")
-    group.add_argument("--max-minutes", metavar="N", type=float, help="minutes that may be spent asking in all")
+    group.add_argument("--max-minutes", metavar="N", type=_minutes, help="minutes that may be spent asking in all")
 
 
-def asks_a_model(options: argparse.Namespace) -> bool:
-    """Whether the command line or the settings file names a language model to be asked."""
-    named = options.model or options.base_url or any(change.startswith("llm.") for change in options.changes)
-    return bool(named) or "llm" in _read_file(options.settings)
+def _minutes(word: str) -> float:
+    try:
+        minutes = float(word)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of minutes")
+    return minutes
+
+
+def require_model(settings: RunSettings) -> None:
+    """Check that a language model is named.
+
+    Raises:
+        SettingsError: none is.
+    """
+    if not settings.llm.model:
+        raise SettingsError("no language model is named; add --model NAME, for example --model gpt-4o-mini")
 
 
 def read_settings(options: argparse.Namespace) -> RunSettings:
@@ -100,14 +114,19 @@ def read_settings(options: argparse.Namespace) -> RunSettings:
     content = _read_file(options.settings)
     llm = content.setdefault("llm", {})
     for name in ("model", "base_url"):
-        if getattr(options, name):
+        if getattr(options, name) and isinstance(llm, dict):
             llm[name] = getattr(options, name)
     for change in options.changes:
         _change(content, change)
     try:
-        return RunSettings.model_validate(content)
+        settings = RunSettings.model_validate(content)
     except ValidationError as error:
-        raise SettingsError(_describe(error)) from error
+        raise SettingsError(_describe(error)) from None
+    if settings.llm.base_url:
+        from hybrid_sim.llm.transport import refuse_address
+
+        refuse_address(settings.llm.base_url, "llm.base_url")
+    return settings
 
 
 def _read_file(path: Path | None) -> dict[str, Any]:

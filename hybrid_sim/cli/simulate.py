@@ -7,16 +7,17 @@ import logging
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
-from hybrid_sim.cli.pairs import add_pair_choice, add_pairs_file, choose_pairs
+from hybrid_sim.cli.pairs import add_pair_choice, add_pairs_file, choose_pairs, report_sources
 from hybrid_sim.cli.parsing import Parser, add_common, one_of
-from hybrid_sim.cli.settings import add_budget_options, add_settings_options, asks_a_model, read_settings
+from hybrid_sim.cli.settings import add_budget_options, add_settings_options, read_settings, require_model
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.terminal import say
 
@@ -44,7 +45,7 @@ and run.json (settings and provenance). Without a language model this needs no k
 
 With --model, a language model is asked about some known ratings, to learn what its word is worth, and then about the
 pairs; `hybrid-sim plan` with the same options says beforehand what that takes. Every answer is kept in RUN_DIR: the
-same command goes on where a run ended, and sends nothing twice.
+same command goes on where a run ended, and asks nothing twice that was answered.
 
   hybrid-sim simulate --dataset world --user random:5 --item random:10 --model gpt-4o-mini --budget 1usd -o run
 """
@@ -113,13 +114,17 @@ def run(options: argparse.Namespace) -> int:
     from hybrid_sim.simulation import simulate
 
     job = _Job.of(options)
-    if not asks_a_model(options) or "llm" in job.simulator.without:
+    if not job.asks:
+        if job.folder.journal.exists():
+            raise SettingsError(
+                f"{job.folder.path} holds a run with a language model; name the model again, or another folder"
+            )
         _log.info("no language model is asked (--model NAME asks one): the answers are statistical")
         return job.finish(simulate(*job.question, seed=options.seed), None)
     try:
         with job.door() as llm:
             at_a_time = job.dataset.n_users if options.batch else USERS_AT_A_TIME  # a batch may take a day
-            puts = interviewer(job.dataset, job.settings, llm, at_a_time, job.simulator.without)
+            puts = interviewer(job.dataset, job.settings, llm, at_a_time, job.without)
             return job.finish(simulate(*job.question, puts, options.seed, job.timelines), llm)
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; go on with: %s", job.command)
@@ -128,28 +133,30 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Say how many calls, tokens, dollars and minutes the simulation would take, and send nothing."""
-    from hybrid_sim.llm.plan import forecast
+    from hybrid_sim.llm.plan import SECONDS_PER_CALL, forecast
     from hybrid_sim.llm.planner import Planner
     from hybrid_sim.llm.tokens import Tokens
     from hybrid_sim.run import interviewer
     from hybrid_sim.simulation import simulate
 
-    if not asks_a_model(options):
-        raise SettingsError("there is nothing to plan: no language model is named; add --model NAME")
     job = _Job.of(options)
+    if not job.asks:
+        raise SettingsError("there is nothing to plan: no language model is asked; add --model NAME")
     with job.journal(read_only=True) if job.folder.journal.is_file() else nullcontext() as journal:
         planner = Planner(job.settings.llm.sampling, journal)
         simulation = simulate(
             *job.question,
-            interviewer(job.dataset, job.settings, planner, without=job.simulator.without),
+            interviewer(job.dataset, job.settings, planner, without=job.without),
             options.seed,
             job.timelines,
         )
         if options.advance:
             job.users(simulation, planner)
-        seen = [] if journal is None else journal.seen()
+        seen, timed = ([], None) if journal is None else (journal.seen(), journal.ledger())
     model = job.settings.llm
-    ahead = forecast(planner.questions, Tokens(seen), job.price(), concurrency=model.concurrency)
+    pace = timed.seconds * model.concurrency / timed.calls if timed and timed.calls else SECONDS_PER_CALL
+    price = job.price()
+    ahead = forecast(planner.questions, Tokens(seen), price, concurrency=model.concurrency, seconds_per_call=pace)
     basis = "calibrated on the answers that the run has" if seen else "a guess from the length of the texts"
     sys.stdout.write(f"{model.model}: {ahead}\n({basis}; nothing was sent; go on with: {job.command})\n")
     return 0
@@ -163,27 +170,48 @@ class _Job:
     settings: RunSettings
     dataset: Dataset
     folder: RunFolder
-    simulator: Simulator
+    wanted: Simulator
     user_ids: NDArray[np.object_]
     item_ids: NDArray[np.object_]
     timelines: dict[str, Timeline]
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
-        """Read settings, data and pairs, and have the simulator fitted."""
+        """Read settings, data and pairs."""
+        from hybrid_sim.models.components import WITH_LLM
         from hybrid_sim.run import RunFolder
         from hybrid_sim.simulator import Simulator
 
         settings = read_settings(options)
+        if options.base_url or options.replay or options.batch or options.budget:
+            require_model(settings)
         dataset = read_data(options, default="world")
         users, items = choose_pairs(options, dataset)
-        folder = RunFolder(options.output)
-        if options.fitted is None:
-            simulator = folder.fitted(new_simulator(options, settings.ensemble), dataset)
-        else:
-            simulator = Simulator.load(options.fitted)
-            simulator.require_fitted_to(dataset)
-        return cls(options, settings, dataset, folder, simulator, users, items, _read_profiles(options.profiles))
+        wanted = new_simulator(options, settings.ensemble)
+        if options.fitted is not None:
+            if wanted.members is not None or set(wanted.without) - set(WITH_LLM):
+                raise SettingsError("--fitted: what is saved has its members; leave --members and --without out")
+            without = wanted.without
+            wanted = Simulator.load(options.fitted)
+            wanted.require_fitted_to(dataset)
+            wanted.without, wanted.n_jobs = (*wanted.without, *without), options.jobs
+        profiles = _read_profiles(options.profiles)
+        return cls(options, settings, dataset, RunFolder(options.output), wanted, users, items, profiles)
+
+    @property
+    def without(self) -> Sequence[str]:
+        """Components that are switched off."""
+        return self.wanted.without
+
+    @property
+    def asks(self) -> bool:
+        """Whether a language model is asked."""
+        return bool(self.settings.llm.model) and "llm" not in self.without
+
+    @cached_property
+    def simulator(self) -> Simulator:
+        """The fitted simulator: the one that was named, else one of the run folder."""
+        return self.wanted if self.options.fitted is not None else self.folder.fitted(self.wanted, self.dataset)
 
     @property
     def question(self) -> tuple[Simulator, Dataset, list[str], list[str]]:
@@ -203,7 +231,7 @@ class _Job:
         from hybrid_sim.run import identity
 
         pairs = self.user_ids.tolist(), self.item_ids.tolist()
-        who = identity(self.dataset, self.settings, self.simulator, *pairs, self.timelines)
+        who = identity(self.dataset, self.settings, self.wanted, *pairs, self.timelines, self.options.seed)
         with Journal(self.folder.journal, settings=who, replay=read_only) as journal:
             yield journal
 
@@ -239,6 +267,8 @@ class _Job:
 
         settings = self.settings.profile
         author = authors(self.dataset, self.settings, None)
+        if "profile" in self.without:
+            model = None
         states = users_before(simulation, self.dataset, author, settings, self.timelines)
         if not self.options.advance:
             return states
@@ -246,8 +276,10 @@ class _Job:
 
     def finish(self, simulation: Simulation, llm: LLM | None) -> int:
         """Write the files and report; returns the exit status."""
+        from hybrid_sim.worth import LLM_SOURCE
+
         users = self.users(simulation, llm)
-        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.make()
         self.folder.write_ratings(simulation)
         self.folder.write_profiles(users)
         written = [self.folder.ratings, self.folder.profiles]
@@ -259,6 +291,11 @@ class _Job:
             written.append(self.folder.explanations)
         self.folder.write_about(self._about(simulation, llm))
         sys.stdout.write(summary(simulation, llm))
+        report_sources(simulation.prediction.source)
+        if simulation.said.answered.any() and LLM_SOURCE not in simulation.prediction.source:
+            _log.warning("what the model said of known ratings was worth nothing beyond statistics; no answer changed")
+        if llm is not None and not simulation.asked.any():
+            _log.warning("the model was asked about no pair: it can be asked about known users and items with a text")
         _log.info("written: %s", ", ".join(map(str, [*written, self.folder.about])))
         return self._status(simulation, llm)
 
@@ -275,6 +312,11 @@ class _Job:
             say(f"hybrid-sim: the other answers are statistical; go on with: {self.command}", sys.stderr)
             return llm.stopped.exit_code
         silent = simulation.asked & ~simulation.said.answered
+        n_failed = llm.counts.failed if llm else 0
+        if n_failed:
+            _log.warning(
+                "%d questions have no answer; the same command asks them again, and what rests on them", n_failed
+            )
         if silent.any():
             _log.warning(
                 "the model gave no usable rating of %d of %d pairs; their answers are statistical (%s)",
@@ -282,12 +324,13 @@ class _Job:
                 simulation.asked.sum(),
                 ", ".join(f"{kind} {n}" for kind, n in llm.journal.failures().items()) if llm else "",
             )
-        return SOME_FAILED if silent.any() else 0
+        return SOME_FAILED if silent.any() or n_failed else 0
 
     def _about(self, simulation: Simulation, llm: LLM | None) -> dict[str, Any]:
         from hybrid_sim.report import provenance
 
-        made = provenance(["hybrid-sim", *self.options.words], self.options.seed, self.dataset)
+        words, embedder = ["hybrid-sim", *self.options.words], self.simulator.embedder_name_
+        made = provenance(words, self.options.seed, self.dataset, embedder)
         return {
             "provenance": asdict(made),
             "settings": self.settings.model_dump(mode="json"),
@@ -326,6 +369,9 @@ def summary(simulation: Simulation, llm: LLM | None) -> str:
             f"in all {ledger.calls:,} calls ({llm.counts.calls:,} of them now), {ledger.prompt_tokens:,} tokens in and "
             f"{ledger.completion_tokens:,} out, {dollars(ledger.money)}"
         )
+        if ledger.unknown_cost:
+            most = f", at most {dollars(ledger.at_worst)}" if not ledger.unpriced else ""
+            lines.append(f"{ledger.unknown_cost:,} of the calls have an unknown cost{most}")
         if ledger.possibly_paid:
             lines.append(f"{ledger.possibly_paid:,} calls without an answer may have been paid")
     return "".join(f"{line}\n" for line in lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hybrid_sim.cli.held_out import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common, one_of
-from hybrid_sim.cli.settings import add_budget_options, add_settings_options, asks_a_model, read_settings
+from hybrid_sim.cli.settings import add_budget_options, add_settings_options, read_settings
 from hybrid_sim.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingsError(f"{' and '.join(words)} name different simulators; judge one at a time")
     if options.fitted is not None and (options.run_folder is not None or options.simulated is not None):
         raise SettingsError("--fitted names a simulator, but the ratings of another one are judged; leave it out")
-    if (options.probe is not None) != asks_a_model(options):
+    if (options.probe is not None) != bool(read_settings(options).llm.model):
         raise SettingsError("--probe DIR and --model NAME go together: the model is asked whether it recalls the data")
     for option, path in (("--json", options.json), ("--html", options.html)):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):

@@ -110,6 +110,7 @@ def _stored_explanation(folder: RunFolder, options: argparse.Namespace) -> dict[
             try:
                 found = dict(json.loads(line))
                 if (found["user_id"], found["item_id"]) == (options.user, options.item):
+                    _ = [found[name] for name in ("reason", "by", "contributions", "evidence", "keywords", "against")]
                     return found
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
@@ -159,7 +160,7 @@ def _page(content: dict[str, Any]) -> str:
 
     lines = [
         f"user {content['user_id']}, item {content['item_id']}",
-        f"expected {content['mean']:.2f}, nine times in ten {content['low']:g} to {content['high']:g}, "
+        f"expected {content['mean']:.2f}, 90% interval {content['low']:g} to {content['high']:g}, "
         f"source {content['source']}",
         *["", *_bars(content["distribution"])],
         *["", "What adds up to the expected rating", *_parts(content["contributions"])],

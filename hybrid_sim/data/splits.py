@@ -99,7 +99,7 @@ def user_temporal(dataset: Dataset, fraction: float = 0.2, *, shuffle_untimed: b
         key = np.random.default_rng(0).random(len(dataset))
         _log.warning("%s has no times: each user's ratings are held out in a random order", dataset.name)
     else:
-        raise _untimed(dataset, "a split by time", "use kfold, or user_temporal(..., shuffle_untimed=True)")
+        raise _untimed(dataset, "a split by time", "use --protocol kfold, or in Python shuffle_untimed=True")
     held_out = np.floor(fraction * dataset.user_counts + 0.5).astype(np.int64)
     from_end = _places_from_end(dataset.user, key)
     return _split(name, from_end < held_out[dataset.user], uses_test_time=dataset.timestamp is not None)

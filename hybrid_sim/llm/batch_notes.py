@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+
+_log = logging.getLogger(__name__)
 
 
 class Notes(Protocol):
@@ -41,7 +44,11 @@ class Book:
 
     def open(self) -> list[OpenBatch]:
         """All open batches, in the order in which they were begun."""
-        return [OpenBatch(tag, **json.loads(self._notes.note(f"batch:{tag}") or "{}")) for tag in self._tags()]
+        notes = {tag: self._notes.note(f"batch:{tag}") for tag in self._tags()}
+        lost = [tag for tag, note in notes.items() if note is None]
+        if lost:
+            _log.warning("what was noted of %d open batches is damaged; their questions are asked again", len(lost))
+        return [OpenBatch(tag, **json.loads(note)) for tag, note in notes.items() if note is not None]
 
     def begin(self, keys: Collection[str]) -> OpenBatch:
         """Note that a batch is about to be submitted, under a new tag, which it will carry."""

@@ -96,6 +96,20 @@ class Budget:
             self._reserved += worst or 0
             return reservation
 
+    def adopt(self, worst: int | None) -> Reservation:
+        """Set aside again what an earlier process had set aside for a call that is still under way.
+
+        The ledger counts such a call as made, at its worst; from now on it counts as open.
+        """
+        with self._lock:
+            self._spent -= worst or 0
+            self._calls -= 1
+            self._last += 1
+            reservation = Reservation(self._last, worst)
+            self._open[reservation.number] = reservation
+            self._reserved += worst or 0
+            return reservation
+
     def settle(self, reservation: Reservation, cost: int | None) -> None:
         """Replace what was set aside by what the call did cost; None: it is not known, and the worst case counts.
 

@@ -17,7 +17,7 @@ from hybrid_sim.llm.gate import MAX_EPISODES, Gate, Turn
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, shortened
 from hybrid_sim.llm.prices import Price
-from hybrid_sim.llm.prompt_guard import PromptGuard
+from hybrid_sim.llm.prompt_guard import PromptGuard, beyond_context
 from hybrid_sim.llm.question import Answer, Failure, Question
 from hybrid_sim.llm.tokens import most_prompt_tokens, size_of
 from hybrid_sim.llm.transport import Wire
@@ -102,7 +102,7 @@ class Caller:
 
     async def answer(self, key: str, question: Question) -> Answer | Failure:
         """The answer to a question, or why there is none. A reply that is no answer is asked for once more."""
-        too_long = self._beyond_context(question)
+        too_long = beyond_context(question, self._settings.context_tokens)
         if too_long:
             self._counts.failed += 1
             return Failure("context", too_long)
@@ -117,12 +117,6 @@ class Caller:
         self._counts.failed += 1
         _log.info("prompt %s: %s: %s", question.prompt, outcome.kind, outcome.message)
         return Failure(outcome.kind, outcome.message, outcome.usage)
-
-    def _beyond_context(self, question: Question) -> str:
-        context = self._settings.context_tokens
-        if context is None or self._prompt_guard.fewest_tokens(question) + question.max_tokens <= context:
-            return ""
-        return f"prompt and reply do not fit into the {context} tokens of llm.context_tokens"
 
     async def _persist(self, key: str, question: Question, limit: int) -> Answer | Fault:
         """The outcome of as many attempts as it takes, or as are allowed. Waiting for others (429) takes no attempt."""

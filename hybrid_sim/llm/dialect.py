@@ -44,7 +44,7 @@ class Dialect:
         for name in ("temperature", "top_p", "seed"):
             value = getattr(settings, name)
             if value is not None:
-                body[name] = value
+                body[name] = value + question.sample if name == "seed" else value
         if self._mode == "schema":
             schema = {"name": "reply", "strict": True, "schema": question.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -74,4 +74,4 @@ class Dialect:
                 raise SettingsError(f"{said}; it takes no token limit")
             self._field, self._has_changed_field = _FIELDS[self._field == _FIELDS[0]], True
         else:
-            raise SettingsError(f"{said}; leave llm.{lacks} out, or give it the value that the model takes")
+            raise SettingsError(f"{said}; give llm.{lacks} a value that the model takes, or --set llm.{lacks}=none")

@@ -28,6 +28,7 @@ from hybrid_sim.llm.question import Answer, Failure, Usage
 from hybrid_sim.llm.rescue import rescue
 from hybrid_sim.llm.tables import (
     ANSWER,
+    ATTEMPT,
     NOTE,
     Row,
     insert,
@@ -118,6 +119,18 @@ class Journal:
         self._commit([(insert("attempts"), sealed((*sent, _OPEN, None, None, None, None, None, self.seconds)))])
         self._last, self._attempts[attempt] = attempt, sent
         return attempt
+
+    def resume(self, key: str) -> tuple[int, int | None] | None:
+        """Take up the newest attempt of this key that an earlier process left open, for example in a batch.
+
+        Gives its number and what it can cost at most; None where there is none. It is then ended like one of our own.
+        """
+        query = f"SELECT {ATTEMPT}, seal FROM attempts WHERE key = ? AND state = ? ORDER BY id DESC LIMIT 1"
+        for row in self._read(query, (key, _OPEN)):
+            if is_whole(row) and row[0] not in self._attempts:
+                self._attempts[row[0]] = row[:5]
+                return row[0], row[4]
+        return None
 
     def finish(self, attempt: int, answer: Answer, cost: int | None) -> None:
         """Commit an answer that passed its check, together with the end of its attempt; it replaces an earlier one.

@@ -218,6 +218,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         asked = email.utils.parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
         now = email.utils.parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):
         return None
     return max(0.0, asked - now)

@@ -18,6 +18,7 @@ from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, read_outcome, shortened
 from hybrid_sim.llm.prices import Price
+from hybrid_sim.llm.prompt_guard import PromptGuard, beyond_context
 from hybrid_sim.llm.question import Answer, Failure, Question
 from hybrid_sim.llm.tokens import most_prompt_tokens, size_of
 from hybrid_sim.llm.transport import Wire
@@ -31,12 +32,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Letter:
-    """A question that is under way. Without `reservation` an earlier process of the run has sent it."""
+    """A question that is under way, sent by this process or by an earlier one of the run."""
 
     question: Question
     limit: int
     attempt: int
-    reservation: Reservation | None
+    reservation: Reservation
 
 
 Give = Callable[[str, Answer | Failure], None]
@@ -61,6 +62,8 @@ class Post:
         patience: Patience | None = None,
     ) -> None:
         self.stopped: HybridSimError | None = None
+        self._context = settings.context_tokens
+        self._prompt_guard = PromptGuard(wire.endpoint.address)
         self._wire, self._journal, self._budget = wire, journal, budget
         self._price, self._counts, self._patience = price, counts, patience or Patience()
         self._dialect = Dialect(settings, takes_new_token_field=wire.endpoint.takes_new_token_field)
@@ -70,7 +73,14 @@ class Post:
 
         When this is cancelled, what has come by then is committed, and the batch goes on.
         """
-        first = {key: (question, question.max_tokens) for key, question in missing.items()}
+        first = {}
+        for key, question in missing.items():
+            too_long = beyond_context(question, self._context)
+            if too_long:
+                self._counts.failed += 1
+                give(key, Failure("context", too_long))
+            else:
+                first[key] = question, question.max_tokens
         second: dict[str, tuple[Question, int]] = {}
         faults: dict[str, Fault] = {}
 
@@ -122,22 +132,23 @@ class Post:
 
     def _stamped(self, questions: Mapping[str, tuple[Question, int]]) -> dict[str, _Letter]:
         """The questions with their money and their attempts, as far as the budget goes; those under way come first."""
-        sent = under_way(self._journal)
         letters: dict[str, _Letter] = {}
         try:
+            sent = under_way(self._journal)
             for key in sorted(questions, key=lambda key: key not in sent):
                 question, limit = questions[key]
+                open_ = self._journal.resume(key) if key in sent else None
+                if open_ is not None:
+                    letters[key] = _Letter(question, limit, open_[0], self._budget.adopt(open_[1]))
+                    continue
                 worst = self._price.worst(most_prompt_tokens(question), limit) if self._price else None
-                reservation = None if key in sent else self._budget.reserve(worst)
+                reservation = self._budget.reserve(worst)
                 try:
-                    attempt = self._journal.start(
-                        key, question.prompt, 0 if key in sent else worst, size=size_of(question)
-                    )
+                    attempt = self._journal.start(key, question.prompt, worst, size=size_of(question))
                 except HybridSimError:
-                    if reservation is not None:
-                        self._budget.release(reservation)
+                    self._budget.release(reservation)
                     raise
-                self._counts.calls += key not in sent
+                self._counts.calls += 1
                 letters[key] = _Letter(question, limit, attempt, reservation)
         except HybridSimError as error:
             self._stop(error)
@@ -149,8 +160,8 @@ class Post:
         try:
             yield
         finally:
-            sent = under_way(self._journal) if letters else set()
             try:
+                sent = under_way(self._journal) if letters else set()
                 for key, letter in letters.items():
                     if key not in sent:
                         self._committed(letter, Fault("skip", "the batch was not submitted", "not_asked"))
@@ -165,6 +176,9 @@ class Post:
         outcome: Reply | Fault = read_outcome(row.status, {}, body, self._wire.endpoint.address)
         if isinstance(outcome, Fault):
             return outcome
+        cut = self._prompt_guard.find_cut(question, outcome.usage.prompt_tokens)
+        if cut is not None:
+            return Fault("stop", str(cut), "rejected", outcome.usage, error=cut)
         try:
             value = question.check(outcome.text)
         except ReplyError as error:
@@ -184,8 +198,7 @@ class Post:
                 failure = Failure(outcome.kind, outcome.message, outcome.usage)
                 self._journal.fail(letter.attempt, failure, cost, possibly_paid=outcome.possibly_paid)
         finally:
-            if letter.reservation is not None:
-                self._budget.settle(letter.reservation, cost)
+            self._budget.settle(letter.reservation, cost)
         return outcome
 
     def _faced(self, fault: Fault, body: dict[str, object]) -> Fault:

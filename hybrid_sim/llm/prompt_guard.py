@@ -5,6 +5,9 @@ from __future__ import annotations
 from hybrid_sim.errors import NetworkError
 from hybrid_sim.llm.question import Question
 
+MOST_BYTES = 10.0
+"""Bytes that a token of a long prompt holds at most, on average."""
+
 
 class PromptGuard:
     """Notices a server that cuts long prompts in silence: it counts far fewer tokens than the prompt must have.
@@ -13,7 +16,7 @@ class PromptGuard:
     prompt was answered a few times, half of the fewest tokens per byte that were counted for it is the bound.
     """
 
-    _LONG, _MOST_BYTES, _ENOUGH = 2000, 10.0, 5
+    _LONG, _ENOUGH = 2000, 5
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -22,7 +25,7 @@ class PromptGuard:
     def fewest_tokens(self, question: Question) -> float:
         """Fewer tokens than the prompt can have."""
         n, density = self._seen.get(question.prompt, (0, 0.0))
-        return _bytes_of(question) * max(1 / self._MOST_BYTES, density / 2 if n >= self._ENOUGH else 0.0)
+        return _bytes_of(question) * max(1 / MOST_BYTES, density / 2 if n >= self._ENOUGH else 0.0)
 
     def find_cut(self, question: Question, counted: int | None) -> NetworkError | None:
         """Why the run must stop, if so many counted tokens cannot be the whole prompt."""
@@ -37,6 +40,16 @@ class PromptGuard:
         n, density = self._seen.get(question.prompt, (0, float("inf")))
         self._seen[question.prompt] = n + 1, min(density, counted / size)
         return None
+
+
+def beyond_context(question: Question, context: int | None) -> str:
+    """Why a question is not sent: it cannot fit into so many tokens, prompt and reply together; "" where it may.
+
+    The bound is the same for all runs: whether a question is sent never depends on what was answered before.
+    """
+    if context is None or _bytes_of(question) / MOST_BYTES + question.max_tokens <= context:
+        return ""
+    return f"prompt and reply do not fit into the {context} tokens of llm.context_tokens"
 
 
 def _bytes_of(question: Question) -> int:

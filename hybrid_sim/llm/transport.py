@@ -50,7 +50,7 @@ class Endpoint:
         """
         address = address_of(settings, environment)
         source = "llm.base_url" if settings.base_url else URL_VARIABLE
-        _refuse_address(address, source)
+        refuse_address(address, source)
         key = environment.get(KEY_VARIABLE, "").strip()
         if not key and not is_local(address):
             raise SettingsError(f"{address} needs a key: set the environment variable {KEY_VARIABLE}")
@@ -165,8 +165,12 @@ class Wire:
         return Fault("retry", f"{self.endpoint.address} broke the connection: {reason}", possibly_paid=True)
 
 
-def _refuse_address(address: str, source: str) -> None:
-    """Refuse an address that cannot be used; the message does not repeat it, since it may hold a secret."""
+def refuse_address(address: str, source: str) -> None:
+    """Refuse an address that cannot be used; the message does not repeat it, since it may hold a secret.
+
+    Raises:
+        SettingsError: it is no address, or holds a user name, password or query; `source` says where it stands.
+    """
     import httpx2
 
     try:

@@ -61,7 +61,7 @@ def switched(members: Sequence[str], without: Collection[str] = ()) -> Switches:
             raise SettingsError(f"there is no component or member {name!r}; {nearest(name, known)}")
     out = {member for name in without for member in MEMBERS_OF.get(name, (name,))}
     left = tuple(member for member in members if member not in out)
-    if not left:
+    if members and not left:
         raise SettingsError(f"without {', '.join(without)} no member is left; keep {BASE!r} at least")
     steps = {name: name not in without for name in (*STEPS, *WITH_LLM)}
     return Switches(left, **steps)

@@ -100,8 +100,8 @@ class Ensemble:
     def held_opinion(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
         """What the ensemble said about training ratings while they were kept from it and from its combiner.
 
-        It abstains about pairs that are no training ratings. With `cold` it is what it said while the item or the user
-        had no ratings at all, which was tried for a part of them (`n_cold` draws of `cold_share`).
+        It abstains about pairs that are no training ratings. With `cold` it is what it said while the item had no
+        ratings at all and the user had, which was tried for a part of them (`n_cold` draws of `cold_share`).
         """
         return self.held_.of(pairs, cold)
 

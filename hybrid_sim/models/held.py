@@ -8,7 +8,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_sim.models.support import REGIMES
 from hybrid_sim.types import IntArray, Pairs, RatingDistribution, RatingScale
+
+WARM, COLD_ITEM = REGIMES.index("warm"), REGIMES.index("cold item")
 
 
 @dataclass(frozen=True)
@@ -23,26 +26,26 @@ class HeldTable:
 class HeldOpinions:
     """Out-of-fold distributions of training ratings, kept as float32: 4 bytes per level and 8 per pair.
 
-    `anyhow` holds one opinion per rated pair, `cold` one per pair that was also asked about as if its item or its user
-    had no ratings at all. Where a pair was rated or held out several times, the first counts.
+    `warm` holds one opinion per pair whose user and item had other ratings left, `cold` one per pair that was also
+    asked about as if its item had no ratings at all while its user was known. Where a pair was held out several times
+    in one way, the first counts.
     """
 
     scale: RatingScale
     n_items: int
-    anyhow: HeldTable
+    warm: HeldTable
     cold: HeldTable
 
     @classmethod
     def gather(cls, held: RatingDistribution, pairs: Pairs, regime: IntArray, n_items: int) -> Self:
-        """Keep `held` distributions of `pairs`; `regime` is 0 where both user and item had ratings left."""
+        """Keep `held` distributions of `pairs`; `regime` is an index into `hybrid_sim.models.support.REGIMES`."""
         keys = pairs.user * n_items + pairs.item
-        answered = held.answered
-        tables = [_table(held, keys, np.flatnonzero(rows)) for rows in (answered, answered & (regime > 0))]
+        tables = [_table(held, keys, np.flatnonzero(held.answered & (regime == code))) for code in (WARM, COLD_ITEM)]
         return cls(held.scale, n_items, *tables)
 
     def of(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
         """The opinion of each pair; it abstains about pairs that were not rated, or not held out in this way."""
-        table = self.cold if cold else self.anyhow
+        table = self.cold if cold else self.warm
         probs = np.full((len(pairs), self.scale.n_levels), np.nan)
         if len(table.keys):
             keys = np.where((pairs.user >= 0) & (pairs.item >= 0), pairs.user * self.n_items + pairs.item, -1)

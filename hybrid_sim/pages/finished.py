@@ -150,8 +150,10 @@ def _about(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: is not JSON ({error}); run `hybrid-sim simulate` again") from error
-    about = content if isinstance(content, dict) else {"settings": content}
-    if not all(isinstance(about.get(name) or {}, dict) for name in ("provenance", "settings", "ledger")):
+    about = content if isinstance(content, dict) else {}
+    if not isinstance(content, dict) or not all(
+        isinstance(about.get(name) or {}, dict) for name in ("provenance", "settings", "ledger")
+    ):
         raise DataError(f"{file}: holds no table of settings and provenance; run `hybrid-sim simulate` again")
     return about
 
