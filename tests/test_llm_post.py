@@ -197,6 +197,8 @@ def test_row_43_a_batch_under_way_is_fetched_even_if_the_budget_is_used_up(serve
     second = Run(server.url, file, max_money=first.ledger.at_worst)
     assert values(second.ask({**asked, **questions(2, 50)}), asked) == [0, 1, 2, 3, 4]
     assert isinstance(second.stopped, BudgetError)
+    assert (second.ledger.calls, second.ledger.answered, second.ledger.at_worst) == (5, 5, 0)
+    assert second.budget.spent == second.ledger.money < first.ledger.at_worst
     assert [outcome.kind for outcome in second.given.values() if isinstance(outcome, Failure)] == ["not_asked"] * 2
     assert server.batches.n_rows == 5
 

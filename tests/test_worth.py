@@ -308,3 +308,15 @@ def test_recorded_ratings_help_with_new_items_and_shuffled_ones_do_not() -> None
         gains.append(np.mean((answer.mean() - held.rating) ** 2 - (after.mean() - held.rating) ** 2))
     assert gains[0] > 0.01
     assert abs(gains[1]) < 0.2 * gains[0]
+
+
+def test_knowing_how_generous_a_user_is_is_worth_nothing_on_new_items(
+    world: tuple[Dataset, Dataset], fitted: Simulator
+) -> None:
+    """Statistics know that too, unless the user was kept from them: such rows must not teach what new items need."""
+    dataset = world[0]
+    rng, told = np.random.default_rng(8), []
+    for opinion in opinions_of(dataset, 120, lambda truth: truth):
+        level = opinion.state.history.rating.mean() + rng.normal(0, 0.3, (1, len(opinion.items)))
+        told.append(replace(opinion, ratings=dataset.scale.round(dataset.scale.clip(level))))
+    assert Worth.learn(fitted, dataset, told).cold.worth_ < 0.07  # .11 with users that statistics did not know
