@@ -83,7 +83,9 @@ class SignedFacets:
 
     def score(self, pairs: Pairs) -> FloatArray:
         """(likes - dislikes) · item of each pair, between -2 and 2, NaN where the rater abstains."""
-        vectors = self.vectors_[pairs.item]
-        known = is_known(self.biases_.user_rated_, pairs.user) & (pairs.item >= 0) & vectors.any(axis=1)
-        profiles = self.likes_[pairs.user] - self.dislikes_[pairs.user]
-        return np.where(known, np.einsum("pd,pd->p", profiles, vectors), np.nan)
+        users, user = np.unique(pairs.user, return_inverse=True)
+        items, item = np.unique(pairs.item, return_inverse=True)
+        profiles, vectors = self.likes_[users] - self.dislikes_[users], self.vectors_[items]
+        has_text = vectors.any(axis=1)[item]
+        known = is_known(self.biases_.user_rated_, pairs.user) & (pairs.item >= 0) & has_text
+        return np.where(known, np.einsum("pd,pd->p", profiles[user], vectors[item]), np.nan)
