@@ -86,6 +86,6 @@ class SignedFacets:
         users, user = np.unique(pairs.user, return_inverse=True)
         items, item = np.unique(pairs.item, return_inverse=True)
         profiles, vectors = self.likes_[users] - self.dislikes_[users], self.vectors_[items]
-        has_text = vectors.any(axis=1)[item]
+        has_text = np.asarray(vectors.any(axis=1), dtype=bool)[item]
         known = is_known(self.biases_.user_rated_, pairs.user) & (pairs.item >= 0) & has_text
         return np.where(known, np.einsum("pd,pd->p", profiles[user], vectors[item]), np.nan)
