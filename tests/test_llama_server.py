@@ -23,9 +23,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.history import Histories
@@ -33,7 +35,8 @@ from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.doctor import examine
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.question import Answer, Failure
+from hybrid_sim.llm.question import Answer, Failure, Message, Question
+from hybrid_sim.llm.replies import read_reply
 from hybrid_sim.prompts.rating import rating_question
 from hybrid_sim.prompts.words import load_words
 from hybrid_sim.settings import LLMSettings, RatingSettings
@@ -138,27 +141,58 @@ def test_the_doctor_finds_all_well(url: str, tmp_path: Path) -> None:
     assert findings["model"].state == "ok"
 
 
-def test_every_reply_that_is_whole_keeps_to_the_schema(url: str, tiny: Dataset, tmp_path: Path) -> None:
-    words, histories = load_words("rate"), Histories(tiny)
+class Verdict(BaseModel):
+    """A reply without free text, which a model without sense might never end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rating: Literal[1, 2, 3, 4, 5]
+    certain: bool
+
+
+def test_forty_replies_keep_to_the_schema_and_are_kept(url: str, tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"rating": {"type": "integer", "enum": [1, 2, 3, 4, 5]}, "certain": {"type": "boolean"}},
+        "required": ["rating", "certain"],
+        "additionalProperties": False,
+    }
     asked = [
-        rating_question(words, tiny, UserState(user, histories.of(user)), np.array([item]), RatingSettings(n_history=2))
-        for user in range(4)
-        for item in range(5)
+        Question(
+            "verdict@1",
+            (Message("system", "Answer in JSON."), Message("user", f"How good is film {number}?")),
+            schema,
+            lambda text: read_reply(text, Verdict),
+            max_tokens=200,
+        )
+        for number in range(40)
     ]
     with Journal(tmp_path / "journal.sqlite") as journal, LLM(settings(url), journal, Budget()) as llm:
         outcomes = llm.ask(asked)
         assert llm.stopped is None
+        assert [type(outcome) for outcome in outcomes] == [Answer] * 40
         assert journal.ledger().prompt_tokens > 0
         n_calls = llm.counts.calls
-        again = llm.ask(asked)
-        assert [type(outcome) for outcome in again if isinstance(outcome, Answer)]
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-    failures = [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)]
-    assert set(failures) <= {"cut", "invalid"}  # a model without sense may never end a text, or rate no item at all
-    assert n_calls >= len(asked)
-    for answer in answers:
-        assert answer.value.ratings.shape == (1,)
-        assert tiny.scale.contains(answer.value.ratings).all()
+        assert [answer.text for answer in llm.ask(asked) if isinstance(answer, Answer)] == [
+            answer.text for answer in outcomes if isinstance(answer, Answer)
+        ]
+        assert llm.counts.calls == n_calls == 40
+
+
+def test_a_rating_question_ends_in_a_rating_or_in_a_named_failure(url: str, tiny: Dataset, tmp_path: Path) -> None:
+    words, histories = load_words("rate"), Histories(tiny)
+    asked = [
+        rating_question(words, tiny, UserState(user, histories.of(user)), np.array([user]), RatingSettings(n_history=2))
+        for user in range(4)
+    ]
+    with Journal(tmp_path / "journal.sqlite") as journal, LLM(settings(url), journal, Budget()) as llm:
+        outcomes = llm.ask(asked)
+        assert llm.stopped is None
+    for outcome in outcomes:  # a model without sense may never end a text, or rate no item at all
+        if isinstance(outcome, Answer):
+            assert tiny.scale.contains(outcome.value.ratings).all()
+        else:
+            assert outcome.kind in ("cut", "invalid")
 
 
 def test_a_prompt_beyond_the_context_fails_alone(url: str, tiny: Dataset, tmp_path: Path) -> None:
