@@ -1,7 +1,8 @@
 """The journal of a run: every request that was sent and every answer that came, in one SQLite file.
 
 It is cache (an answer is found by the key of its whole question), checkpoint (a killed run goes on where it was),
-ledger (what was spent, and what may have been) and cassette (a finished run replays without a call).
+ledger (what was spent, and what may have been) and cassette (a run whose questions all have answers replays without a
+call).
 
 A commit survives the death of the process at any moment (kill -9). After a loss of *power* the newest commits may be
 missing, never half there: SQLite in WAL mode with synchronous=NORMAL hands them to the system at once but does not wait
