@@ -85,7 +85,7 @@ def recorded_llm(bench: Bench) -> dict[str, Any]:
         for model, said in (("hybrid", None), ("hybrid+llm", llm), ("hybrid+llm_shuffled", shuffled)):
             corrected = statistical
             if said is not None:
-                corrected = cross_fitted_correction(statistical, said, fold.held_out, SEED, groups=fold.held_out.item)
+                corrected = cross_fitted_correction(statistical, said, fold.held_out, SEED, new_items=True)
             for rows, suffix in ((np.ones(len(fold.held_out), dtype=bool), ""), (llm.answered, " (recorded rows)")):
                 part = Fold(fold.number, fold.train, fold.held_out.take(rows))
                 losses = bench.losses(model + suffix, "cold-items", part, corrected.take(rows))

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from selective_rules import VARIANTS, Case, ours, scores
+from selective_rules import VARIANTS, Case, crossed, ours, scores
 
 from hybrid_sim.data import load
 from hybrid_sim.data.dataset import Dataset
@@ -81,7 +81,8 @@ def gather(protocol: str, dataset: Dataset, recording: RecordedRatings, folder: 
         recorded = Recorded(recording).fit(fold.train)
         cold = protocol.startswith("cold-items")
         known = simulator.ensemble_.held_opinion(fold.train.pairs, cold=cold)
-        learned = Correction().fit(known, recorded.rate(fold.train.pairs), fold.train.rating)
+        answers, pairs = recorded.rate(fold.train.pairs), fold.train.pairs
+        learned = Correction(new_items=cold).fit(known, answers, pairs, fold.train.rating)
         llm = recorded.rate(fold.held_out.pairs)
         held, llm = fold.held_out.take(llm.answered), llm.take(llm.answered)
         here = RecordedRatings(held.users.index[held.user], held.items.index[held.item], llm.mean())
@@ -97,7 +98,7 @@ def gather(protocol: str, dataset: Dataset, recording: RecordedRatings, folder: 
             statistical,
             llm,
             mixed,
-            learned.apply(statistical, llm),
+            learned.apply(statistical, llm, held.pairs),
             expected_help(simulator, held.pairs, statistical),
             np.nanstd(means, axis=1),
             support.n_user,
@@ -148,8 +149,9 @@ class Measured:
     variants: dict[str, FloatArray]
     controls: dict[str, FloatArray]
     rules: dict[str, FloatArray]
+    """Learned from all answers, moved by those that the rule asks for; of a new item these count for all its pairs."""
     frugal: dict[str, FloatArray]
-    """As `rules`, but the correction too is learned from the chosen pairs alone."""
+    """As `rules`, but the correction too is learned from the chosen pairs' answers alone."""
     log_loss: FloatArray
     foreseen: FloatArray
     """Gains where the correction was learned from training ratings alone."""
@@ -160,7 +162,6 @@ class Measured:
 def measure(case: Case) -> Measured:
     """All variants and rules on one fold."""
     shift = shifts(case, ours, case.llm)
-    whole = gain(case, shift)
     chosen = choices(case, shift)
     after = [ours(case, case.llm, seed) for seed in range(N_DRAWS)]
     truth = case.held.rating
@@ -169,12 +170,17 @@ def measure(case: Case) -> Measured:
         (truth - case.statistical.mean()) ** 2,
         {name: gain(case, shifts(case, make, case.llm)) for name, make in VARIANTS.items()},
         {name: gain(case, shifts(case, make, case.shuffled)) for name, make in VARIANTS.items()},
-        {name: np.where(rows, whole, 0.0) for name, rows in chosen.items()},
+        {name: gain(case, shifts(case, partly, hush(case.llm, rows))) for name, rows in chosen.items()},
         {name: gain(case, shifts(case, ours, hush(case.llm, rows))) for name, rows in chosen.items()},
         log_losses(truth, case.statistical) - np.mean([log_losses(truth, d) for d in after], axis=0),
         gain(case, (case.foreseen.mean() - case.statistical.mean())[None]),
         {name: effort(case, rows) for name, rows in chosen.items()},
     )
+
+
+def partly(case: Case, llm: RatingDistribution, seed: int) -> RatingDistribution:
+    """The package's correction, learned from all answers, that hears some."""
+    return crossed(case, Correction(case.new_items), case.llm, llm, seed)
 
 
 def hush(llm: RatingDistribution, rows: NDArray[np.bool_]) -> RatingDistribution:
@@ -211,7 +217,7 @@ def summary(parts: list[Measured]) -> dict[str, Any]:
             name: interval(draws, all_of(lambda p, n=name: p.controls[n])) for name in VARIANTS
         },
         "gain_learned_from_training_ratings": interval(draws, all_of(lambda p: p.foreseen)),
-        "ours_minus_former": interval(draws, whole - all_of(lambda p: p.variants["former"])),
+        "ours_minus_pair_by_pair": interval(draws, whole - all_of(lambda p: p.variants["pair by pair"])),
         "rules": {
             name: {
                 "gain": interval(draws, all_of(lambda p, n=name: p.rules[n])),
@@ -268,7 +274,7 @@ def show(name: str, found: dict[str, Any]) -> None:
     for variant, (mean, low, high) in found["gain"].items():
         control = found["gain_shuffled_within_users"][variant][0]
         out.append(f"  {variant:<24} gain {mean:+.5f} [{low:+.5f}, {high:+.5f}]   shuffled {control:+.5f}")
-    for label in ("gain_learned_from_training_ratings", "ours_minus_former", "log_loss_gain"):
+    for label in ("gain_learned_from_training_ratings", "ours_minus_pair_by_pair", "log_loss_gain"):
         mean, low, high = found[label]
         out.append(f"  {label.replace('_', ' '):<34} {mean:+.5f} [{low:+.5f}, {high:+.5f}]")
     for rule, row in found["rules"].items():

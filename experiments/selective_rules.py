@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.models.correction import Correction, cross_fitted_correction
+from hybrid_sim.models.correction import Correction, cross_fitted_correction, turns
 from hybrid_sim.random import stream
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
+
+N_PARTS = 5
+"""Folds of the cross-fit."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,41 @@ class Case:
     n_user: FloatArray
     n_item: FloatArray
 
+    @property
+    def new_items(self) -> bool:
+        """Whether nobody has rated the items."""
+        return self.protocol == "cold-items"
+
 
 def ours(case: Case, llm: RatingDistribution, seed: int) -> RatingDistribution:
     """The correction of the package."""
-    return cross_fitted_correction(case.statistical, llm, case.held, seed, groups=case.group)
+    return cross_fitted_correction(case.statistical, llm, case.held, seed, new_items=case.new_items)
+
+
+def pair_by_pair(case: Case, llm: RatingDistribution, seed: int) -> RatingDistribution:
+    """Ours without what is said about a new item to others: each answer moves its own pair alone."""
+    return crossed(case, Correction(), llm, llm, seed)
+
+
+def crossed(
+    case: Case, correction: Correction, learned_from: RatingDistribution, heard: RatingDistribution, seed: int
+) -> RatingDistribution:
+    """A cross-fitted correction that is learned from some answers and moves by others."""
+    probs, pairs = case.statistical.probs.copy(), case.held.pairs
+    part = parts(case, seed)
+    for k in range(N_PARTS):
+        learn, apply = part != k, part == k
+        correction.fit(
+            case.statistical.take(learn), learned_from.take(learn), pairs.take(learn), case.held.rating[learn]
+        )
+        probs[apply] = correction.apply(case.statistical.take(apply), heard.take(apply), pairs.take(apply)).probs
+    return RatingDistribution(case.statistical.scale, probs)
+
+
+def parts(case: Case, seed: int, name: str = "correction") -> IntArray:
+    """Which part of the cross-fit each pair is in: whole users, of new items whole items."""
+    labels, group = np.unique(case.group, return_inverse=True)
+    return np.asarray((stream(seed, name).permutation(len(labels)) % N_PARTS)[group])
 
 
 def former(case: Case, llm: RatingDistribution, seed: int) -> RatingDistribution:
@@ -76,10 +110,9 @@ def surprises(case: Case, llm: RatingDistribution) -> FloatArray:
 
 def ridge_correction(case: Case, features: FloatArray, seed: int, centred: bool = False) -> RatingDistribution:
     """A cross-fitted ridge of the errors on any features, for comparison."""
-    labels, group = np.unique(case.group, return_inverse=True)
-    part = stream(seed, "correction").permutation(len(labels))[group] % 5
+    part = parts(case, seed)
     error, moved = case.held.rating - case.statistical.mean(), case.statistical.mean()
-    for k in range(5):
+    for k in range(N_PARTS):
         learn = part != k
         centre = features[learn].mean(axis=0) * centred
         design = features[learn] - centre
@@ -92,6 +125,7 @@ def ridge_correction(case: Case, features: FloatArray, seed: int, centred: bool 
 
 VARIANTS: Mapping[str, Callable[..., RatingDistribution]] = {
     "ours": ours,
+    "pair by pair": pair_by_pair,
     "former": former,
     "times spread": by_spread,
     "slope by support": by_support,
@@ -108,8 +142,9 @@ def scores(case: Case, shift: FloatArray) -> dict[str, FloatArray]:
         "fullest calls": np.ones(len(error)),
         "widest": variance,
         "rarest item": 1.0 / (1.0 + case.n_item),
+        "all items in turn": 1.0 / (1.0 + turns(case.held.pairs)),
         "members disagree": wobble**2,
-        "default: widest, rarer first": case.help_,
+        "default: widest, new items in turn": case.help_,
         "widest · disagreement": variance * wobble,
         "learned (ridge)": learned(case, shift, trees=False),
         "learned (trees)": learned(case, shift, trees=True),
@@ -126,10 +161,9 @@ def learned(case: Case, shift: FloatArray, trees: bool) -> FloatArray:
     rare = 1.0 / (1.0 + case.n_item)
     raw = [spread, spread**2, case.disagreement, mean, mean**2, rare, np.sqrt(rare), np.log1p(case.n_user)]
     features = np.column_stack([(column - column.mean()) / (column.std() + 1e-9) for column in raw])
-    labels, group = np.unique(case.group, return_inverse=True)
-    part = stream(0, "rule").permutation(len(labels))[group] % 5
+    part = parts(case, 0, "rule")
     target, found = (shift**2).mean(axis=0), np.empty(len(mean))
-    for k in range(5):
+    for k in range(N_PARTS):
         learn = part != k
         design, goal = features[learn], target[learn] - target[learn].mean()
         if trees:

@@ -180,8 +180,8 @@ class Benchmark:
 
         with measured() as effort:
             held_out = fold.held_out
-            groups = held_out.item if fold.groups == "items" else held_out.user
-            corrected = cross_fitted_correction(hybrid.distribution, llm, held_out, self.seed, groups=groups)
+            new_items = fold.groups == "items"
+            corrected = cross_fitted_correction(hybrid.distribution, llm, held_out, self.seed, new_items=new_items)
         return Opinion(
             model,
             corrected,

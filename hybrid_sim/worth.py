@@ -12,13 +12,15 @@ import numpy as np
 from hybrid_sim.asking import Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
-from hybrid_sim.models.correction import MIN_ROWS, Correction
+from hybrid_sim.models.correction import MIN_ROWS, Correction, turns
 from hybrid_sim.models.held import COLD_ITEM, WARM
 from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
 
 LLM_SOURCE = "llm+stat"
 """The top rung of the fallback ladder: a language model's word corrected the statistical answer."""
+LLM_ITEM_SOURCE = "llm-item+stat"
+"""The next rung, for new items: it was asked about the item for other users, and this corrected the answer."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -48,13 +50,13 @@ def worth_asking(
 def expected_help(simulator: Simulator, pairs: Pairs, statistical: RatingDistribution) -> FloatArray:
     """How much the model is expected to help with each pair, in proportion to the squared error that is left to it.
 
-    That is the variance of the statistical answer, counted more the less often the item was rated. What a word
-    will bring can hardly be known before: with recorded ratings a fifth of the calls brought a third to half of the
-    gain with new items and a quarter to a third with others; rules that were learned did no better
-    (`experiments/selective.py`).
+    That is the variance of the statistical answer, counted more the less often the item was rated. Of a new item the
+    first answers count most, for they tell what the model thinks of it: so all new items get some. With recorded
+    ratings a fifth of the calls brought most of the gain with new items, but about a quarter of it with others, for
+    which rules that were learned did no better (`experiments/selective.py`).
     """
     rarity = 1.0 / (1.0 + simulator.ensemble_.support_.of(pairs).n_item)
-    return np.asarray((statistical.std() * (1.0 + rarity)) ** 2)
+    return np.asarray((statistical.std() * (1.0 + rarity / (1.0 + turns(pairs)))) ** 2)
 
 
 def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call: int) -> IntArray:
@@ -80,8 +82,8 @@ def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call:
 class Worth:
     """What the model's word is worth: one correction where user and item were rated before, one for new items.
 
-    About users without ratings nothing can be learned: those that are asked about to learn all have some. Their answers
-    stay statistical.
+    Of a new item it holds for users too who were not asked about it (see `Correction`). About users without ratings
+    nothing can be learned: those that are asked about to learn all have some. Their answers stay statistical.
     """
 
     warm: Correction
@@ -94,8 +96,10 @@ class Worth:
         users = np.repeat([o.state.user for o in opinions], [len(o.items) for o in opinions]).astype(np.int64)
         pairs = Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(o.items for o in opinions)]))
         ratings = _ratings_of(dataset, pairs)
-        held = [simulator.ensemble_.held_opinion(pairs, cold=cold) for cold in (False, True)]
-        for what, opinion in zip(("answer", "answer about new items"), held, strict=True):
+        corrections = []
+        for cold, what in ((False, "answer"), (True, "answer about new items")):
+            opinion = simulator.ensemble_.held_opinion(pairs, cold=cold)
+            corrections.append(Correction(new_items=cold).fit(opinion, said, pairs, ratings))
             n = int((said.answered & opinion.answered).sum())
             if n < MIN_ROWS and (said.answered.any() or not opinions):
                 _log.warning(
@@ -105,23 +109,24 @@ class Worth:
                     MIN_ROWS,
                     what,
                 )
-        return cls(*(Correction().fit(opinion, said, ratings) for opinion in held))
+        return cls(*corrections)
 
     def correct(
         self, prediction: Prediction, simulator: Simulator, pairs: Pairs, said: RatingDistribution
     ) -> Prediction:
-        """The prediction moved by what the model said; rows without its word stay as they are, to the last bit."""
+        """The prediction moved by what the model said; rows that it is not about stay as they are, to the last bit."""
         before = prediction.distribution
         regimes = simulator.ensemble_.support_.of(pairs).regime
         probs = before.probs.copy()
         low, high, source = prediction.low.copy(), prediction.high.copy(), prediction.source.copy()
         for correction, regime in ((self.warm, WARM), (self.cold, COLD_ITEM)):
-            rows = np.flatnonzero((regimes == regime) & said.answered)
-            if not (len(rows) and correction.worth_):
-                continue
-            after = correction.apply(before.take(rows), said.take(rows))
+            here = np.flatnonzero(regimes == regime)
+            after = correction.apply(before.take(here), said.take(here), pairs.take(here))
+            moved = (after.probs != before.probs[here]).any(axis=1)
+            rows, after = here[moved], after.take(moved)
             interval = simulator.ensemble_.interval(pairs.take(rows), after)
-            probs[rows], low[rows], high[rows], source[rows] = after.probs, interval.low, interval.high, LLM_SOURCE
+            probs[rows], low[rows], high[rows] = after.probs, interval.low, interval.high
+            source[rows] = np.where(said.answered[rows], LLM_SOURCE, LLM_ITEM_SOURCE)
         distribution = RatingDistribution(before.scale, probs)
         return replace(prediction, distribution=distribution, low=low, high=high, source=source)
 

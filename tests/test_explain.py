@@ -227,8 +227,9 @@ def corrected(prediction: Prediction) -> tuple[Prediction, FloatArray]:
     rows = np.arange(len(prediction)) % 2 == 0
     llm = RatingDistribution.from_mean(before.scale, np.where(rows, 1.0 + np.arange(len(rows)) % 5, np.nan), 0.3)
     truth = before.scale.round(before.mean() + np.where(rows, 0.5 * (llm.mean() - before.mean()), 0.0))
-    correction = Correction().fit(before, llm, truth)
-    return replace(prediction, distribution=correction.apply(before, llm)), correction.shift(before, llm)
+    pairs = Pairs(np.arange(len(rows)), np.arange(len(rows)))
+    correction = Correction().fit(before, llm, pairs, truth)
+    return replace(prediction, distribution=correction.apply(before, llm, pairs)), correction.shift(before, llm, pairs)
 
 
 def test_what_a_language_model_changed_is_its_contribution(case: Case) -> None:

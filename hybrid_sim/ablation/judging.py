@@ -94,8 +94,8 @@ class Judge:
         clock = Clock()
         with clock.running(CORRECTION, LEARN):
             held_out = self.fold.held_out
-            groups = held_out.item if self.groups == "items" else None
-            corrected = cross_fitted_correction(variant.distribution, said, held_out, self.seed, groups=groups)
+            new_items = self.groups == "items"
+            corrected = cross_fitted_correction(variant.distribution, said, held_out, self.seed, new_items=new_items)
         return self._score(corrected, {**variant.seconds, **clock.seconds})
 
     def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> Judged:

@@ -24,6 +24,7 @@ MAX_SAMPLE = 200
 
 SOURCES = {
     "llm+stat": "a language model's word corrected the statistical answer",
+    "llm-item+stat": "a language model was asked about the new item for others, and this corrected the answer",
     "stat": "statistics: user and item are known",
     "user": "statistics: only the user is known",
     "item": "statistics: only the item is known",

@@ -67,8 +67,8 @@ def with_recording(answers: Answers, recording: RecordedRatings, seed: int, grou
     said = Recorded(recording).fit(held_out).rate(held_out.pairs)
     if not said.answered.any():
         raise DataError("no held-out pair has a recorded LLM rating; choose the fold that was recorded")
-    labels = held_out.item if groups == "items" else held_out.user
-    distribution = cross_fitted_correction(subject.distribution, said, held_out, seed, groups=labels)
+    new_items = groups == "items"
+    distribution = cross_fitted_correction(subject.distribution, said, held_out, seed, new_items=new_items)
     notes = (
         f"{int(said.answered.sum()):,} of {len(held_out):,} held-out pairs have an LLM rating; how far to trust it is "
         f"learned on ratings of other {groups} of the same fold (cross-fitted). Intervals are those without it.",
