@@ -1,7 +1,8 @@
 """New items: how users would rate what nobody has rated yet, who would like it most and why, and what it resembles.
 
 The flow: `hybrid_sim.data.new_items` reads the items and puts them beside those of a dataset; the simulator is fitted
-to that, or taught about them (`hybrid_sim.extend`); `receptions` asks it about every user.
+to that, or taught about them (`hybrid_sim.extend`); `foresee` asks it about every user. A language model, if there is
+one, is asked for a few of them, the panel; what it thinks of an item then counts for all (`hybrid_sim.worth`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_sim.asking import Interviewer
 from hybrid_sim.audience import Segment, Segments
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.explain import Explanation, explain
 from hybrid_sim.level_doubt import LevelDoubt
+from hybrid_sim.models.correction import N_VOICES
+from hybrid_sim.random import stream
 from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
+from hybrid_sim.simulation import Simulation, simulate
 from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingScale
 
@@ -60,8 +65,9 @@ class Reception:
     `mean` is the expected rating, `likes` the expected share of ratings from `like_from` upwards and `probs` the
     distribution over the levels, all averaged over the `n_users` who were asked about. `low` and `high` enclose the
     mean that the item's ratings will turn out to have, in `level` of the cases (see `LevelDoubt`); None where that
-    could not be learned. `fans` would like it most, `segments` are groups of users by what is known of them, and
-    `keywords` what the item shares with what its fans liked.
+    could not be learned. A language model answered for `panel` users, and its word moved `mean` by `shift`. `fans`
+    would like it most, `segments` are groups of users by what is known of them, and `keywords` what the item shares
+    with what its fans liked.
     """
 
     item_id: str
@@ -73,6 +79,8 @@ class Reception:
     level: float
     likes: float
     like_from: float
+    panel: int
+    shift: float
     probs: dict[str, float]
     keywords: tuple[str, ...]
     fans: tuple[Fan, ...]
@@ -88,10 +96,15 @@ class Reception:
 
 @dataclass(frozen=True)
 class Foresight:
-    """The receptions of some items, and the prediction of every pair, all users of the first item first."""
+    """The receptions of some items, and the simulation of every pair, all users of the first item first."""
 
     receptions: list[Reception]
-    prediction: Prediction
+    simulation: Simulation
+
+    @property
+    def prediction(self) -> Prediction:
+        """The prediction of every pair."""
+        return self.simulation.prediction
 
 
 def foresee(
@@ -103,12 +116,15 @@ def foresee(
     like_from: float | None = None,
     n_shown: int = 5,
     level: float = 0.9,
+    interviewer: Interviewer | None = None,
+    n_panel: int = N_VOICES,
 ) -> Foresight:
     """How users would receive items.
 
     `items` and `users` are row numbers of `dataset`, which the simulator was fitted to or taught (`with_new_items`).
     None asks about all users that have rated something. Ratings from `like_from` upwards are likes (None: those in the
-    upper 40% of the scale). `n_shown` fans and similar items are told of each item.
+    upper 40% of the scale). `n_shown` fans and similar items are told of each item. `interviewer` asks a language model
+    about every item for the same `n_panel` of the users.
 
     Raises:
         SettingsError: the simulator knows other data, there is nobody to ask, or `like_from` is beyond the scale.
@@ -118,10 +134,22 @@ def foresee(
     if not len(users):
         raise SettingsError(f"there is no user to ask in {dataset.name}; name data with ratings")
     like_from = like_level(dataset.scale, like_from)
-    prediction = simulator.predict_pairs(Pairs(np.tile(users, len(items)), np.repeat(items, len(users))))
+    pairs = Pairs(np.tile(users, len(items)), np.repeat(items, len(users)))
+    user_ids, item_ids = (
+        ids.to_numpy()[rows].tolist()
+        for ids, rows in (
+            (dataset.users.index, pairs.user),
+            (dataset.items.index, pairs.item),
+        )
+    )
+    asked = np.flatnonzero(np.isin(pairs.user, _panel(users, n_panel, simulator.seed)))
+    simulation = simulate(simulator, dataset, user_ids, item_ids, interviewer, simulator.seed, ask_about=asked)
+    prediction, shape = simulation.prediction, (len(items), len(users))
+    shift = (prediction.distribution.mean() - simulation.statistical.mean()).reshape(shape).mean(axis=1)
+    heard = simulation.said.answered.reshape(shape).sum(axis=1)
     support = simulator.ensemble_.support_
     answers = _Answers.of(prediction, support.user_shares_[users] @ support.levels_, like_from)
-    fans = _fans(simulator, dataset, users, prediction, answers, n_shown)
+    fans = _fans(simulator, dataset, users, simulation, answers, n_shown)
     doubt = LevelDoubt.learn(simulator.ensemble_, dataset)
     segments, catalogue = Segments(dataset.users.iloc[users], simulator.seed), _Catalogue(simulator, dataset)
     receptions = []
@@ -139,6 +167,8 @@ def foresee(
             level=level,
             likes=float(likes.mean()),
             like_from=like_from,
+            panel=int(heard[row]),
+            shift=float(shift[row]),
             probs={f"{name:g}": prob for name, prob in by_level},
             keywords=_common_keywords(fans[row]),
             fans=fans[row],
@@ -146,7 +176,12 @@ def foresee(
             similar=catalogue.nearest(item, n_shown),
         )
         receptions.append(reception)
-    return Foresight(receptions, prediction)
+    return Foresight(receptions, simulation)
+
+
+def _panel(users: IntArray, n: int, seed: int) -> IntArray:
+    """The users for whom a language model is asked, by chance: who will rate an item is not known before."""
+    return stream(seed, "panel").permutation(users)[:n]
 
 
 @dataclass(frozen=True)
@@ -193,7 +228,7 @@ def _fans(
     simulator: Simulator,
     dataset: Dataset,
     users: IntArray,
-    prediction: Prediction,
+    simulation: Simulation,
     answers: _Answers,
     n_shown: int,
 ) -> list[tuple[Fan, ...]]:
@@ -208,7 +243,8 @@ def _fans(
     order = np.argsort(-eager, axis=1, kind="stable")[:, :n_shown]
     row, place = np.nonzero(np.isfinite(np.take_along_axis(eager, order, axis=1)))
     column = order[row, place]
-    told = explain(simulator, _take(prediction, row * len(users) + column), dataset)
+    rows = row * len(users) + column
+    told = explain(simulator, _take(simulation.prediction, rows), dataset, simulation.reasons[rows].tolist())
     fans = [
         Fan(explanation.user_id, float(means[k, u]), float(likes[k, u]), float(above[k, u]), explanation)
         for k, u, explanation in zip(row, column, told, strict=True)

@@ -54,10 +54,13 @@ def simulate(
     interviewer: Interviewer | None = None,
     seed: int = 0,
     timelines: Mapping[str, Timeline] | None = None,
+    ask_about: IntArray | None = None,
 ) -> Simulation:
     """How each user rates the item beside it; `simulator` was fitted to `dataset`, `interviewer` asks the model.
 
-    `timelines` are profiles that users have already, by user id; all others are written first.
+    `timelines` are profiles that users have already, by user id; all others are written first. `ask_about` are the rows
+    that the model is asked about: known users and items with a text, each pair once. By default those where it is
+    expected to help most (`worth_asking`), for the share of calls that the settings say.
 
     Raises:
         SettingsError: the simulator was fitted to other data.
@@ -79,7 +82,9 @@ def simulate(
         )
     past = Past(dataset, timelines or {})
     settings = interviewer.settings.rating
-    chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
+    chosen = ask_about
+    if chosen is None:
+        chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
     n_learn_from = settings.learn_from if len(chosen) else 0
     known = learning_inquiries(past, n_learn_from, settings.items_per_call, seed)
     worth = Worth.learn(simulator, dataset, interviewer.opinions(known))

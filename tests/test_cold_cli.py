@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from llm_minds import rating_mind
+from llm_server import LoopbackLLM, dead_address
 
 from hybrid_sim.cli import main
+from hybrid_sim.data import load
 
 NEW = """item_id,title,year,genres,overview
 n1,Star Voyage,2019,Action|Drama,Bright and hopeful: a crew flies to a hostile planet
@@ -154,3 +157,83 @@ def test_a_file_in_place_of_the_folder_is_refused(cold: Run, tmp_path: Path) -> 
     assert status == 2
     assert "is a file; name a folder" in said
     assert (tmp_path / "out").read_text() == "precious"
+
+
+class Critic:
+    """A language model that knows how good the items of the world are, and what it thinks of the new ones."""
+
+    def __init__(self, new: Mapping[str, float]) -> None:
+        world = load("world")
+        means = np.bincount(world.item, world.rating, minlength=world.n_items) / np.maximum(world.item_counts, 1)
+        years = world.items["year"]
+        titles = [f"{title} ({year:g})" for title, year in zip(world.items["title"], years, strict=True)]
+        self.likes = {**dict(zip(titles, ((means - 1) / 4).tolist(), strict=True)), **new}
+
+    def __call__(self, shown: Mapping[str, object], about: str) -> float:
+        return self.likes[str(shown["title"])]
+
+
+LIKED = {"Star Voyage (2019)": 1.0, "Second (1996)": 0.0}
+TWO = "item_id,title,year,genres\nn1,Star Voyage,2019,Drama\nn2,Second,1996,Drama\n"
+
+
+def words_for(url: str) -> list[str]:
+    """Options that ask the loopback language model, with statistical profiles and few known ratings."""
+    settings = ["profile.writer=statistics", "rating.learn_from=60", "rating.items_per_call=10"]
+    return ["--model", "loopback", "--base-url", url, *(word for name in settings for word in ("--set", name))]
+
+
+def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Run, tmp_path: Path) -> None:
+    assert cold(new=TWO)[0] == 0
+    before = table(tmp_path, "items.csv")
+    assert (before["panel"] == 0).all()
+    assert (before["shift"] == 0).all()
+    with LoopbackLLM(mind=rating_mind(noise=0.2, opinion=Critic(LIKED))) as server:
+        told = words_for(server.url)
+        status, said = cold(*told, "--dry-run", new=TWO)
+        assert status == 0
+        assert "70 calls" in said
+        assert server.n_requests == 0
+        status, said = cold(*told, new=TWO)
+        assert status == 0
+        assert server.n_requests == 60 + 10  # known ratings of 60 users, then both items for a panel of 10
+        assert "a language model answered for 10 users; its word moves the expected rating by +" in said
+        assert "20 of 20 pairs answered; in all 70 calls" in said
+        names = ("items.csv", "items.jsonl", "pairs.csv")
+        written = [(tmp_path / "out" / name).read_bytes() for name in names]
+        assert cold(*told, new=TWO)[0] == 0
+        assert server.n_requests == 70
+    assert cold(*words_for(dead_address()), "--replay", new=TWO)[0] == 0
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == written
+    items, pairs = table(tmp_path, "items.csv"), table(tmp_path, "pairs.csv")
+    assert items["panel"].tolist() == [10, 10]
+    assert items["shift"][0] > 0.15 > -0.15 > items["shift"][1]
+    moved = (items["mean"] - before["mean"]).to_numpy()
+    assert moved == pytest.approx(items["shift"].to_numpy(), abs=1e-9)
+    assert pairs["source"].value_counts().to_dict() == {"llm-item+stat": 60, "llm+stat": 20}
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (about["model"], about["asked"], about["answered"], about["ledger"]["calls"]) == ("loopback", 20, 20, 70)
+    status, said = cold(new=TWO)
+    assert status == 2
+    assert "holds answers of a language model" in said
+
+
+def test_a_dead_endpoint_or_a_spent_budget_leaves_the_statistical_answers(cold: Run, tmp_path: Path) -> None:
+    assert cold(new=TWO)[0] == 0
+    before = (tmp_path / "out" / "pairs.csv").read_bytes()
+    status, said = cold(*words_for(f"{dead_address()}/v1"), new=TWO)
+    assert status == 3
+    assert "go on with: hybrid-sim cold" in said
+    assert (tmp_path / "out" / "pairs.csv").read_bytes() == before
+    with LoopbackLLM(mind=rating_mind(noise=0.2, opinion=Critic(LIKED))) as server:
+        status, said = cold(*words_for(server.url), "--max-calls", "20", "-o", str(tmp_path / "other"), new=TWO)
+        assert status == 4
+        assert server.n_requests == 20
+        assert "raise --max-calls" in said
+
+
+@pytest.mark.parametrize("words", [("--replay",), ("--dry-run",), ("--budget", "1usd")])
+def test_options_of_a_language_model_need_one(cold: Run, words: tuple[str, ...]) -> None:
+    status, said = cold(*words)
+    assert status == 2
+    assert "no language model is named; add --model NAME" in said

@@ -6,14 +6,19 @@ import argparse
 import io
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_sim.cli.door import add_budget_options, ahead, exit_status, open_llm, what_was_asked
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common, whole_number
+from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.errors import ModelFileError, SettingsError
 
 if TYPE_CHECKING:
@@ -21,7 +26,9 @@ if TYPE_CHECKING:
 
     from hybrid_sim.cold import Fan, Foresight, Reception
     from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.llm.client import LLM
     from hybrid_sim.run import RunFolder
+    from hybrid_sim.settings import RunSettings
     from hybrid_sim.simulator import Simulator
     from hybrid_sim.types import IntArray
 
@@ -35,6 +42,12 @@ data's items have), a row per item:
 
 Without --fitted, the simulator is fitted to the data with the new items beside it. With it, the members of what `fit`
 saved learn of the new items, and how they are combined stays: quicker, and nearly the same. Either is kept in DIR.
+
+With --model, a language model is asked about every new item for a few users, the panel, and first about some known
+ratings, to learn what its word is worth; what it thinks of an item then counts for all users. Its answers are kept in
+DIR: the same command goes on where a run ended, and asks nothing twice that was answered.
+
+  hybrid-sim cold --new new.csv --dataset ml-100k --model gpt-4o-mini --dry-run -o cold
 
 Writes into DIR: items.csv (a row per item), items.jsonl (everything about it), pairs.csv (a row per user and item, as
 `hybrid-sim predict` has it) and run.json (where this comes from).
@@ -78,6 +91,17 @@ def add_parser(commands: Any) -> None:
     )
     what.add_argument("--fitted", metavar="MODEL_DIR", type=Path, help="what `fit` saved from this data")
     add_run_options(what)
+    add_settings_options(parser)
+    what.add_argument(
+        "--panel",
+        metavar="N",
+        type=whole_number(1),
+        default=10,
+        help="users for whom a language model is asked about every item (default 10)",
+    )
+    add_budget_options(parser)
+    what.add_argument("--replay", action="store_true", help="send nothing: a missing answer is an error")
+    what.add_argument("--dry-run", action="store_true", help="say what asking the model would take, and send nothing")
     add_data_options(parser)
     add_common(parser)
 
@@ -87,22 +111,63 @@ def run(options: argparse.Namespace) -> int:
     if options.output.exists() and not options.output.is_dir():
         raise SettingsError(f"-o {options.output} is a file; name a folder")
     dataset = read_data(options, default="world")
+    import numpy as np
+
     from hybrid_sim.cold import foresee, like_level
     from hybrid_sim.data.new_items import add_items, read_new_items
-    from hybrid_sim.run import RunFolder
+    from hybrid_sim.llm.journal import Journal
+    from hybrid_sim.llm.planner import Planner
+    from hybrid_sim.run import RunFolder, identity, interviewer
 
     new = read_new_items(options.new, dataset, options.new_item_col, options.encoding)
     like_from = like_level(dataset.scale, options.like)
     users = _audience(dataset, options)
     if len(new) * len(users) > MAX_PAIRS:
         raise SettingsError(f"{len(new):,} items times {len(users):,} users are too many at once; choose --audience N")
+    settings = read_settings(options)
+    if options.base_url or options.replay or options.dry_run or options.budget:
+        require_model(settings)
     whole = add_items(dataset, new)
     folder = RunFolder(options.output)
-    simulator = _simulator(folder, dataset, whole, options)
-    found = foresee(simulator, whole, _rows_after(dataset, whole), users, like_from=like_from, n_shown=options.top)
-    _write(folder, found, whole, options)
+    if not settings.llm.model and folder.journal.exists():
+        raise SettingsError(f"{folder.path} holds answers of a language model; name it again, or another folder")
+    simulator = _simulator(folder, dataset, whole, options, settings)
+    ask = partial(
+        foresee,
+        simulator,
+        whole,
+        np.arange(dataset.n_items, whole.n_items),
+        users,
+        like_from=like_from,
+        n_shown=options.top,
+        n_panel=options.panel,
+    )
+    if not settings.llm.model:
+        return _finish(folder, ask(), whole, options, None)
+    named = whole.users.index[users].tolist(), new.index.tolist()
+    who = identity(whole, settings, simulator, *named, seed=options.panel)
+    if options.dry_run:
+        kept = Journal(folder.journal, settings=who, replay=True) if folder.journal.is_file() else nullcontext()
+        with kept as journal:
+            planner = Planner(settings.llm.sampling, journal)
+            ask(interviewer=interviewer(whole, settings, planner))
+            sys.stdout.write(ahead(planner, settings.llm, journal))
+        return 0
+    with (
+        Journal(folder.journal, settings=who, replay=options.replay) as journal,
+        open_llm(options, settings.llm, journal, replay=options.replay) as llm,
+    ):
+        found = ask(interviewer=interviewer(whole, settings, llm))
+        return _finish(folder, found, whole, options, llm)
+
+
+def _finish(folder: RunFolder, found: Foresight, whole: Dataset, options: argparse.Namespace, llm: LLM | None) -> int:
+    """Write the files and show the answers; returns the exit status."""
+    _write(folder, found, whole, options, llm)
     sys.stdout.write(_page(found.receptions, whole))
-    return 0
+    if llm is not None:
+        sys.stdout.write(what_was_asked(found.simulation, llm))
+    return exit_status(found.simulation, llm, shlex.join(["hybrid-sim", *options.words]))
 
 
 def _audience(dataset: Dataset, options: argparse.Namespace) -> IntArray:
@@ -117,19 +182,15 @@ def _audience(dataset: Dataset, options: argparse.Namespace) -> IntArray:
     return np.sort(stream(options.seed, "audience").choice(users, options.audience, replace=False))
 
 
-def _rows_after(dataset: Dataset, whole: Dataset) -> IntArray:
-    import numpy as np
-
-    return np.arange(dataset.n_items, whole.n_items)
-
-
-def _simulator(folder: RunFolder, dataset: Dataset, whole: Dataset, options: argparse.Namespace) -> Simulator:
+def _simulator(
+    folder: RunFolder, dataset: Dataset, whole: Dataset, options: argparse.Namespace, settings: RunSettings
+) -> Simulator:
     """The simulator that knows the new items: kept from an earlier run, taught, or fitted now."""
     from hybrid_sim.extend import with_new_items
     from hybrid_sim.simulator import Simulator
 
     if options.fitted is None:
-        return folder.fitted(new_simulator(options), whole)
+        return folder.fitted(new_simulator(options, settings.ensemble), whole)
     if options.members is not None or options.without is not None:
         raise SettingsError("--members and --without belong to a new fit; leave them or --fitted out")
     fitted = Simulator.load(options.fitted)
@@ -157,7 +218,7 @@ def _settings(simulator: Simulator) -> tuple[int, tuple[str, ...]]:
     return simulator.seed, tuple(simulator.ensemble_.members)
 
 
-def _write(folder: RunFolder, found: Foresight, whole: Dataset, options: argparse.Namespace) -> None:
+def _write(folder: RunFolder, found: Foresight, whole: Dataset, options: argparse.Namespace, llm: LLM | None) -> None:
     from hybrid_sim.report import provenance
     from hybrid_sim.writing import write_whole
 
@@ -169,6 +230,10 @@ def _write(folder: RunFolder, found: Foresight, whole: Dataset, options: argpars
         "kind": "cold",
         "new_items": len(found.receptions),
         "members": "taught the new items" if options.fitted is not None else "fitted with the new items",
+        "model": None if llm is None else llm.settings.model,
+        "asked": int(found.simulation.asked.sum()),
+        "answered": int(found.simulation.said.answered.sum()),
+        "ledger": None if llm is None else asdict(llm.journal.ledger()),
     }
     contents = {
         "items.csv": _csv(items),
@@ -186,7 +251,7 @@ def _table(receptions: Sequence[Reception]) -> pd.DataFrame:
     """A row per item."""
     import pandas as pd
 
-    plain = ("item_id", "title", "n_users", "mean", "low", "high", "likes", "like_from")
+    plain = ("item_id", "title", "n_users", "mean", "low", "high", "likes", "like_from", "panel", "shift")
     rows = [
         {
             **{name: getattr(reception, name) for name in plain},
@@ -236,6 +301,7 @@ def _item_lines(reception: Reception) -> list[str]:
     lines = [
         f"item {reception.item_id}: {reception.title}",
         f"  expected {reception.mean:.2f}{span}",
+        *_panel_line(reception),
         f"  {reception.likes:.0%} of ratings by {reception.n_users:,} users would be {reception.like_from:g} or more",
     ]
     lines += [f"  {level:>5} {prob:6.1%} {'#' * round(BAR * prob)}".rstrip() for level, prob in reception.probs.items()]
@@ -252,6 +318,11 @@ def _item_lines(reception: Reception) -> list[str]:
         alike = ", ".join(f"{other.title} ({other.mean_rating:.2f})" for other in reception.similar[:3])
         lines.append(f"  resembles: {alike}")
     return lines
+
+
+def _panel_line(reception: Reception) -> list[str]:
+    moved = f"its word moves the expected rating by {reception.shift:+.2f}"
+    return [f"  a language model answered for {reception.panel} users; {moved}"] if reception.panel else []
 
 
 def _because(fan: Fan) -> str:

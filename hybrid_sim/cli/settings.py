@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.parsing import Parser, add_common, whole_number
+from hybrid_sim.cli.parsing import Parser, add_common
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.writing import nearest
 
@@ -71,24 +71,6 @@ def add_settings_options(parser: Parser) -> None:
         dest="changes",
         help="one setting, for example rating.items_per_call=5 (see `hybrid-sim settings`)",
     )
-
-
-def add_budget_options(parser: Parser) -> None:
-    """Options of everything that may send requests."""
-    group = parser.add_argument_group("what may be spent")
-    group.add_argument("--budget", metavar="5usd", help="money that the run may cost in all, resumed or not")
-    group.add_argument("--max-calls", metavar="N", type=whole_number(0), help="requests that may be sent in all")
-    group.add_argument("--max-minutes", metavar="N", type=_minutes, help="minutes that may be spent asking in all")
-
-
-def _minutes(word: str) -> float:
-    try:
-        minutes = float(word)
-    except ValueError:
-        minutes = -1.0
-    if not 0 <= minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word!r} is no number of minutes")
-    return minutes
 
 
 def require_model(settings: RunSettings) -> None:

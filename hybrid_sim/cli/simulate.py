@@ -14,12 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hybrid_sim.cli.door import add_budget_options, ahead, exit_status, open_llm, what_was_asked
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.pairs import add_pair_choice, add_pairs_file, choose_pairs, report_sources
 from hybrid_sim.cli.parsing import Parser, add_common, one_of
-from hybrid_sim.cli.settings import add_budget_options, add_settings_options, read_settings, require_model
+from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.errors import SettingsError
-from hybrid_sim.terminal import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from hybrid_sim.data.dataset import Dataset
     from hybrid_sim.llm.client import LLM
     from hybrid_sim.llm.journal import Journal
-    from hybrid_sim.llm.prices import Price
     from hybrid_sim.profiles.written import Asks
     from hybrid_sim.run import RunFolder
     from hybrid_sim.settings import RunSettings
@@ -49,9 +48,6 @@ same command goes on where a run ended, and asks nothing twice that was answered
 
   hybrid-sim simulate --dataset world --user random:5 --item random:10 --model gpt-4o-mini --budget 1usd -o run
 """
-
-SOME_FAILED = 6
-"""Exit status of a run that is done, but in which some pairs lack the language model's word."""
 
 MANY = 20_000
 """Pairs up to which explanations are written unless they are asked for."""
@@ -122,7 +118,10 @@ def run(options: argparse.Namespace) -> int:
         _log.info("no language model is asked (--model NAME asks one): the answers are statistical")
         return job.finish(simulate(*job.question, seed=options.seed), None)
     try:
-        with job.door() as llm:
+        with (
+            job.journal(read_only=options.replay) as journal,
+            open_llm(options, job.settings.llm, journal, replay=options.replay, batch=options.batch) as llm,
+        ):
             at_a_time = job.dataset.n_users if options.batch else USERS_AT_A_TIME  # a batch may take a day
             puts = interviewer(job.dataset, job.settings, llm, at_a_time, job.without)
             return job.finish(simulate(*job.question, puts, options.seed, job.timelines), llm)
@@ -133,9 +132,7 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Say how many calls, tokens, dollars and minutes the simulation would take, and send nothing."""
-    from hybrid_sim.llm.plan import SECONDS_PER_CALL, forecast
     from hybrid_sim.llm.planner import Planner
-    from hybrid_sim.llm.tokens import Tokens
     from hybrid_sim.run import interviewer
     from hybrid_sim.simulation import simulate
 
@@ -152,13 +149,8 @@ def plan(options: argparse.Namespace) -> int:
         )
         if options.advance:
             job.users(simulation, planner)
-        seen, timed = ([], None) if journal is None else (journal.seen(), journal.ledger())
-    model = job.settings.llm
-    pace = timed.seconds * model.concurrency / timed.calls if timed and timed.calls else SECONDS_PER_CALL
-    price = job.price()
-    ahead = forecast(planner.questions, Tokens(seen), price, concurrency=model.concurrency, seconds_per_call=pace)
-    basis = "calibrated on the answers that the run has" if seen else "a guess from the length of the texts"
-    sys.stdout.write(f"{model.model}: {ahead}\n({basis}; nothing was sent; go on with: {job.command})\n")
+        sys.stdout.write(ahead(planner, job.settings.llm, journal, options.batch))
+    _log.info("go on with: %s", job.command)
     return 0
 
 
@@ -235,31 +227,6 @@ class _Job:
         with Journal(self.folder.journal, settings=who, replay=read_only) as journal:
             yield journal
 
-    @contextmanager
-    def door(self) -> Iterator[LLM]:
-        """The door to the language model, with the budget of the options."""
-        from hybrid_sim.llm.budget import Budget, parse_budget
-        from hybrid_sim.llm.client import LLM
-
-        options = self.options
-        with self.journal(read_only=options.replay) as journal:
-            budget = Budget(
-                max_money=None if options.budget is None else parse_budget(options.budget),
-                max_calls=options.max_calls,
-                max_minutes=options.max_minutes,
-                ledger=journal.ledger(),
-            )
-            with LLM(self.settings.llm, journal, budget, replay=options.replay, batch=options.batch) as llm:
-                yield llm
-
-    def price(self) -> Price | None:
-        """What the model costs, None where that is not known."""
-        from hybrid_sim.llm.prices import price_of
-        from hybrid_sim.llm.transport import address_of
-
-        model = self.settings.llm
-        return price_of(model.model, address_of(model), model.prices, batch=self.options.batch)
-
     def users(self, simulation: Simulation, model: Asks | None) -> list[UserState]:
         """The users of the simulation; with `--advance` as the simulated ratings leave them."""
         from hybrid_sim.run import authors
@@ -276,8 +243,6 @@ class _Job:
 
     def finish(self, simulation: Simulation, llm: LLM | None) -> int:
         """Write the files and report; returns the exit status."""
-        from hybrid_sim.worth import LLM_SOURCE
-
         users = self.users(simulation, llm)
         self.folder.make()
         self.folder.write_ratings(simulation)
@@ -290,41 +255,20 @@ class _Job:
             self.folder.write_explanations(explain(self.simulator, prediction, self.dataset, reasons))
             written.append(self.folder.explanations)
         self.folder.write_about(self._about(simulation, llm))
-        sys.stdout.write(summary(simulation, llm))
+        sources = Counter(simulation.prediction.source.tolist())
+        parts = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
+        sys.stdout.write(f"{len(simulation.pairs):,} pairs rated, from: {parts}\n")
         report_sources(simulation.prediction.source)
-        if simulation.said.answered.any() and LLM_SOURCE not in simulation.prediction.source:
-            _log.warning("what the model said of known ratings was worth nothing beyond statistics; no answer changed")
-        if llm is not None and not simulation.asked.any():
-            _log.warning("the model was asked about no pair: it can be asked about known users and items with a text")
+        if llm is not None:
+            sys.stdout.write(what_was_asked(simulation, llm))
         _log.info("written: %s", ", ".join(map(str, [*written, self.folder.about])))
-        return self._status(simulation, llm)
+        return exit_status(simulation, llm, self.command)
 
     def _explains(self, n_pairs: int) -> bool:
         wanted: str = self.options.explain
         if wanted == "auto" and n_pairs > MANY:
             _log.info("no explanations are written of more than %s pairs; --explain all writes them", f"{MANY:,}")
         return wanted == "all" or (wanted == "auto" and n_pairs <= MANY)
-
-    def _status(self, simulation: Simulation, llm: LLM | None) -> int:
-        """0 done, 6 done but some pairs lack the model's word, else the status of what stopped the run."""
-        if llm is not None and llm.stopped is not None:
-            say(f"hybrid-sim: {llm.stopped}", sys.stderr)
-            say(f"hybrid-sim: the other answers are statistical; go on with: {self.command}", sys.stderr)
-            return llm.stopped.exit_code
-        silent = simulation.asked & ~simulation.said.answered
-        n_failed = llm.counts.failed if llm else 0
-        if n_failed:
-            _log.warning(
-                "%d questions have no answer; the same command asks them again, and what rests on them", n_failed
-            )
-        if silent.any():
-            _log.warning(
-                "the model gave no usable rating of %d of %d pairs; their answers are statistical (%s)",
-                silent.sum(),
-                simulation.asked.sum(),
-                ", ".join(f"{kind} {n}" for kind, n in llm.journal.failures().items()) if llm else "",
-            )
-        return SOME_FAILED if silent.any() or n_failed else 0
 
     def _about(self, simulation: Simulation, llm: LLM | None) -> dict[str, Any]:
         from hybrid_sim.report import provenance
@@ -353,25 +297,3 @@ def _read_profiles(place: Path | None) -> dict[str, Timeline]:
     from hybrid_sim.profiles.recorded import read_recorded_profiles
 
     return read_recorded_profiles(place)
-
-
-def summary(simulation: Simulation, llm: LLM | None) -> str:
-    """What came of the simulation, in a few lines."""
-    from hybrid_sim.llm.budget import dollars
-
-    sources = Counter(simulation.prediction.source.tolist())
-    parts = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
-    lines = [f"{len(simulation.pairs):,} pairs rated, from: {parts}"]
-    if llm is not None:
-        ledger = llm.journal.ledger()
-        lines.append(
-            f"{llm.settings.model}: {simulation.said.answered.sum():,} of {simulation.asked.sum():,} pairs answered; "
-            f"in all {ledger.calls:,} calls ({llm.counts.calls:,} of them now), {ledger.prompt_tokens:,} tokens in and "
-            f"{ledger.completion_tokens:,} out, {dollars(ledger.money)}"
-        )
-        if ledger.unknown_cost:
-            most = f", at most {dollars(ledger.at_worst)}" if not ledger.unpriced else ""
-            lines.append(f"{ledger.unknown_cost:,} of the calls have an unknown cost{most}")
-        if ledger.possibly_paid:
-            lines.append(f"{ledger.possibly_paid:,} calls without an answer may have been paid")
-    return "".join(f"{line}\n" for line in lines)

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_sim.cli.door import add_budget_options, open_llm
 from hybrid_sim.cli.held_out import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common, one_of
-from hybrid_sim.cli.settings import add_budget_options, add_settings_options, read_settings
+from hybrid_sim.cli.settings import add_settings_options, read_settings
 from hybrid_sim.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -102,30 +103,25 @@ def run(options: argparse.Namespace) -> int:
 
 def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
     """Ask the language model about some held-out pairs with real and with invented titles."""
-    from hybrid_sim.llm.budget import Budget, parse_budget
-    from hybrid_sim.llm.client import LLM
     from hybrid_sim.llm.journal import Journal
     from hybrid_sim.run import interviewer
     from hybrid_sim.validity.contamination import probe
 
     settings = read_settings(options)
     asked = {"probe": settings.model_dump(mode="json", exclude={"llm"}), "llm": settings.llm.sampling}
-    with Journal(options.probe / "journal.sqlite", settings={**asked, "data": fold.train.digest}) as journal:
-        budget = Budget(
-            max_money=None if options.budget is None else parse_budget(options.budget),
-            max_calls=options.max_calls,
-            max_minutes=options.max_minutes,
-            ledger=journal.ledger(),
+    about = {**asked, "data": fold.train.digest}
+    with (
+        Journal(options.probe / "journal.sqlite", settings=about) as journal,
+        open_llm(options, settings.llm, journal) as llm,
+    ):
+        found = probe(
+            fold.train,
+            fold.held_out,
+            lambda data, inquiries: interviewer(data, settings, llm).opinions(inquiries),
+            options.seed,
         )
-        with LLM(settings.llm, journal, budget) as llm:
-            found = probe(
-                fold.train,
-                fold.held_out,
-                lambda data, inquiries: interviewer(data, settings, llm).opinions(inquiries),
-                options.seed,
-            )
-            if llm.stopped is not None:
-                raise llm.stopped
+        if llm.stopped is not None:
+            raise llm.stopped
     return found
 
 
