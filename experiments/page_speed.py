@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from pages_browser import CHROMIUM, DRIVER, browser
 
 OUT = Path(__file__).parent / "results" / "page_speed.json"
-PROGRAM = [sys.executable, "-m", "hybrid_sim.cli"]
+PROGRAM = [sys.executable, "-m", "hybrid_sim"]
 
 
 def main(out: Path = OUT) -> None:

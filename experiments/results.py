@@ -59,7 +59,7 @@ def run(names: list[str]) -> int:
         options = BENCHMARKS[name]
         place = ["--data", str(DATA)] if options else []
         out = ["--json", str(RESULTS / f"{name}.json"), "--figure", str(RESULTS / f"{name}.png")]
-        program = [sys.executable, "-m", "hybrid_sim.cli", "bench"]
+        program = [sys.executable, "-m", "hybrid_sim", "bench"]
         if subprocess.run([*program, *place, *options, *out], check=False).returncode:
             failed.append(name)
     if failed:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from hybrid_sim.recordings import read_recordings, shuffle_within_users
 from hybrid_sim.report import provenance
 from hybrid_sim.simulator import Simulator
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
-from hybrid_sim.worth import best_calls, expected_help
+from hybrid_sim.worth import best_calls
 from hybrid_sim.writing import write_whole
 
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))
@@ -44,8 +45,8 @@ OUT = Path(__file__).parent / "results" / "selective.json"
 PROTOCOLS, FOLDS, CHOSEN_ON = ("last40", "full", "cold-items"), (1, 2, 3), 1
 SHARE = 0.2
 ITEMS_PER_CALL = 10
-N_DRAWS = 5
-"""Random divisions of the users into folds of the cross-fit, over which every figure is averaged."""
+N_DRAWS = 10
+"""Random divisions into folds of the cross-fit, and chances of who is asked first, over which figures are averaged."""
 N_BOOT = 2000
 """Resamples of users (of items where items are cold) of every interval."""
 
@@ -99,7 +100,6 @@ def gather(protocol: str, dataset: Dataset, recording: RecordedRatings, folder: 
             llm,
             mixed,
             learned.apply(statistical, llm, held.pairs),
-            expected_help(simulator, held.pairs, statistical),
             np.nanstd(means, axis=1),
             support.n_user,
             support.n_item,
@@ -117,16 +117,19 @@ def fitted(folder: Path, fold: Fold) -> Simulator:
     return simulator
 
 
-def shifts(case: Case, correction: Callable[..., RatingDistribution], llm: RatingDistribution) -> FloatArray:
-    """How far each draw of the cross-fit moves the expected ratings, shape `(n_draws, n_pairs)`."""
-    before = case.statistical.mean()
-    return np.stack([correction(case, llm, seed).mean() - before for seed in range(N_DRAWS)])
+Correct = Callable[[Case, RatingDistribution, int], RatingDistribution]
 
 
-def gain(case: Case, shift: FloatArray) -> FloatArray:
-    """By how much less each pair is wrong, squared, averaged over draws; 0 where nothing moved."""
-    error = case.held.rating - case.statistical.mean()
-    return np.asarray((error**2 - (error - shift) ** 2).mean(axis=0))
+def gain(case: Case, corrected: RatingDistribution) -> FloatArray:
+    """By how much less each pair is wrong, squared; 0 where nothing moved."""
+    truth = case.held.rating
+    return np.asarray((truth - case.statistical.mean()) ** 2 - (truth - corrected.mean()) ** 2)
+
+
+def mean_gain(case: Case, correct: Correct, llm: RatingDistribution) -> FloatArray:
+    """The gain of each pair, averaged over draws."""
+    drawn = (case.drawn(draw) for draw in range(N_DRAWS))
+    return np.mean([gain(case, correct(each, llm, draw)) for draw, each in enumerate(drawn)], axis=0)
 
 
 def choices(case: Case, shift: FloatArray) -> dict[str, NDArray[np.bool_]]:
@@ -161,20 +164,33 @@ class Measured:
 
 def measure(case: Case) -> Measured:
     """All variants and rules on one fold."""
-    shift = shifts(case, ours, case.llm)
-    chosen = choices(case, shift)
-    after = [ours(case, case.llm, seed) for seed in range(N_DRAWS)]
-    truth = case.held.rating
+    truth, before = case.held.rating, case.statistical.mean()
+    rules: dict[str, list[FloatArray]] = defaultdict(list)
+    frugal: dict[str, list[FloatArray]] = defaultdict(list)
+    asked: dict[str, list[dict[str, float]]] = defaultdict(list)
+    log_loss = []
+    for draw in range(N_DRAWS):
+        each = case.drawn(draw)
+        whole = ours(each, case.llm, draw)
+        log_loss.append(log_losses(truth, case.statistical) - log_losses(truth, whole))
+        for name, rows in choices(each, whole.mean() - before).items():
+            some = hush(case.llm, rows)
+            rules[name].append(gain(case, partly(each, some, draw)))
+            frugal[name].append(gain(case, ours(each, some, draw)))
+            asked[name].append(effort(case, rows))
     return Measured(
         case.group,
-        (truth - case.statistical.mean()) ** 2,
-        {name: gain(case, shifts(case, make, case.llm)) for name, make in VARIANTS.items()},
-        {name: gain(case, shifts(case, make, case.shuffled)) for name, make in VARIANTS.items()},
-        {name: gain(case, shifts(case, partly, hush(case.llm, rows))) for name, rows in chosen.items()},
-        {name: gain(case, shifts(case, ours, hush(case.llm, rows))) for name, rows in chosen.items()},
-        log_losses(truth, case.statistical) - np.mean([log_losses(truth, d) for d in after], axis=0),
-        gain(case, (case.foreseen.mean() - case.statistical.mean())[None]),
-        {name: effort(case, rows) for name, rows in chosen.items()},
+        (truth - before) ** 2,
+        {name: mean_gain(case, make, case.llm) for name, make in VARIANTS.items()},
+        {name: mean_gain(case, make, case.shuffled) for name, make in VARIANTS.items()},
+        {name: np.mean(gains, axis=0) for name, gains in rules.items()},
+        {name: np.mean(gains, axis=0) for name, gains in frugal.items()},
+        np.mean(log_loss, axis=0),
+        gain(case, case.foreseen),
+        {
+            name: {unit: float(np.mean([effort[unit] for effort in efforts])) for unit in efforts[0]}
+            for name, efforts in asked.items()
+        },
     )
 
 

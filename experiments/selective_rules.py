@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.models.correction import Correction, cross_fitted_correction, turns
 from hybrid_sim.random import stream
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
+from hybrid_sim.worth import expected_help
 
 N_PARTS = 5
 """Folds of the cross-fit."""
@@ -29,7 +30,6 @@ class Case:
     shuffled: RatingDistribution
     foreseen: RatingDistribution
     """Corrected by what was learned from the fold's training ratings alone, those that the LLM rated too."""
-    help_: FloatArray
     disagreement: FloatArray
     """Standard deviation of the members' expected ratings."""
     n_user: FloatArray
@@ -39,6 +39,11 @@ class Case:
     def new_items(self) -> bool:
         """Whether nobody has rated the items."""
         return self.protocol == "cold-items"
+
+    def drawn(self, draw: int) -> Case:
+        """The same case with its users numbered anew: chances that rest on numbers (`turns`) fall otherwise."""
+        numbers = stream(draw, "numbers").permutation(self.held.n_users)
+        return replace(self, held=replace(self.held, user=numbers[self.held.user]))
 
 
 def ours(case: Case, llm: RatingDistribution, seed: int) -> RatingDistribution:
@@ -144,12 +149,12 @@ def scores(case: Case, shift: FloatArray) -> dict[str, FloatArray]:
         "rarest item": 1.0 / (1.0 + case.n_item),
         "all items in turn": 1.0 / (1.0 + turns(case.held.pairs)),
         "members disagree": wobble**2,
-        "default: widest, new items in turn": case.help_,
+        "default: widest, new items in turn": expected_help(case.statistical, case.n_item, turns(case.held.pairs)),
         "widest · disagreement": variance * wobble,
         "learned (ridge)": learned(case, shift, trees=False),
         "learned (trees)": learned(case, shift, trees=True),
-        "knows the answer": (shift**2).mean(axis=0),
-        "knows the truth": (error**2 - (error - shift) ** 2).mean(axis=0),
+        "knows the answer": shift**2,
+        "knows the truth": error**2 - (error - shift) ** 2,
     }
 
 
@@ -162,7 +167,7 @@ def learned(case: Case, shift: FloatArray, trees: bool) -> FloatArray:
     raw = [spread, spread**2, case.disagreement, mean, mean**2, rare, np.sqrt(rare), np.log1p(case.n_user)]
     features = np.column_stack([(column - column.mean()) / (column.std() + 1e-9) for column in raw])
     part = parts(case, 0, "rule")
-    target, found = (shift**2).mean(axis=0), np.empty(len(mean))
+    target, found = shift**2, np.empty(len(mean))
     for k in range(N_PARTS):
         learn = part != k
         design, goal = features[learn], target[learn] - target[learn].mean()

@@ -24,6 +24,7 @@ from hybrid_sim.prompts.words import known_words, load_words
 from hybrid_sim.settings import RunSettings
 from hybrid_sim.simulation import Simulation
 from hybrid_sim.simulator import Simulator
+from hybrid_sim.types import FloatArray
 from hybrid_sim.user import Timeline, UserState
 from hybrid_sim.writing import write_whole
 
@@ -91,11 +92,12 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be made ({error.strerror}); name another folder") from error
 
-    def write_ratings(self, simulation: Simulation) -> None:
-        """Write the table of ratings."""
+    def write_ratings(self, simulation: Simulation, known: FloatArray) -> None:
+        """Write the table of ratings; `known` are those that the data holds already, NaN for the others."""
         frame = simulation.prediction.to_frame()
         frame.insert(2, "rating", simulation.ratings)
         frame["llm_rating"] = simulation.said.mean()
+        frame["known_rating"] = known
         content = io.BytesIO()
         frame.to_csv(content, index=False, encoding="utf-8", lineterminator="\n")
         write_whole(self.ratings, content.getvalue())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hybrid_sim.retrieval.evidence import Evidence, Grounds
 from hybrid_sim.types import RatingScale
+from hybrid_sim.writing import shortened
 
 LEAST_TOLD = 0.075
 """Contributions below this part of a quarter of the scale's range are not worth a word."""
@@ -70,7 +71,7 @@ def _expectation(facts: Facts) -> str:
     width = (facts.high - facts.low) / (facts.scale.high - facts.scale.low)
     sure = "quite sure" if width <= 0.3 else "fairly sure" if width <= 0.6 else "not sure"
     span = f"{facts.low:g}" if width == 0 else f"{facts.low:g} to {facts.high:g}"
-    return f"{facts.name}: {facts.number(facts.mean)} is expected, and this is {sure} ({span})."
+    return f"{shortened(facts.name)}: {facts.number(facts.mean)} is expected, and this is {sure} ({span})."
 
 
 def _averages(facts: Facts, contributions: Mapping[str, float]) -> str:
@@ -116,7 +117,7 @@ def _cited(evidence: Sequence[Evidence]) -> str:
 
 
 def _side(side: str, cited: Sequence[Evidence]) -> str:
-    ratings = " and ".join(f"{e.rating:g} for {e.title}" for e in cited)
+    ratings = " and ".join(f"{e.rating:g} for {shortened(e.title)}" for e in cited)
     return f"The user's {ratings} {'speaks' if len(cited) == 1 else 'speak'} {side} it."
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Settings(BaseModel):
@@ -60,6 +60,15 @@ class ProfileSettings(_Settings):
     may_quote_ratings: bool = False
     """Whether a profile may quote ratings."""
 
+    @model_validator(mode="after")
+    def _updates_see_all(self) -> Self:
+        if self.update_every > self.n_recent:
+            raise ValueError(
+                f"with an update after every {self.update_every} ratings and the last {self.n_recent} shown, some "
+                "would never be seen; lower profile.update_every or raise profile.n_recent"
+            )
+        return self
+
 
 class RatingSettings(_Settings):
     """How ratings are requested, and of which pairs."""
@@ -97,3 +106,12 @@ class RunSettings(_Settings):
     rating: RatingSettings = RatingSettings()
     prompts: Path | None = None
     """A folder whose files replace the prompts of the same names."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.rating.samples > 1 and self.llm.temperature == 0.0:
+            raise ValueError(
+                f"rating.samples = {self.rating.samples} at llm.temperature = 0 would pay for the same answer again; "
+                "raise the temperature or ask once"
+            )
+        return self

@@ -54,7 +54,7 @@ def save(rater: Rater, folder: str | Path, about: dict[str, Any] | None = None, 
         StorageError: the disk is full or not writable; an earlier model in `folder` is still there.
     """
     folder = Path(folder).resolve()
-    _refuse_other_content(folder)
+    refuse_other_content(folder)
     structure, arrays = to_structure(rater, trust)
     model = json.dumps({"about": _checked_about(about or {}), "rater": structure}, allow_nan=False).encode()
     new = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
@@ -101,14 +101,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelFileError(
-            f"{folder} is not a saved model: {MANIFEST} is missing; pass a folder that `save` wrote"
+            f"{folder} is not a saved model: {MANIFEST} is missing; name a folder that `hybrid-sim fit` wrote"
         ) from error
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is not JSON; copy the folder again, or save the model again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ModelFileError(f"{path} is not the manifest of a saved model; pass a folder that `save` wrote")
+        raise ModelFileError(f"{path} is not the manifest of a saved model; name a folder that `hybrid-sim fit` wrote")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has format version {manifest.get('format_version')!r}, this release {FORMAT_VERSION}; "
@@ -168,7 +168,12 @@ def _package_versions() -> dict[str, str]:
     return versions
 
 
-def _refuse_other_content(folder: Path) -> None:
+def refuse_other_content(folder: Path) -> None:
+    """Check that a model may be saved in the folder.
+
+    Raises:
+        SettingsError: it is a file, or holds something else.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -12,7 +12,7 @@ import numpy as np
 from hybrid_sim.asking import Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
-from hybrid_sim.models.correction import MIN_ROWS, Correction, turns
+from hybrid_sim.models.correction import AGREEMENT, MIN_ROWS, Correction, turns
 from hybrid_sim.models.held import COLD_ITEM, WARM
 from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
@@ -21,6 +21,10 @@ LLM_SOURCE = "llm+stat"
 """The top rung of the fallback ladder: a language model's word corrected the statistical answer."""
 LLM_ITEM_SOURCE = "llm-item+stat"
 """The next rung, for new items: it was asked about the item for other users, and this corrected the answer."""
+
+FOR_ALL = 200.0
+"""What all there is to know of a new item is worth beside what there is of one pair: about so much with thirty pairs of
+the item. Each answer takes from it what it takes from the variance of a shrunken mean."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -43,20 +47,24 @@ def worth_asking(
     known = known[has_text[pairs.item[known]]]
     _, first = np.unique(pairs.user[known] * dataset.n_items + pairs.item[known], return_index=True)
     able = np.sort(known[first])
-    help_ = expected_help(simulator, pairs.take(able), statistical.take(able))
+    asked = pairs.take(able)
+    n_item = simulator.ensemble_.support_.of(asked).n_item
+    help_ = expected_help(statistical.take(able), n_item, turns(asked))
     return able[best_calls(pairs.user[able], help_, share, items_per_call)]
 
 
-def expected_help(simulator: Simulator, pairs: Pairs, statistical: RatingDistribution) -> FloatArray:
+def expected_help(statistical: RatingDistribution, n_item: FloatArray, turn: IntArray) -> FloatArray:
     """How much the model is expected to help with each pair, in proportion to the squared error that is left to it.
 
-    That is the variance of the statistical answer, counted more the less often the item was rated. Of a new item the
-    first answers count most, for they tell what the model thinks of it: so all new items get some. With recorded
-    ratings a fifth of the calls brought most of the gain with new items, but about a quarter of it with others, for
-    which rules that were learned did no better (`experiments/selective.py`).
+    That is the variance of the statistical answer, counted more the fewer ratings (`n_item`) the item has. What the
+    model thinks of a new item counts for all its pairs, and the first answers tell most of it: new items are asked
+    about in turn (`turn`, from 0). With recorded ratings a fifth of the calls brought most of the gain with new items,
+    but a quarter of it with others, for which rules that were learned did no better (`experiments/selective.py`).
     """
-    rarity = 1.0 / (1.0 + simulator.ensemble_.support_.of(pairs).n_item)
-    return np.asarray((statistical.std() * (1.0 + rarity / (1.0 + turns(pairs)))) ** 2)
+    own = (statistical.std() * (1.0 + 1.0 / (1.0 + n_item))) ** 2
+    doubt = (1.0 - AGREEMENT) / AGREEMENT
+    for_all = FOR_ALL / ((turn + doubt) * (turn + doubt + 1.0))
+    return np.asarray(own * np.where(n_item == 0, 1.0 + for_all, 1.0))
 
 
 def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call: int) -> IntArray:
@@ -95,7 +103,7 @@ class Worth:
         said = distribution_of(opinions, dataset.scale)
         users = np.repeat([o.state.user for o in opinions], [len(o.items) for o in opinions]).astype(np.int64)
         pairs = Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(o.items for o in opinions)]))
-        ratings = _ratings_of(dataset, pairs)
+        ratings = dataset.rating_of(pairs)
         corrections = []
         for cold, what in ((False, "answer"), (True, "answer about new items")):
             opinion = simulator.ensemble_.held_opinion(pairs, cold=cold)
@@ -129,10 +137,3 @@ class Worth:
             source[rows] = np.where(said.answered[rows], LLM_SOURCE, LLM_ITEM_SOURCE)
         distribution = RatingDistribution(before.scale, probs)
         return replace(prediction, distribution=distribution, low=low, high=high, source=source)
-
-
-def _ratings_of(dataset: Dataset, pairs: Pairs) -> FloatArray:
-    """The rating of each pair in the dataset; every one is there."""
-    keys = dataset.user * dataset.n_items + dataset.item
-    order = np.argsort(keys, kind="stable")
-    return np.asarray(dataset.rating[order[np.searchsorted(keys[order], pairs.user * dataset.n_items + pairs.item)]])

@@ -37,6 +37,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shortened(text: str, length: int = 60) -> str:
+    """The text, its end cut off where it is longer.
+
+    >>> shortened("The Good, the Bad and the Ugly", 12)
+    'The Good, t…'
+    """
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """What to say about a word that is none of `known`.
 

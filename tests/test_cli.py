@@ -28,7 +28,7 @@ CHEAP = ["--models", "user_mean,biases"]
 
 def cli(*words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
     """The installed program in a process of its own."""
-    command = [sys.executable, "-m", "hybrid_sim.cli", *map(str, words)]
+    command = [sys.executable, "-m", "hybrid_sim", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload] # settings vary
 
 
@@ -198,6 +198,7 @@ def test_predict_refuses_a_damaged_model(model: Path, tmp_path: Path, capsys: py
         (["bnech"], "there is no command 'bnech'; did you mean 'bench'?"),
         (["bench", "--protocl", "full"], "there is no option '--protocl'; did you mean '--protocol'?"),
         (["bench", "--protocol", "last4"], "'last4' is not known; did you mean 'last40'?"),
+        (["bench", "--known", "5"], "--known belongs to the protocol cold-users, not to user-temporal"),
         (["bench", "--dataset", "ml-100"], "data set 'ml-100' is not known; did you mean 'ml-100k'?"),
         (["bench", "--models", "svdd"], "there is no model 'svdd'; did you mean 'svd'?"),
         (["bench", "--folds", "x"], "folds 'x' are not understood; write numbers as in 1,2 or 1-3"),

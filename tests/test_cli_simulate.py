@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from llm_server import FaultPlan, LoopbackLLM, always, dead_address, first
 
 from hybrid_sim.cli import main
+from hybrid_sim.data import load
 
 KEY = "sk-sentinel-7f3a9c51d2e8"
 WORDS = ["simulate", "--user", "random:4", "--item", "random:3"]
@@ -254,3 +257,29 @@ def test_components_are_switched_off_by_name(simulate: Run, tmp_path: Path, caps
     assert "did you mean 'embeddings'?" in capsys.readouterr().err
     assert main([*words, *model, "-o", str(tmp_path / "no"), "--without", "llm"]) == 0
     assert not (tmp_path / "no" / "journal.sqlite").exists()
+
+
+def test_ratings_that_the_data_holds_already_are_told_and_are_no_truth(
+    simulate: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = load("world")
+    known = pd.DataFrame(
+        {
+            "user_id": world.users.index[world.user[:6]],
+            "item_id": world.items.index[world.item[:6]],
+            "rating": world.rating[:6],
+        }
+    )
+    unknown = known[["user_id"]].assign(item_id=[*known["item_id"][1:], known["item_id"][0]])
+    pairs = pd.concat([known[["user_id", "item_id"]], unknown]).drop_duplicates()
+    pairs.to_csv(tmp_path / "pairs.csv", index=False)
+    known.to_csv(tmp_path / "truth.csv", index=False)
+    words = ["simulate", "--pairs", str(tmp_path / "pairs.csv")]
+    status, said = simulate(words=words)
+    assert status == 0
+    frame = pd.read_csv(tmp_path / "run" / "ratings.csv", dtype={"user_id": str, "item_id": str})
+    held = world.rating_of(world.encode(frame["user_id"], frame["item_id"]))
+    assert np.array_equal(frame["known_rating"], held, equal_nan=True)
+    assert f"{np.isfinite(held).sum()} of the pairs are rated in the data already" in said
+    assert main(["report", str(tmp_path / "run"), "--truth", str(tmp_path / "truth.csv")]) == 2
+    assert "of the run that the simulator had not learned from (6 that it had)" in capsys.readouterr().err

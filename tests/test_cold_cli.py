@@ -232,6 +232,21 @@ def test_a_dead_endpoint_or_a_spent_budget_leaves_the_statistical_answers(cold: 
         assert "raise --max-calls" in said
 
 
+def test_data_without_texts_of_its_items_is_told_what_is_missing(
+    tiny_tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.csv").write_text("item_id,title\nn1,A Film\n")
+    words = ["cold", "--new", str(tmp_path / "new.csv"), "--ratings", str(tmp_path / "ratings.csv")]
+    assert main([*words, "-o", str(tmp_path / "out")]) == 2
+    assert "knows no title, genres, overview of its items" in capsys.readouterr().err
+
+
+def test_an_audience_larger_than_the_data_is_told(cold: Run) -> None:
+    status, said = cold("--audience", "4000")
+    assert status == 0
+    assert "--audience 4000: world has 300 users with ratings; all are asked" in said
+
+
 @pytest.mark.parametrize("words", [("--replay",), ("--dry-run",), ("--budget", "1usd")])
 def test_options_of_a_language_model_need_one(cold: Run, words: tuple[str, ...]) -> None:
     status, said = cold(*words)

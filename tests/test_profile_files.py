@@ -177,7 +177,7 @@ def show(*words: str) -> int:
 
 
 def test_the_command_writes_a_profile_from_ratings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert show("--dataset", "world", "--user", "u0001", "--batch", "15", "--json") == 0
+    assert show("--dataset", "world", "--user", "u0001", "--per-version", "15", "--json") == 0
     record = json.loads(capsys.readouterr().out)
     assert record["user_id"] == "u0001"
     first, second = record["versions"][:2]

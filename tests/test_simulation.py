@@ -47,7 +47,9 @@ def fitted(world: tuple[Dataset, Dataset]) -> Simulator:
 
 
 def settings(url: str, **rating: Any) -> RunSettings:
-    return RunSettings(llm=LLMSettings(model="loopback", base_url=url), rating=RatingSettings(**rating))
+    temperature = 0.7 if "samples" in rating else 0.0
+    llm = LLMSettings(model="loopback", base_url=url, temperature=temperature)
+    return RunSettings(llm=llm, rating=RatingSettings(**rating))
 
 
 @contextmanager

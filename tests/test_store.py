@@ -229,7 +229,7 @@ def test_every_truncation_and_every_flipped_byte_is_noticed(name: str, saved: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "another"}, "is not the manifest of a saved model; pass a folder that `save` wrote"),
+        ({"format": "another"}, "is not the manifest of a saved model; name a folder that `hybrid-sim fit` wrote"),
         (
             {"format_version": 99},
             r"has format version 99, this release 1; .* load it with the one that wrote it",

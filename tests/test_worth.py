@@ -173,17 +173,16 @@ def test_one_item_per_call_takes_the_pairs_with_the_most_help() -> None:
     assert set(rows) == set(np.argsort(-help_)[:40])
 
 
-def test_wide_answers_and_new_items_come_first(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
-    dataset = world[0]
-    rng = np.random.default_rng(2)
-    items = rng.permutation(dataset.n_items)
-    pairs = Pairs(rng.integers(0, dataset.n_users, len(items)), items)
-    same = RatingDistribution.from_mean(dataset.scale, np.full(len(items), 3.0), 1.0)
-    help_ = expected_help(fitted, pairs, same)
-    new = dataset.item_counts[items] == 0
-    assert help_[new].min() > help_[~new].max()
-    widths = RatingDistribution.from_mean(dataset.scale, np.full(len(items), 3.0), np.linspace(0.5, 2.0, len(items)))
-    assert (np.diff(expected_help(fitted, pairs, widths)[new]) > 0).all()
+def test_wide_answers_and_new_items_come_first() -> None:
+    same = RatingDistribution.from_mean(SCALE, np.full(6, 3.0), 1.0)
+    first, counts = np.zeros(6, dtype=np.int64), np.array([0.0, 1.0, 3.0, 10.0, 100.0, 1000.0])
+    assert (np.diff(expected_help(same, counts, first)) < 0).all()
+    assert (np.diff(expected_help(same, np.zeros(6), np.arange(6))) < 0).all()
+    assert expected_help(same, np.full(6, 1000.0), np.arange(6)) == pytest.approx(same.std() ** 2, rel=0.02)
+    late = expected_help(same.take(np.arange(3)), np.array([0.0, 0.0, 1e6]), np.array([100, 10_000, 0]))
+    assert (np.diff(late) < 0).all()  # what it adds for a user is never worth less than with an item that is known
+    widths = RatingDistribution.from_mean(SCALE, np.full(6, 3.0), np.linspace(0.5, 2.0, 6))
+    assert (np.diff(expected_help(widths, np.zeros(6), first)) > 0).all()
 
 
 def test_all_new_items_get_some_answers_before_one_gets_many(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:

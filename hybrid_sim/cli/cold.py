@@ -20,6 +20,7 @@ from hybrid_sim.cli.options import add_data_options, add_run_options, new_simula
 from hybrid_sim.cli.parsing import add_common, whole_number
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.errors import ModelFileError, SettingsError
+from hybrid_sim.writing import printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,6 +178,10 @@ def _audience(dataset: Dataset, options: argparse.Namespace) -> IntArray:
     from hybrid_sim.random import stream
 
     users = np.flatnonzero(dataset.user_counts).astype(np.int64)
+    if options.audience is not None and options.audience > len(users):
+        _log.warning(
+            "--audience %d: %s has %d users with ratings; all are asked", options.audience, dataset.name, len(users)
+        )
     if options.audience is None or options.audience >= len(users):
         return users
     return np.sort(stream(options.seed, "audience").choice(users, options.audience, replace=False))
@@ -283,8 +288,6 @@ def _report_formulas(texts: Sequence[str]) -> None:
 
 def _page(receptions: Sequence[Reception], whole: Dataset) -> str:
     """The answers on a screen; foreign text is escaped."""
-    from hybrid_sim.writing import printable
-
     source = f"{whole.name}{' (synthetic data)' if whole.synthetic else ''}"
     lines = [f"{len(receptions)} new items, users of {source}, expected ratings are not rounded"]
     for reception in receptions[:SHOWN_ITEMS]:
@@ -299,7 +302,7 @@ def _item_lines(reception: Reception) -> list[str]:
     if reception.low is not None and reception.high is not None:
         span = f", {reception.level:.0%} sure that its ratings will average {reception.low:.2f} to {reception.high:.2f}"
     lines = [
-        f"item {reception.item_id}: {reception.title}",
+        f"item {shortened(reception.item_id)}: {shortened(reception.title)}",
         f"  expected {reception.mean:.2f}{span}",
         *_panel_line(reception),
         f"  {reception.likes:.0%} of ratings by {reception.n_users:,} users would be {reception.like_from:g} or more",
@@ -315,7 +318,7 @@ def _item_lines(reception: Reception) -> list[str]:
             f"[{segment.low:+.2f}, {segment.high:+.2f}], {segment.n_users} users"
         )
     if reception.similar:
-        alike = ", ".join(f"{other.title} ({other.mean_rating:.2f})" for other in reception.similar[:3])
+        alike = ", ".join(f"{shortened(other.title)} ({other.mean_rating:.2f})" for other in reception.similar[:3])
         lines.append(f"  resembles: {alike}")
     return lines
 
@@ -328,4 +331,4 @@ def _panel_line(reception: Reception) -> list[str]:
 def _because(fan: Fan) -> str:
     """The ratings of the fan's own that speak most for the item."""
     cited = [cited for cited in fan.explanation.evidence if cited.contribution > 0][:2]
-    return f", because of {' and '.join(f'{one.rating:g} for {one.title}' for one in cited)}" if cited else ""
+    return f", because of {' and '.join(f'{one.rating:g} for {shortened(one.title)}' for one in cited)}" if cited else ""

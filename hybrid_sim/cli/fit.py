@@ -36,6 +36,9 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, fit and save."""
+    from hybrid_sim.store import refuse_other_content
+
+    refuse_other_content(options.output)
     dataset = read_data(options)
     _log.info(
         "%s%s: %d ratings of %d users and %d items on the scale %s",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.parsing import one_of, whole_number
+from hybrid_sim.errors import SettingsError
 
 if TYPE_CHECKING:
     from hybrid_sim.data.dataset import Dataset
@@ -51,7 +52,6 @@ def add_protocol_options(parser: Any, folds: str | None = None) -> None:
         "--known",
         metavar="N",
         type=whole_number(0),
-        default=0,
         help="cold-users: ratings known of a held-out user (default 0)",
     )
 
@@ -65,12 +65,14 @@ def read_protocol(options: argparse.Namespace, dataset: Dataset) -> Protocol:
     """
     from hybrid_sim.protocols import make_protocol, parse_folds
 
+    if options.known is not None and options.protocol != "cold-users":
+        raise SettingsError(f"--known belongs to the protocol cold-users, not to {options.protocol}; leave it out")
     return make_protocol(
         options.protocol,
         dataset,
         folds=None if options.folds is None else parse_folds(options.folds),
         data=options.data,
-        known=options.known,
+        known=options.known or 0,
         seed=options.seed,
         shuffle_untimed=options.ratings is None,
     )

@@ -39,7 +39,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--at", metavar="TIME", type=_moment, help="only what was known before: 1997-12-31, or seconds")
     parser.add_argument("--n-recent", metavar="N", type=whole_number(1), default=40, help="last ratings (default 40)")
-    parser.add_argument("--batch", metavar="N", type=whole_number(1), default=10, help="ratings a version (default 10)")
+    parser.add_argument(
+        "--per-version", metavar="N", type=whole_number(1), default=10, help="ratings per version (default 10)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(parser)
     add_common(parser)
@@ -90,7 +92,7 @@ def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timel
 
     assert dataset is not None, "without stored profiles the data is read"
     user = _row(dataset, options.user)
-    settings = ProfileSettings(writer="statistics", n_recent=options.n_recent, batch=options.batch)
+    settings = ProfileSettings(writer="statistics", n_recent=options.n_recent, batch=options.per_version)
     history = Histories(dataset).of(user)
     return write_profiles(StatisticalWriter().fit(dataset), [UserState(user, history)], settings)[0].timeline
 

@@ -155,4 +155,6 @@ def _describe(error: Any) -> str:
         for part in first["loc"][:-1]:
             model = model.model_fields[part].annotation
         return f"there is no setting {name!r}; {nearest(str(first['loc'][-1]), model.model_fields)}"
+    if first["type"] == "value_error":
+        return f"settings: {first['ctx']['error']}"
     return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"

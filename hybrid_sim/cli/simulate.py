@@ -49,6 +49,13 @@ same command goes on where a run ended, and asks nothing twice that was answered
   hybrid-sim simulate --dataset world --user random:5 --item random:10 --model gpt-4o-mini --budget 1usd -o run
 """
 
+PLAN = """\
+What `hybrid-sim simulate` with the same options would ask a language model: calls, tokens, money and minutes. Nothing
+is sent. Once the run has some answers (let it begin with --max-calls 100), what is left is told from these.
+
+  hybrid-sim plan --dataset world --user random:5 --item random:10 --model gpt-4o-mini -o run
+"""
+
 MANY = 20_000
 """Pairs up to which explanations are written unless they are asked for."""
 
@@ -57,11 +64,11 @@ _log = logging.getLogger("hybrid_sim")
 
 def add_parser(commands: Any) -> None:
     """Add both commands and their options."""
-    for name, run_, help_ in (
-        ("simulate", run, "let users rate items, with or without a language model"),
-        ("plan", plan, "what a simulation would ask a language model, and what that costs"),
+    for name, run_, help_, description in (
+        ("simulate", run, "let users rate items, with or without a language model", DESCRIPTION),
+        ("plan", plan, "what a simulation would ask a language model, and what that costs", PLAN),
     ):
-        parser = commands.add_parser(name, help=help_, description=DESCRIPTION)
+        parser = commands.add_parser(name, help=help_, description=description)
         parser.set_defaults(run=run_)
         _add_options(parser)
 
@@ -243,9 +250,11 @@ class _Job:
 
     def finish(self, simulation: Simulation, llm: LLM | None) -> int:
         """Write the files and report; returns the exit status."""
-        users = self.users(simulation, llm)
+        import numpy as np
+
+        users, known = self.users(simulation, llm), self.dataset.rating_of(simulation.pairs)
         self.folder.make()
-        self.folder.write_ratings(simulation)
+        self.folder.write_ratings(simulation, known)
         self.folder.write_profiles(users)
         written = [self.folder.ratings, self.folder.profiles]
         if self._explains(len(simulation.pairs)):
@@ -259,6 +268,12 @@ class _Job:
         parts = ", ".join(f"{source} {count:,}" for source, count in sources.most_common())
         sys.stdout.write(f"{len(simulation.pairs):,} pairs rated, from: {parts}\n")
         report_sources(simulation.prediction.source)
+        if n_known := int(np.isfinite(known).sum()):
+            _log.warning(
+                "%d of the pairs are rated in the data already (known_rating), and the simulator learned from that: "
+                "what it says of them is no forecast",
+                n_known,
+            )
         if llm is not None:
             sys.stdout.write(what_was_asked(simulation, llm))
         _log.info("written: %s", ", ".join(map(str, [*written, self.folder.about])))

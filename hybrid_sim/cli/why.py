@@ -156,7 +156,7 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
 
 def _page(content: dict[str, Any]) -> str:
     """All of it on a screen; foreign text is escaped."""
-    from hybrid_sim.writing import printable
+    from hybrid_sim.writing import printable, shortened
 
     lines = [
         f"user {content['user_id']}, item {content['item_id']}",
@@ -167,7 +167,7 @@ def _page(content: dict[str, Any]) -> str:
     ]
     if content["evidence"]:
         lines += ["", "The user's ratings that speak for it (+) and against it (-), and by how much"]
-        lines += [f"{e['contribution']:+8.3f}  {e['rating']:g} for {e['title']}" for e in content["evidence"]]
+        lines += [f"{e['contribution']:+8.3f}  {e['rating']:g} for {shortened(e['title'])}" for e in content["evidence"]]
     for heading, key in (("In common with those for it", "keywords"), ("In common with those against it", "against")):
         if content[key]:
             lines += ["", f"{heading}: {', '.join(content[key])}"]

@@ -82,6 +82,17 @@ class Dataset:
         timestamp = None if self.timestamp is None else self.timestamp[rows]
         return replace(self, user=self.user[rows], item=self.item[rows], rating=self.rating[rows], timestamp=timestamp)
 
+    def rating_of(self, pairs: Pairs) -> FloatArray:
+        """The rating of each pair, NaN where there is none."""
+        wanted = np.where((pairs.user >= 0) & (pairs.item >= 0), pairs.user * self.n_items + pairs.item, -1)
+        return np.append(self.rating, np.nan)[self._by_pair.get_indexer(pd.Index(wanted))]
+
+    @cached_property
+    def _by_pair(self) -> pd.Index[int]:
+        """The pair of every rating as one number."""
+        pairs: pd.Index[int] = pd.Index(self.user * self.n_items + self.item)
+        return pairs
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over ids, side information, scale and ratings: equal content has an equal digest."""

@@ -41,6 +41,11 @@ def read_new_items(
     """
     table = read_table(path, wanted=[item_column, *dataset.items.columns], encoding=encoding)
     table.require(item_column, "--new-item-col")
+    if not set(TEXTS) & set(dataset.items.columns):
+        raise DataError(
+            f"{dataset.name} knows no {', '.join(TEXTS)} of its items, so nothing of theirs can be learned that would "
+            "tell about new ones; name its table of items (--items FILE)"
+        )
     if not len(table):
         raise DataError(f"{table.path.name} holds no items; expected a row per item below the header")
     _report_columns(table, dataset, item_column)

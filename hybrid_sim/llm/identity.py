@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 _ABSENT = object()
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -17,7 +19,7 @@ def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
     """
     old, new = dict(_leaves("", before)), dict(_leaves("", now))
     return [
-        f"{name}: {_shown(old.get(name, _ABSENT))} in the run, {_shown(new.get(name, _ABSENT))} now"
+        _phrase(name, old.get(name, _ABSENT), new.get(name, _ABSENT))
         for name in sorted(old.keys() | new.keys())
         if json.dumps(old.get(name, [_ABSENT]), default=str) != json.dumps(new.get(name, [_ABSENT]), default=str)
     ]
@@ -29,6 +31,12 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{name}.{key}" if name else str(key), part)
     elif name:
         yield name, value
+
+
+def _phrase(name: str, old: Any, new: Any) -> str:
+    if all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (old, new)):
+        return f"{name}: not those of the run"
+    return f"{name}: {_shown(old)} in the run, {_shown(new)} now"
 
 
 def _shown(value: Any) -> str:

@@ -75,7 +75,7 @@ class Recorded:
             row = wrong[0]
             raise ScaleError(
                 f"recorded rating {self.table.ratings[row]:g} of user {self.table.user_ids[row]!r} and item "
-                f"{self.table.item_ids[row]!r} is not on the scale {scale}; pass a recording of this data set"
+                f"{self.table.item_ids[row]!r} is not on the scale {scale}; name a recording of this data set"
             )
 
     def rate(self, pairs: Pairs) -> RatingDistribution:

@@ -43,7 +43,9 @@ def require_ratings(dataset: Dataset) -> None:
         DataError: there is nothing to learn from.
     """
     if len(dataset) == 0:
-        raise DataError(f"data set {dataset.name!r} has no ratings to learn from; pass a file or a split that has some")
+        raise DataError(
+            f"data set {dataset.name!r} has no ratings to learn from; name a file, or a fold, that has some"
+        )
 
 
 def residual_spread(scale: RatingScale, residuals: FloatArray) -> float:

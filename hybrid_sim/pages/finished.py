@@ -21,6 +21,9 @@ from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingSca
 
 NEEDED = ("user_id", "item_id", "rating", "mean", "low", "high", "source")
 
+UNJUDGED = -2
+"""Stands for a pair whose rating the simulator learned from: its answer is no forecast."""
+
 HEADER_ROWS = 1
 """Rows of `ratings.csv` before the first pair; rows are counted from 1, as in every message about a file."""
 
@@ -29,7 +32,8 @@ HEADER_ROWS = 1
 class FinishedRun:
     """What a run has written, in columns of one length; `user` and `item` are places in `user_ids` and `item_ids`.
 
-    `rating` is what was drawn, `said` what the language model said (NaN: nothing), `about` is what `run.json` holds,
+    `rating` is what was drawn, `said` what the language model said (NaN: nothing), `known` the rating that the data of
+    the run holds already (NaN: none), `about` is what `run.json` holds,
     empty where the run has not come to its end.
     """
 
@@ -45,6 +49,7 @@ class FinishedRun:
     high: FloatArray
     source: NDArray[np.object_]
     said: FloatArray
+    known: FloatArray
 
     def __len__(self) -> int:
         return len(self.rating)
@@ -124,7 +129,10 @@ def read_run(folder: Path) -> FinishedRun:
         numbers["low"],
         numbers["high"],
         np.array(table.texts("source"), dtype=object),
-        table.numbers("llm_rating") if "llm_rating" in table.names else np.full(len(table), np.nan),
+        *(
+            table.numbers(name) if name in table.names else np.full(len(table), np.nan)
+            for name in ("llm_rating", "known_rating")
+        ),
     )
 
 
@@ -175,7 +183,7 @@ class Truth:
 def read_truth(file: Path, run: FinishedRun) -> Truth:
     """The real ratings of the run's pairs, from a table with user_id, item_id, rating and perhaps timestamp.
 
-    Where a pair stands there twice the last row counts.
+    Where a pair stands there twice the last row counts. Pairs whose rating the simulator learned from stay unknown.
 
     Raises:
         SettingsError: there is no such file.
@@ -191,7 +199,8 @@ def read_truth(file: Path, run: FinishedRun) -> Truth:
             f"{table.where(int(off[0]), 'rating')}: {ratings[off[0]]:g} is not on the scale of the run, {run.scale}; "
             "fix or remove the row"
         )
-    asked = _keys(run.user_ids, run.item_ids, run.user_ids[run.user], run.item_ids[run.item])
+    asked_at = _keys(run.user_ids, run.item_ids, run.user_ids[run.user], run.item_ids[run.item])
+    asked = np.where(np.isnan(run.known), asked_at, UNJUDGED)
     there = _keys(run.user_ids, run.item_ids, users.names[users.codes], items.names[items.codes])
     known = there >= 0
     row_of = pd.Series(np.flatnonzero(known), index=there[known])
@@ -199,8 +208,10 @@ def read_truth(file: Path, run: FinishedRun) -> Truth:
     rows = row_of.reindex(asked).to_numpy(dtype=float)
     found = ~np.isnan(rows)
     if not found.any():
+        n_known = int(row_of.index.isin(asked_at).sum())
+        learned = f" that the simulator had not learned from ({n_known} that it had)" if n_known else ""
         raise DataError(
-            f"{table.path.name}: no row is about a (user_id, item_id) of the run; name the ratings held out"
+            f"{table.path.name}: no row is about a (user_id, item_id) of the run{learned}; name the ratings held out"
         )
     places = np.where(found, rows, 0).astype(np.int64)
     times = read_times(table, "timestamp") if "timestamp" in table.names else None

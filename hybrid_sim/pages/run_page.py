@@ -64,6 +64,11 @@ def run_page(
         _settings(run),
     ]
     notes = [] if run.about else ["The run has not come to its end: it has left no run.json."]
+    if n_known := int(np.isfinite(run.known).sum()):
+        notes.append(
+            f"{n_known:,} of the pairs are rated in the data that the simulator learned from: what it says of them is "
+            "no forecast, and it is not judged by them."
+        )
     return Page(
         title=f"Simulation on {run.dataset}",
         context=f"{run.dataset}, seed {run.seed}; {len(run):,} pairs of {len(run.user_ids):,} users and "

@@ -83,7 +83,7 @@ def information(trial: Trial) -> Section:
     """Proper scores of the probabilities: log loss and ranked probability score."""
     title = "What the probabilities are worth"
     if not trial.subject.has_distributions:
-        why = "Only drawn ratings are known, no probabilities; pass a run folder to have them judged."
+        why = "Only drawn ratings are known, no probabilities; name a run folder to have them judged."
         return Section("information", title, why, verdicts=(verdicts.cannot_tell(verdicts.INFORMATION, why),))
     opinions = {trial.subject.name: trial.subject.distribution, **trial.references}
     own = metrics.log_losses(trial.truth, trial.subject.distribution)

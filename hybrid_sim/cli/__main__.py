@@ -1,7 +1,0 @@
-"""Lets `python -m hybrid_sim.cli` do what `hybrid-sim` does."""
-
-import sys
-
-from hybrid_sim.cli import main
-
-sys.exit(main())
