@@ -331,4 +331,5 @@ def _panel_line(reception: Reception) -> list[str]:
 def _because(fan: Fan) -> str:
     """The ratings of the fan's own that speak most for the item."""
     cited = [cited for cited in fan.explanation.evidence if cited.contribution > 0][:2]
-    return f", because of {' and '.join(f'{one.rating:g} for {shortened(one.title)}' for one in cited)}" if cited else ""
+    words = " and ".join(f"{one.rating:g} for {shortened(one.title)}" for one in cited)
+    return f", because of {words}" if cited else ""

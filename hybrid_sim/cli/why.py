@@ -167,7 +167,8 @@ def _page(content: dict[str, Any]) -> str:
     ]
     if content["evidence"]:
         lines += ["", "The user's ratings that speak for it (+) and against it (-), and by how much"]
-        lines += [f"{e['contribution']:+8.3f}  {e['rating']:g} for {shortened(e['title'])}" for e in content["evidence"]]
+        for cited in content["evidence"]:
+            lines.append(f"{cited['contribution']:+8.3f}  {cited['rating']:g} for {shortened(cited['title'])}")
     for heading, key in (("In common with those for it", "keywords"), ("In common with those against it", "against")):
         if content[key]:
             lines += ["", f"{heading}: {', '.join(content[key])}"]
