@@ -22,7 +22,7 @@ import numpy as np
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.sources import load
 from hybrid_sim.evaluate import SUPPORT_BUCKETS, Groups, Losses, compare, rmse_interval, row_losses, support_buckets
-from hybrid_sim.extend import with_new_items
+from hybrid_sim.extend import taught
 from hybrid_sim.leaks import LeakCheck, exposure_leak
 from hybrid_sim.level_doubt import LevelDoubt
 from hybrid_sim.models.correction import cross_fitted_correction
@@ -185,9 +185,9 @@ def new_items_taught(bench: Bench) -> dict[str, Any]:
         train, order = _new_last(fold)
         known = replace(train, items=train.items.iloc[: train.n_items - order.n_new])
         before = bench.fitted(f"cold-items_known_f{fold.number}", known)
-        taught = with_new_items(before, train)
+        quickly = taught(before, train)
         pairs = Pairs(fold.held_out.user, order.place[fold.held_out.item])
-        quick, slow = taught.predict_pairs(pairs).distribution, whole.predict_pairs(fold.held_out.pairs).distribution
+        quick, slow = quickly.predict_pairs(pairs).distribution, whole.predict_pairs(fold.held_out.pairs).distribution
         apart.append(float(np.abs(quick.mean() - slow.mean()).mean()))
         for model, distribution in (("taught", quick), ("fitted", slow)):
             told.setdefault(model, []).append(bench.losses(model, "cold-items", fold, distribution))

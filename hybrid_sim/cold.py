@@ -121,7 +121,7 @@ def foresee(
 ) -> Foresight:
     """How users would receive items.
 
-    `items` and `users` are row numbers of `dataset`, which the simulator was fitted to or taught (`with_new_items`).
+    `items` and `users` are row numbers of `dataset`, which the simulator was fitted to or taught (`hybrid_sim.extend`).
     None asks about all users that have rated something. Ratings from `like_from` upwards are likes (None: those in the
     upper 40% of the scale). `n_shown` fans and similar items are told of each item. `interviewer` asks a language model
     about every item for the same `n_panel` of the users.

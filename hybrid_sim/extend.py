@@ -1,4 +1,4 @@
-"""A fitted simulator learns of new items without a whole new fit."""
+"""A fitted simulator learns of new users, items and ratings without a whole new fit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import copy
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from hybrid_sim.data.dataset import Dataset
@@ -19,33 +19,50 @@ from hybrid_sim.models.support import SupportTable
 from hybrid_sim.progress import track
 from hybrid_sim.rater import Rater
 from hybrid_sim.simulator import Simulator
+from hybrid_sim.types import IntArray
 
 
-def with_new_items(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) -> Simulator:
-    """A copy that knows the items at the end of `dataset`, whose beginning is what the simulator was fitted to.
+def taught(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) -> Simulator:
+    """A copy that knows `dataset`: all users and items that the simulator knows already, and what else there is now.
 
-    Members are fitted again, since texts and features of all items are measured against each other; what they say is
-    then the same as after a whole fit. How they are combined and calibrated stays as it was learned on the first items:
-    that is an approximation, and saves the inner hold-outs, seven eighths of the work.
+    Members are fitted again, since ratings, texts and features are all measured against each other; what they say is
+    then the same as after a whole fit. How they are combined and calibrated stays as it was learned from the first
+    data: that is an approximation, and saves the inner hold-outs, seven eighths of the work.
 
     Raises:
-        SettingsError: the simulator was fitted to something else, or an item at the end has ratings.
+        SettingsError: a user or an item that the simulator knows is missing, or the scale is another.
+        DataError: the dataset has no ratings.
     """
-    n_known = len(simulator.item_ids_)
-    if len(dataset) and dataset.item.max() >= n_known:
-        raise SettingsError(f"a new item of {dataset.name} has ratings; fit the simulator to them instead")
-    simulator.require_fitted_to(replace(dataset, items=dataset.items.iloc[:n_known]))
+    users = _places("user", simulator.user_ids_, dataset.users.index, dataset.name)
+    items = _places("item", simulator.item_ids_, dataset.items.index, dataset.name)
+    held = simulator.ensemble_.held_
+    if dataset.scale != held.scale:
+        raise SettingsError(
+            f"the simulator was fitted to ratings on the scale {held.scale}, those of {dataset.name} are on "
+            f"{dataset.scale}; name the same scale, or fit again"
+        )
     texts = item_texts(dataset)
     ensemble = copy.copy(simulator.ensemble_)
     ensemble.members_ = _fitted(ensemble.members, dataset, texts, n_jobs or simulator.n_jobs)
     ensemble.support_ = SupportTable().fit(dataset)
-    ensemble.held_ = _of_longer_catalogue(ensemble.held_, dataset.n_items)
+    ensemble.held_ = _moved(held, users, items, dataset.n_items)
     found = copy.copy(simulator)
     found.ensemble_ = ensemble
-    found.item_ids_ = dataset.items.index
-    found.item_known_ = np.append((dataset.item_counts > 0) | (np.array(texts, dtype=object) != ""), False)
-    found.dataset_digest_ = dataset.digest
+    found.fallback_ = copy.deepcopy(simulator.fallback_).fit(dataset)
+    found.know(dataset, texts)
     return found
+
+
+def _places(noun: str, known: pd.Index[str], now: pd.Index[str], name: str) -> IntArray:
+    """Where each id that the simulator knows stands now."""
+    places = now.get_indexer(known)
+    missing = np.flatnonzero(places < 0)
+    if len(missing):
+        raise SettingsError(
+            f"the simulator knows {noun} {known[missing[0]]!r}, which {name} does not have ({len(missing)} such "
+            f"{noun}s); name data that holds all that it was fitted to, or fit again"
+        )
+    return places.astype(np.int64)
 
 
 def _fitted(members: dict[str, Rater], dataset: Dataset, texts: Sequence[str], n_jobs: int | None) -> dict[str, Rater]:
@@ -57,7 +74,7 @@ def _fitted(members: dict[str, Rater], dataset: Dataset, texts: Sequence[str], n
             embedder.fit(texts)
     with (
         threadpool_limits(1),
-        track("fitting members to the new items", len(copies)) as task,
+        track("fitting members to the new data", len(copies)) as task,
         ThreadPoolExecutor(n_jobs or os.cpu_count() or 1) as pool,
     ):
         jobs = {name: pool.submit(member.fit, dataset) for name, member in reversed(copies.items())}
@@ -67,10 +84,12 @@ def _fitted(members: dict[str, Rater], dataset: Dataset, texts: Sequence[str], n
     return copies
 
 
-def _of_longer_catalogue(held: HeldOpinions, n_items: int) -> HeldOpinions:
-    """The same opinions, found by the row numbers of a longer catalogue."""
-    tables = [
-        HeldTable(table.keys // held.n_items * n_items + table.keys % held.n_items, table.probs)
-        for table in (held.warm, held.cold)
-    ]
-    return HeldOpinions(held.scale, n_items, *tables)
+def _moved(held: HeldOpinions, users: IntArray, items: IntArray, n_items: int) -> HeldOpinions:
+    """The same opinions, found by the row numbers that users and items have now."""
+
+    def moved(table: HeldTable) -> HeldTable:
+        keys = users[table.keys // held.n_items] * n_items + items[table.keys % held.n_items]
+        order = np.argsort(keys)
+        return HeldTable(keys[order], table.probs[order])
+
+    return HeldOpinions(held.scale, n_items, moved(held.warm), moved(held.cold))

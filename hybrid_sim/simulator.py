@@ -101,14 +101,11 @@ class Simulator:
             DataError: there are no ratings, or too few to hold any out.
             SettingsError: a member's name is not known.
         """
-        self.dataset_digest_ = dataset.digest
         texts = item_texts(dataset)
+        self.know(dataset, texts)
         embedder = self.embedder or (TfidfSVD() if dataset.synthetic else default_embedder())
         embedder = embedder.fit(texts)
         self.embedder_name_ = embedder.name
-        self.user_ids_, self.item_ids_ = dataset.users.index, dataset.items.index
-        self.user_known_ = np.append(dataset.user_counts > 0, False)
-        self.item_known_ = np.append((dataset.item_counts > 0) | (np.array(texts, dtype=object) != ""), False)
         chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
         left = switched(tuple(chosen), self.without)
         chosen = {name: chosen[name] for name in left.members}
@@ -124,6 +121,13 @@ class Simulator:
         ).fit(dataset)
         self.fallback_ = GlobalMean().fit(dataset)
         return self
+
+    def know(self, dataset: Dataset, texts: Sequence[str]) -> None:
+        """Note who and what can be asked about; `texts` are those of the items. The members are not touched."""
+        self.dataset_digest_ = dataset.digest
+        self.user_ids_, self.item_ids_ = dataset.users.index, dataset.items.index
+        self.user_known_ = np.append(dataset.user_counts > 0, False)
+        self.item_known_ = np.append((dataset.item_counts > 0) | (np.array(texts, dtype=object) != ""), False)
 
     def require_fitted_to(self, dataset: Dataset) -> None:
         """Check that this is the dataset that the simulator learned from, ratings included.

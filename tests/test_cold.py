@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hybrid_sim import extend
 from hybrid_sim.cold import Foresight, foresee, like_level
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.new_items import add_items, read_new_items
 from hybrid_sim.data.splits import both_out, items_out_once
 from hybrid_sim.data.world import World, make_world
 from hybrid_sim.errors import DataError, InputError, SettingsError
-from hybrid_sim.extend import with_new_items
 from hybrid_sim.level_doubt import LevelDoubt
 from hybrid_sim.protocols import make_protocol
 from hybrid_sim.simulator import Simulator
@@ -45,7 +45,7 @@ def fitted(cut: tuple[Dataset, Dataset]) -> Simulator:
 
 @pytest.fixture(scope="module")
 def taught(cut: tuple[Dataset, Dataset], fitted: Simulator) -> Simulator:
-    return with_new_items(fitted, cut[0])
+    return extend.taught(fitted, cut[0])
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_known_pairs_are_answered_as_before(cut: tuple[Dataset, Dataset], fitted
 
 def test_the_original_simulator_is_left_as_it_was(cut: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     before = fitted.predict_pairs(cut[1].pairs).distribution.probs
-    taught = with_new_items(fitted, cut[0])
+    taught = extend.taught(fitted, cut[0])
     assert len(taught.item_ids_) == 300
     assert len(fitted.item_ids_) == 240
     np.testing.assert_array_equal(fitted.predict_pairs(cut[1].pairs).distribution.probs, before)
@@ -205,12 +205,50 @@ def test_a_taught_simulator_is_saved_and_loaded(
     )
 
 
-def test_teaching_needs_the_data_of_the_fit_with_unrated_items_behind(whole: World, fitted: Simulator) -> None:
-    with pytest.raises(SettingsError, match="a new item of world has ratings"):
-        with_new_items(fitted, whole.dataset)
-    other = whole.dataset.take(whole.dataset.item < 239)
-    with pytest.raises(SettingsError, match="the simulator was fitted to other data"):
-        with_new_items(fitted, other)
+def test_new_users_and_ratings_are_learned_too(whole: World) -> None:
+    """Twenty users are new and others have rated more since; whoever was known keeps the answers, nearly."""
+    data = whole.dataset
+    late = (data.user >= 180) | (np.arange(len(data)) % 10 == 0)
+    early = replace(data.take(~late), users=data.users.iloc[:180])
+    rng = np.random.default_rng(0)
+    mixed = rng.permutation(200)  # new users stand among the others
+    seen = data.take(rng.random(len(data)) < 0.7)
+    now = replace(seen, users=seen.users.iloc[np.argsort(mixed)], user=mixed[seen.user])
+    simulator = extend.taught(Simulator(members=CHEAP).fit(early), now)
+    fresh = Simulator(members=CHEAP).fit(now)
+    new, old = now.users.index[mixed[180:]], now.users.index[mixed[:20]]
+    films = data.items.index[rng.integers(0, 240, 20)]
+    for users, source in ((new, "stat"), (old, "stat")):
+        quick, slow = (one.predict(users, films) for one in (simulator, fresh))
+        assert (quick.source == source).all()
+        assert np.abs(quick.distribution.mean() - slow.distribution.mean()).mean() < 0.15
+    before = Simulator(members=CHEAP).fit(early).predict(new, films)
+    assert (before.source == "item").all()
+    held = [one.ensemble_.held_opinion(d.pairs) for one, d in ((simulator, now), (fresh, now))]
+    assert (held[0].answered & held[1].answered).mean() > 0.5
+
+
+def test_what_was_said_while_ratings_were_held_out_moves_with_their_users(whole: World) -> None:
+    data = whole.dataset
+    fitted = Simulator(members=("biases",)).fit(data)
+    order = np.random.default_rng(0).permutation(data.n_users)
+    moved = replace(data, users=data.users.iloc[np.argsort(order)], user=order[data.user])
+    simulator = extend.taught(fitted, moved)
+    for cold in (False, True):
+        before = fitted.ensemble_.held_opinion(data.pairs, cold).probs
+        np.testing.assert_array_equal(simulator.ensemble_.held_opinion(moved.pairs, cold).probs, before)
+
+
+def test_teaching_needs_all_that_is_known_and_the_same_scale(whole: World, fitted: Simulator) -> None:
+    data = whole.dataset
+    others = data.take(data.user > 0)
+    others = replace(others, users=data.users.iloc[1:], user=others.user - 1)
+    with pytest.raises(SettingsError, match="knows user 'u0001', which world does not have \\(1 such users\\)"):
+        extend.taught(
+            fitted, replace(data.take(data.user > 0), users=data.users.iloc[1:], user=data.user[data.user > 0] - 1)
+        )
+    with pytest.raises(SettingsError, match="on the scale 1, 2, 3, 4, 5, those of world are on"):
+        extend.taught(fitted, replace(data, scale=RatingScale((0, 1, 2, 3, 4, 5))))
 
 
 # Foreseeing

@@ -191,7 +191,7 @@ def _simulator(
     folder: RunFolder, dataset: Dataset, whole: Dataset, options: argparse.Namespace, settings: RunSettings
 ) -> Simulator:
     """The simulator that knows the new items: kept from an earlier run, taught, or fitted now."""
-    from hybrid_sim.extend import with_new_items
+    from hybrid_sim.extend import taught
     from hybrid_sim.simulator import Simulator
 
     if options.fitted is None:
@@ -203,7 +203,7 @@ def _simulator(
     kept = _kept(folder.path / TAUGHT)
     if kept is not None and kept.dataset_digest_ == whole.digest and _settings(kept) == _settings(fitted):
         return kept
-    simulator = with_new_items(fitted, whole, options.jobs)
+    simulator = taught(fitted, whole, options.jobs)
     folder.make()
     simulator.save(folder.path / TAUGHT)
     return simulator

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.errors import SettingsError
+
+if TYPE_CHECKING:
+    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.simulator import Simulator
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -28,6 +33,13 @@ def add_parser(commands: Any) -> None:
         type=Path,
         required=True,
         help="the folder to save in; a model there is replaced, anything else left alone",
+    )
+    parser.add_argument(
+        "--teach",
+        metavar="MODEL_DIR",
+        type=Path,
+        help="begin with this fitted simulator: its members learn from all the data, old and new users, items and "
+        "ratings; how they are combined stays. Quicker (an eighth of the work), and nearly the same",
     )
     add_run_options(parser)
     add_data_options(parser)
@@ -49,6 +61,19 @@ def run(options: argparse.Namespace) -> int:
         dataset.n_items,
         dataset.scale,
     )
-    new_simulator(options).fit(dataset).save(options.output)
+    _simulator(options, dataset).save(options.output)
     _log.info("saved in %s; next: hybrid-sim predict %s --pairs FILE -o OUT", options.output, options.output)
     return 0
+
+
+def _simulator(options: argparse.Namespace, dataset: Dataset) -> Simulator:
+    """A new simulator, or one that was fitted and is taught the data."""
+    from hybrid_sim.simulator import Simulator
+
+    if options.teach is None:
+        return new_simulator(options).fit(dataset)
+    from hybrid_sim.extend import taught
+
+    if options.members is not None or options.without is not None:
+        raise SettingsError("--members and --without belong to a new fit; leave them or --teach out")
+    return taught(Simulator.load(options.teach), dataset, options.jobs)
