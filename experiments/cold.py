@@ -2,8 +2,8 @@
 
     python experiments/cold.py [--fits DIR] [--folds 1,2,3] [PART ...]    write experiments/results/cold.json
 
-Parts (default all): llm, support, taught, interval, leaks. Simulators are fitted once and kept in DIR, one to five
-minutes each; a part that is run again replaces its figures. Real data is looked for in HYBRID_SIM_DATA.
+Parts (default all): llm, support, taught, "taught users", interval, leaks. Simulators are fitted once and kept in DIR,
+one to five minutes each; a part that is run again replaces its figures. Real data is looked for in HYBRID_SIM_DATA.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.sources import load
+from hybrid_sim.effort import measured
 from hybrid_sim.evaluate import SUPPORT_BUCKETS, Groups, Losses, compare, rmse_interval, row_losses, support_buckets
 from hybrid_sim.extend import taught
 from hybrid_sim.leaks import LeakCheck, exposure_leak
@@ -40,6 +42,8 @@ SEED = 0
 LEAST_RATINGS = 10
 """Held-out ratings of an item from which its observed mean says something."""
 OFTEN = 50
+N_KNOWN = 10
+"""Ratings that are known of a new user."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,36 @@ def new_items_taught(bench: Bench) -> dict[str, Any]:
     }
 
 
+def new_users_taught(bench: Bench) -> dict[str, Any]:
+    """A simulator that was fitted without a fifth of the users and taught `N_KNOWN` ratings of each, against a fit."""
+    fold = next(make_protocol("cold-users", bench.dataset, folds=[1], known=N_KNOWN).folds())
+    train, new = fold.train, np.zeros(fold.train.n_users, dtype=bool)
+    new[fold.held_out.user] = True
+    others, place = train.take(~new[train.user]), np.cumsum(~new) - 1
+    before = bench.fitted("cold-users_known_f1", replace(others, users=train.users[~new], user=place[others.user]))
+    losses, seconds = {}, {}
+    for model, make in (("taught", partial(taught, before, train)), ("fitted", partial(Simulator(SEED).fit, train))):
+        with measured() as effort:
+            simulator = make()
+        seconds[model] = effort.seconds
+        distribution = simulator.predict_pairs(fold.held_out.pairs).distribution
+        losses[model] = bench.losses(model, "cold-users", fold, distribution)
+    losses["not taught"] = bench.losses(
+        "not taught", "cold-users", fold, before.predict(*_ids(fold.held_out)).distribution
+    )
+    return {
+        "note": f"cold-users fold 1, {N_KNOWN} ratings of each new user are known; raw RMSE; intervals resample users",
+        "rmse": [asdict(rmse_interval([one], "users")) for one in losses.values()],
+        "difference": asdict(compare([losses["taught"]], [losses["fitted"]], "rmse", "users")),
+        "seconds": seconds,
+    }
+
+
+def _ids(held_out: Dataset) -> tuple[list[str], list[str]]:
+    """The ids of the pairs."""
+    return held_out.users.index[held_out.user].tolist(), held_out.items.index[held_out.item].tolist()
+
+
 @dataclass(frozen=True)
 class _Order:
     """Where each item of the catalogue went, and how many are new."""
@@ -292,6 +326,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "llm": recorded_llm,
     "support": every_bucket,
     "taught": new_items_taught,
+    "taught users": new_users_taught,
     "interval": interval_of_means,
     "leaks": leaks,
 }
