@@ -127,8 +127,8 @@ class Worth:
         regimes = simulator.ensemble_.support_.of(pairs).regime
         probs = before.probs.copy()
         low, high, source = prediction.low.copy(), prediction.high.copy(), prediction.source.copy()
-        for correction, regime in ((self.warm, WARM), (self.cold, COLD_ITEM)):
-            here = np.flatnonzero(regimes == regime)
+        for correction, kinds in ((self.warm, WARM), (self.cold, COLD_ITEM)):
+            here = np.flatnonzero(np.isin(regimes, kinds))
             after = correction.apply(before.take(here), said.take(here), pairs.take(here))
             moved = (after.probs != before.probs[here]).any(axis=1)
             rows, after = here[moved], after.take(moved)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hybrid_sim.models.combiner import MIN_ROWS, Combiner
 from hybrid_sim.models.out_of_fold import Opinions
-from hybrid_sim.models.support import REGIMES, Support, SupportTable
+from hybrid_sim.models.support import NEW_USER, REGIMES, Support, SupportTable
 from hybrid_sim.testing import tiny_dataset
 from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
 
@@ -49,6 +51,22 @@ def test_each_regime_trusts_its_best_member(boosted: bool) -> None:
         rows = asked.support.regime == regime
         assert rmse(found.mean()[rows], truth[rows]) < 0.7
     assert rmse(crossed.mean(), ratings) == pytest.approx(rmse(found.mean(), truth), rel=0.05)
+
+
+def test_new_users_have_weights_of_their_own_where_there_are_enough() -> None:
+    """Of new users the second member knows more, of all others the first."""
+    found = {}
+    for n_pairs in (6000, 900):
+        told, ratings = world(n_pairs)
+        new = told.support.n_user <= NEW_USER
+        told = replace(told, means=np.where(new[:, None], told.means[:, ::-1], told.means))
+        combiner = Combiner(boosted=False)
+        combiner.fit(told, ratings, SCALE)
+        asked, truth = world(3000, seed=1)
+        new = asked.support.n_user <= NEW_USER
+        asked = replace(asked, means=np.where(new[:, None], asked.means[:, ::-1], asked.means))
+        found[combiner.new_users_] = rmse(combiner.combine(asked).mean()[new], truth[new])
+    assert found[True] < 0.7 < found[False]
 
 
 def test_cross_fitted_answers_know_nothing_of_their_ratings() -> None:

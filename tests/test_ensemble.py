@@ -16,11 +16,11 @@ from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.ensemble import Ensemble
 from hybrid_sim.models.factorization import BayesianFactorization
 from hybrid_sim.models.means import ItemMean, UserMean
-from hybrid_sim.models.out_of_fold import ask, fit_members, hold_outs
-from hybrid_sim.models.support import SupportTable
+from hybrid_sim.models.out_of_fold import HoldOut, ask, fit_members, hold_outs
+from hybrid_sim.models.support import NEW_USER, REGIMES, SupportTable
 from hybrid_sim.rater import Rater, expected
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 
 @dataclass
@@ -115,6 +115,28 @@ def test_cold_hold_outs_leave_no_rating_of_what_is_cold() -> None:
         for plan in plans
     ]
     assert not held[0] & held[1] | held[1] & held[2]
+
+
+def test_new_users_keep_a_few_ratings_and_others_all() -> None:
+    dataset = make_world(seed=1, n_users=300, n_items=80, ratings_per_user=30).dataset
+    *_, plan = hold_outs(dataset, n_warm=2, n_cold=2, cold_share=0.15, seed=3, n_new=1)
+    assert sorted([*plan.train_rows, *plan.held_rows]) == list(range(len(dataset)))
+    kept = np.bincount(dataset.user[plan.train_rows], minlength=300)
+    new = kept < dataset.user_counts
+    assert 40 < new.sum() <= 45
+    assert kept[new].min() == 1
+    assert kept[new].max() <= NEW_USER
+    assert np.median(kept[new]) < 6
+    support = SupportTable().fit(dataset.take(plan.train_rows)).of(dataset.pairs.take(plan.held_rows))
+    assert {REGIMES[code] for code in support.regime} <= {"new user", "cold item"}
+    before = hold_outs(dataset, n_warm=2, n_cold=2, cold_share=0.15, seed=3)
+    cold = {row for one in before[2:] for row in np.flatnonzero(np.isin(dataset.user, _robbed(dataset, one)))}
+    assert not cold & set(plan.held_rows)
+
+
+def _robbed(dataset: Dataset, plan: HoldOut) -> IntArray:
+    """Users who lose all ratings."""
+    return np.flatnonzero(np.bincount(dataset.user[plan.train_rows], minlength=dataset.n_users) == 0)
 
 
 def test_few_ratings_have_fewer_hold_outs_and_one_has_none() -> None:

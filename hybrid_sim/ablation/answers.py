@@ -148,7 +148,7 @@ def gather(
     for name in chosen:
         if name not in raters:
             raise SettingsError(f"there is no member {name!r}; {nearest(name, raters)}")
-    plans = hold_outs(fold.train, Ensemble.n_warm, Ensemble.n_cold, Ensemble.cold_share, seed)
+    plans = hold_outs(fold.train, Ensemble.n_warm, Ensemble.n_cold, Ensemble.cold_share, seed, Ensemble.n_new)
     questions = Questions({name: raters[name] for name in chosen}, embedder, fold.train, plans, fold.held_out.pairs)
     told = _kept_or_asked(questions, shelf, n_jobs or os.cpu_count() or 1)
     supports = [Support.of(fold.train.take(p.train_rows), fold.train.pairs.take(p.held_rows)) for p in plans]

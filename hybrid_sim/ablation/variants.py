@@ -13,17 +13,18 @@ from itertools import combinations, product
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hybrid_sim.ablation.answers import FoldAnswers
 from hybrid_sim.ablation.steps import Clock, Steps, pooled
-from hybrid_sim.models.combiner import MIN_ROWS
+from hybrid_sim.models.combiner import BOOSTED, MIN_ROWS, enough_new_users, told_apart
 from hybrid_sim.models.components import MEMBERS_OF, switched
 from hybrid_sim.models.out_of_fold import Opinions
 from hybrid_sim.models.support import REGIMES
 from hybrid_sim.progress import track
 from hybrid_sim.random import derive_seed
-from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
+from hybrid_sim.types import FloatArray, RatingDistribution
 
 Subset = frozenset[str]
 T = TypeVar("T")
@@ -84,11 +85,12 @@ def _together(
     switches = list(product(_choices("boosted", components), _choices("calibration", components)))
     probs = {one: pooled(asked) for one in switches}
     clock = Clock()
+    new_users = enough_new_users(held.support.regime[_heard(held)])
     for code, regime in enumerate(REGIMES):
-        learn, rows = _rows(held, code), _rows(asked, code)
+        learn, rows = (np.flatnonzero((told_apart(o.support, new_users) == code) & _heard(o)) for o in (held, asked))
         if len(learn) < MIN_ROWS or not len(rows):
             continue
-        steps = Steps(regime == "warm", derive_seed(seed, regime) % 2**31, weighted=weighted, clock=clock)
+        steps = Steps(regime in BOOSTED, derive_seed(seed, regime) % 2**31, weighted=weighted, clock=clock)
         told = steps.answer(
             held.take(learn), answers.ratings[learn], asked.take(rows), answers.fallback.scale, switches
         )
@@ -102,10 +104,9 @@ def _together(
     return found
 
 
-def _rows(opinions: Opinions, regime: int) -> IntArray:
-    """Rows of a regime about which a member with a distribution has something to say."""
-    answered = ~np.isnan(opinions.probs[:, :, 0]).all(axis=1)
-    return np.flatnonzero((opinions.support.regime == regime) & answered)
+def _heard(opinions: Opinions) -> NDArray[np.bool_]:
+    """Rows about which a member with a distribution has something to say."""
+    return np.asarray(~np.isnan(opinions.probs[:, :, 0]).all(axis=1))
 
 
 def _answered(answers: FoldAnswers, probs: FloatArray) -> RatingDistribution:

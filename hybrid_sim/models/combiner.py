@@ -2,7 +2,7 @@
 
 Pairs are told apart by what had been rated before (`support.REGIMES`), because the members' worth depends on it. In
 each regime a ridge regression on the members' means comes first, small trees correct what it leaves over (only where
-user and item are known: on cold items they make things worse), and a conditional logit shares the expected rating
+user and item have been rated: on cold items they make things worse), and a conditional logit shares the expected rating
 among the levels. Everything is cross-fitted, so that each step learns on numbers that the step before had not seen the
 answers to.
 """
@@ -26,7 +26,21 @@ from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingSca
 MIN_ROWS = 200
 """A regime with fewer held-out ratings gets no combiner of its own: the members that answer are averaged."""
 
+BOOSTED = ("warm", "new user")
+"""Regimes in which trees help; on cold items they make things worse."""
+
 N_CROSS = 5
+
+
+def enough_new_users(regime: IntArray) -> bool:
+    """Whether held-out ratings of new users are enough for a combiner of their own."""
+    return int((regime == REGIMES.index("new user")).sum()) >= MIN_ROWS
+
+
+def told_apart(support: Support, new_users: bool) -> IntArray:
+    """The regime of each pair; without a combiner of their own `new_users` are answered like all others."""
+    regime = support.regime
+    return regime if new_users else np.where(regime == REGIMES.index("new user"), REGIMES.index("warm"), regime)
 
 
 @dataclass
@@ -44,6 +58,7 @@ class Combiner:
     scale_: RatingScale = field(init=False, repr=False)
     overall_: FloatArray = field(init=False, repr=False)
     regimes_: list[RegimeCombiner | None] = field(init=False, repr=False)
+    new_users_: bool = field(init=False, repr=False)
 
     def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
         """Learn from out-of-fold opinions; returns cross-fitted distributions of the same pairs, for calibration.
@@ -55,13 +70,15 @@ class Combiner:
         self.regimes_ = []
         probs = _average_shape(opinions.probs)
         answered = ~np.isnan(probs[:, 0])
+        self.new_users_ = enough_new_users(opinions.support.regime[answered])
+        regime = told_apart(opinions.support, self.new_users_)
         for code, name in enumerate(REGIMES):
-            rows = np.flatnonzero((opinions.support.regime == code) & answered)
+            rows = np.flatnonzero((regime == code) & answered)
             if len(rows) < MIN_ROWS:
                 self.regimes_.append(None)
                 continue
             part = RegimeCombiner(
-                self.boosted and name == "warm", derive_seed(self.seed, name) % 2**31, self.weighted, self.shaped
+                self.boosted and name in BOOSTED, derive_seed(self.seed, name) % 2**31, self.weighted, self.shaped
             )
             probs[rows] = part.fit(opinions.take(rows), ratings[rows], scale).probs
             self.regimes_.append(part)
@@ -69,7 +86,7 @@ class Combiner:
 
     def combine(self, opinions: Opinions) -> RatingDistribution:
         """One distribution per pair; it abstains where all members do that are asked for distributions."""
-        regime = opinions.support.regime
+        regime = told_apart(opinions.support, self.new_users_)
         probs = _average_shape(opinions.probs)
         for code, part in enumerate(self.regimes_):
             rows = np.flatnonzero((regime == code) & ~np.isnan(probs[:, 0]))
@@ -82,7 +99,7 @@ class Combiner:
 
         `shapes` says which members the columns of `opinions.probs` are of.
         """
-        mean, regime = self.combine(opinions).mean(), opinions.support.regime
+        mean, regime = self.combine(opinions).mean(), told_apart(opinions.support, self.new_users_)
         n_columns = len(column_names(())) + opinions.means.shape[1]
         values = np.full((len(mean), n_columns), np.nan)
         for code, part in enumerate(self.regimes_):

@@ -33,14 +33,15 @@ class Ensemble:
 
     All give expected ratings; the members named in `shapes` (none: all) also say which levels share them.
     `n_warm` inner folds partition the ratings, in each of `n_cold` further hold-outs a share `cold_share` of the items
-    and of the users loses all ratings. `n_jobs` fits run at a time (None: one per core); the result does not depend on
-    it.
+    and of the users loses all ratings, in each of `n_new` such a share of the users keeps a few. `n_jobs` fits run at
+    a time (None: one per core); the result does not depend on it.
     """
 
     members: dict[str, Rater]
     shapes: Sequence[str] = ()
     n_warm: int = 5
     n_cold: int = 2
+    n_new: int = 1
     cold_share: float = 0.15
     boosted: bool = True
     weighted: bool = True
@@ -59,7 +60,7 @@ class Ensemble:
         for name in self.shapes:
             if name not in self.members:
                 raise SettingsError(f"shapes names {name!r}, which is no member; members are {', '.join(self.members)}")
-        if min(self.n_warm, self.n_cold) < 0 or self.n_warm == 1 or self.n_warm + self.n_cold == 0:
+        if min(self.n_warm, self.n_cold, self.n_new) < 0 or self.n_warm == 1 or self.n_warm + self.n_cold == 0:
             raise SettingsError(
                 f"an ensemble learns from at least 2 warm folds or 1 cold hold-out, got n_warm={self.n_warm} and "
                 f"n_cold={self.n_cold}"
@@ -76,7 +77,7 @@ class Ensemble:
             DataError: there are no ratings, or too few to hold any out.
         """
         require_ratings(dataset)
-        plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed)
+        plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed, self.n_new)
         fitted = fit_members(self.members, self._shapes, dataset, plans, self._n_workers)
         ratings = dataset.rating[fitted.rows]
         self.members_ = dict(zip(self.members, fitted.members, strict=True))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from hybrid_sim.models.support import REGIMES
 from hybrid_sim.types import IntArray, Pairs, RatingDistribution, RatingScale
 
-WARM, COLD_ITEM = REGIMES.index("warm"), REGIMES.index("cold item")
+WARM = (REGIMES.index("warm"), REGIMES.index("new user"))
+COLD_ITEM = (REGIMES.index("cold item"),)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class HeldOpinions:
     def gather(cls, held: RatingDistribution, pairs: Pairs, regime: IntArray, n_items: int) -> Self:
         """Keep `held` distributions of `pairs`; `regime` is an index into `hybrid_sim.models.support.REGIMES`."""
         keys = pairs.user * n_items + pairs.item
-        tables = [_table(held, keys, np.flatnonzero(held.answered & (regime == code))) for code in (WARM, COLD_ITEM)]
+        tables = [
+            _table(held, keys, np.flatnonzero(held.answered & np.isin(regime, kinds))) for kinds in (WARM, COLD_ITEM)
+        ]
         return cls(held.scale, n_items, *tables)
 
     def of(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:

@@ -1,7 +1,8 @@
 """Opinions about ratings that their authors were not trained on, which is what a combiner may learn from.
 
-Two kinds of inner hold-outs: `warm` folds, random parts of the ratings, and `cold` folds, in which some items and some
-users lose all their ratings at once, so that the combiner meets pairs as cold as those it will be asked about.
+Three kinds of inner hold-outs: `warm` folds, random parts of the ratings; `cold` ones, in which some items and some
+users lose all their ratings at once; and `new` ones, in which some users keep a few. So the combiner meets pairs of
+which as little is known as of those that it will be asked about.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from threadpoolctl import threadpool_limits
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.errors import DataError
-from hybrid_sim.models.support import Support
+from hybrid_sim.models.support import NEW_USER, Support
 from hybrid_sim.progress import track
-from hybrid_sim.random import stream
+from hybrid_sim.random import derive_seed, stream
 from hybrid_sim.rater import Rater, expected
 from hybrid_sim.types import FloatArray, IntArray, Pairs
 
@@ -49,8 +50,12 @@ class Opinions:
         return Opinions(self.means[rows], self.probs[rows], self.support.take(rows))
 
 
-def hold_outs(dataset: Dataset, n_warm: int, n_cold: int, cold_share: float, seed: int) -> list[HoldOut]:
+def hold_outs(
+    dataset: Dataset, n_warm: int, n_cold: int, cold_share: float, seed: int, n_new: int = 0
+) -> list[HoldOut]:
     """`n_warm` random folds that partition the ratings, then `n_cold` draws of items and users that become cold.
+
+    Last come `n_new` draws of other users of whom 1 to `NEW_USER` ratings stay known, small numbers more often.
 
     Of few ratings there are fewer hold-outs: each has ratings to learn from and ratings to be asked about.
 
@@ -65,6 +70,8 @@ def hold_outs(dataset: Dataset, n_warm: int, n_cold: int, cold_share: float, see
         cold_item = _slice(item_draw, k, cold_share)[dataset.item]
         cold_user = _slice(user_draw, k, cold_share)[dataset.user]
         held_out.append(cold_item | cold_user)
+    for k in range(n_new):
+        held_out.append(_all_but_few(dataset, _slice(user_draw, n_cold + k, cold_share), derive_seed(seed, "new", k)))
     plans = [HoldOut(np.flatnonzero(~held), np.flatnonzero(held)) for held in held_out]
     usable = [plan for plan in plans if len(plan.train_rows) and len(plan.held_rows)]
     if not usable:
@@ -73,6 +80,17 @@ def hold_outs(dataset: Dataset, n_warm: int, n_cold: int, cold_share: float, see
             f"({n_warm} warm and {n_cold} cold hold-outs); pass more ratings"
         )
     return usable
+
+
+def _all_but_few(dataset: Dataset, users: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    """The ratings of these users, but for a few of each."""
+    rng = np.random.default_rng(seed)
+    n_kept = np.exp(rng.random(dataset.n_users) * np.log(NEW_USER + 1.0)).astype(np.int64)
+    order = np.lexsort((rng.random(len(dataset)), dataset.user))
+    start = np.cumsum(dataset.user_counts) - dataset.user_counts
+    place = np.empty(len(dataset), dtype=np.int64)
+    place[order] = np.arange(len(dataset)) - start[dataset.user[order]]
+    return np.asarray(users[dataset.user] & (place >= n_kept[dataset.user]))
 
 
 def _slice(draw: IntArray, k: int, share: float) -> NDArray[np.bool_]:

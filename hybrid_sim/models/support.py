@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.types import FloatArray, IntArray, Pairs
 
-REGIMES = ("warm", "cold item", "cold user", "cold both")
-"""Whether item and user have been rated and have rated at all."""
+REGIMES = ("warm", "cold item", "cold user", "cold both", "new user")
+"""Whether item and user have been rated and have rated at all; "new user" is warm, but with few ratings of the user."""
+
+NEW_USER = 15
+"""Ratings up to which a user is new."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Support:
     @property
     def regime(self) -> IntArray:
         """Index into `REGIMES` of each pair."""
-        return np.asarray((self.n_item == 0) + 2 * (self.n_user == 0).astype(np.int64))
+        cold = (self.n_item == 0) + 2 * (self.n_user == 0).astype(np.int64)
+        return np.where((cold == 0) & (self.n_user <= NEW_USER), REGIMES.index("new user"), cold)
 
     def take(self, rows: NDArray[np.bool_] | IntArray) -> Support:
         """The support of these rows."""
