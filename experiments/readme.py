@@ -1,0 +1,368 @@
+"""Writes the section of README.md between the two `results` markers from experiments/results/*.json.
+
+    python experiments/readme.py
+
+Nothing is measured here: every sentence quotes a stored result and names the command that makes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hybrid_sim.writing import write_whole
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
+
+BENCHES = {
+    "ml-100k-last40": "MovieLens 100K, `last40`, genuine folds u1-u5",
+    "ml-100k-full": "MovieLens 100K, `full`, genuine folds u1-u5",
+    "ml-100k-cold-items": "MovieLens 100K, `cold-items`, 5 item folds",
+    "ml-100k-cold-users-0": "MovieLens 100K, `cold-users`, 0 ratings known, 5 user folds",
+    "ml-100k-cold-users-5": "MovieLens 100K, `cold-users`, 5 known",
+    "ml-100k-cold-users-10": "MovieLens 100K, `cold-users`, 10 known",
+    "ml-100k-cold-users-20": "MovieLens 100K, `cold-users`, 20 known",
+    "ml-100k-cold-both": "MovieLens 100K, `cold-both`",
+    "ml-1m-user-temporal": "MovieLens 1M, users 1-2999, `user-temporal`",
+    "ml-1m-cold-items-tenth": "MovieLens 1M, users 1-2999, `cold-items-tenth`",
+    "ml-latest-small-user-temporal": "ml-latest-small, `user-temporal`",
+    "ml-latest-small-cold-items-tenth": "ml-latest-small, `cold-items-tenth`",
+    "anime-user-temporal": "Anime, `user-temporal` (no times: random order)",
+    "anime-cold-items-tenth": "Anime, `cold-items-tenth`",
+    "amazon-musical-instruments-user-temporal": "Amazon Musical Instruments, `user-temporal`",
+    "world": "the embedded world (**synthetic data**), `user-temporal`",
+}
+"""Results of `hybrid-sim bench` that have a row, and what the row is called."""
+
+CHOSEN_ON_ONE = "folds 2 and 3; the rule was chosen on fold 1"
+
+
+def main() -> int:
+    """Write the section."""
+    text = README.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN)
+    _, tail = rest.split(END)
+    parts = (benches, recorded_llm, cold, validity, components, llm_runs, the_rest)
+    lines = [line for part in parts for line in [*part(), ""]]
+    section = "\n".join(lines[:-1])
+    write_whole(README, f"{head}{BEGIN}{section}\n{END}{tail}".encode())
+    return 0
+
+
+def result(name: str) -> Any:
+    """What is stored under this name."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def benches() -> Iterator[str]:
+    """A row per benchmark."""
+    yield from wrapped(
+        "RMSE of unrounded expected ratings, seed 0, mean over "
+        "folds; no times of test rows, no TMDB votes. In brackets "
+        "the 95% interval of the difference to KNN (bootstrap over users; over items for `cold-items`)."
+    )
+    yield ""
+    yield from table_head(
+        *("data and protocol", "KNN", "SVD", "NMF", "**hybrid**", "hybrid minus KNN", "log loss", "ECE"),
+        *("90% coverage", "KL of draws", "s/fold"),
+    )
+    for name, title in BENCHES.items():
+        stored = result(name)
+        others = [f"{mean_of(stored, model, 'rmse'):.3f}" for model in ("knn", "svd", "nmf")]
+        yield row(
+            f"[{title}](experiments/results/{name}.json)",
+            *others,
+            f"**{mean_of(stored, 'hybrid', 'rmse'):.4f}**",
+            difference(stored["comparisons"], "hybrid", "knn"),
+            *(f"{mean_of(stored, 'hybrid', metric):.4f}" for metric in ("log_loss", "ece")),
+            f"{mean_of(stored, 'hybrid', 'coverage'):.3f}",
+            f"{mean_of(stored, 'hybrid', 'kl'):.4f}",
+            f"{mean_of(stored, 'hybrid', 'seconds'):.0f}",
+        )
+    yield ""
+    yield from wrapped(
+        "A row is made again by `HYBRID_SIM_DATA=DIR python "
+        "experiments/results.py run NAME`, NAME being that of its file; all "
+        "models and metrics are shown by `python experiments/results.py "
+        "table`. Seconds are those of two cores that other work "
+        "shared. Each file names the commit that it was made at."
+    )
+
+
+def recorded_llm() -> Iterator[str]:
+    """What recorded ratings of a language model add, and in a fifth of the calls."""
+    yield from wrapped(
+        "**Recorded LLM ratings** (from the Lusifer repository, folds "
+        "u1-u3). Alone they have RMSE 1.312, worse than the mean of "
+        "all ratings. As a correction that is learned on other "
+        "users of the test fold (for new items: on other items):"
+    )
+    yield ""
+    yield from table_head(
+        "", "RMSE with the LLM minus without", "log loss", "control: LLM ratings shuffled within users"
+    )
+    for name in ("last40", "full"):
+        stored = result(f"ml-100k-{name}")["comparisons"]
+        yield row(f"`{name}`, folds 1-3", *llm_differences(stored))
+    stored = result("cold")["llm"]
+    rmse = {one["model"]: one["estimate"] for one in stored["rmse"]}
+    title = f"`cold-items`, {len(stored['folds'])} item folds: {rmse['hybrid']:.4f} becomes {rmse['hybrid+llm']:.4f}"
+    yield row(title, *llm_differences(stored["differences"]))
+    found = result("selective")["results"]
+    share = {
+        name: percent(
+            found[f"{name}, fold 2 and 3"]["rules"]["20% of calls, default: widest, new items in turn"]["share"]
+        )
+        for name in ("cold-items", "last40")
+    }
+    yield ""
+    yield from wrapped(
+        "Asking in a fifth of the calls only, chosen beforehand, "
+        f"keeps {share['cold-items']} of the gain on new items, where "
+        "what is said of an item counts for all its pairs, but "
+        f"{share['last40']} on `last40`, where it is spread thinly "
+        f"({CHOSEN_ON_ONE}; `python experiments/selective.py FITS`)."
+    )
+
+
+def cold() -> Iterator[str]:
+    """Support buckets, and what teaching costs."""
+    stored = result("cold")
+    buckets = stored["support"]["buckets"]
+    worse = sum(bucket["worse"] for bucket in buckets)
+    better = sum(bucket["difference"]["high"] < 0 for bucket in buckets)
+    yield from wrapped(
+        "**Every support bucket** (ratings of the item: 0, 1-5, 6-20, "
+        "more; `last40`, `full`, `cold-items`, folds 1-3): against "
+        "the best single member, chosen on the very same ratings, the "
+        f"ensemble is worse in {worse} of {len(buckets)} and better "
+        f"in {better} (95%, paired; `python experiments/cold.py support`)."
+    )
+    items, users = stored["taught"]["difference"], stored["taught users"]["difference"]
+    seconds = stored["taught users"]["seconds"]
+    yield from wrapped(
+        f"A simulator that is taught new items costs {interval(items)} "
+        "RMSE against one that is fitted to them anew, with new users "
+        f"of ten ratings {interval(users)}, in {seconds['taught'] / seconds['fitted']:.0%} "
+        "of the time (fold 1; `taught`, `taught users`)."
+    )
+
+
+def validity() -> Iterator[str]:
+    """The verdicts on every fold that was judged."""
+    stored = {name: one for name, one in result("validity").items() if "verdicts" in one}
+    yield from wrapped(
+        "**Validity** (`experiments/validity.py`; thresholds set before "
+        "the first run, what was changed later is said there). Four "
+        "simulators that are bad on purpose are caught on every fold."
+    )
+    yield ""
+    yield from table_head(
+        *("protocol and fold", "verdicts", "Kendall's tau of recommenders", "personal signal (partial r): ensemble"),
+        *("neighbours", "facets", "planted ones caught"),
+    )
+    for name, one in stored.items():
+        verdicts, planted = one["verdicts"], one["planted"]
+        passed = sum(verdict["state"] == "pass" for verdict in verdicts.values())
+        unknown = [key for key, verdict in verdicts.items() if verdict["state"] == "unknown"]
+        signal = {row[0]: row[1:] for row in one["tables"]["signal"]["rows"]}
+        yield row(
+            name,
+            f"{passed} of {len(verdicts)} pass, {len(unknown)} unknown ({', '.join(unknown)})",
+            *(
+                within(*(verdicts[key][part] for part in ("value", "low", "high")))
+                for key in ("ranking", "personal-signal")
+            ),
+            *(within(*signal[member]) for member in ("neighbours", "facets")),
+            f"{sum(bool(caught) for caught in planted.values())} of {len(planted)}",
+        )
+
+
+def components() -> Iterator[str]:
+    """Shapley shares and what is lost without each component."""
+    plans = ("ml-100k-last40", "ml-100k-full", "ml-100k-cold-items")
+    seconds = result("ablation-seconds")
+    effects = {plan: {} for plan in plans}
+    for plan in plans:
+        for effect in result(f"ablation-{plan}")["effects"]:
+            if effect["metric"] == "rmse":
+                effects[plan][effect["component"], effect["kind"]] = interval(effect, "gain")
+    yield from wrapped(
+        "**What each component is worth** (folds 1-3, RMSE, 95% over users, for `cold-items` over items; "
+        f"{seconds[plans[0]]['subsets']} subsets in "
+        f"{seconds[plans[0]]['seconds_per_fold']:.0f} s a fold from stored answers; "
+        "`python experiments/ablation.py NAME`): Shapley gain / lost if left out."
+    )
+    yield ""
+    yield from table_head("component", *(f"`{plan.removeprefix('ml-100k-')}`" for plan in plans))
+    names = [name for name, kind in effects[plans[0]] if kind == "leave_one_out"]
+    for name in names:
+        yield row(
+            name,
+            *(f"{effects[plan][name, 'shapley']} / {effects[plan][name, 'leave_one_out']}" for plan in plans),
+        )
+
+
+def llm_runs() -> Iterator[str]:
+    """What asking over real HTTP survives, and how quick it is."""
+    kill, budget, fuzz, speed = (result(f"llm_{name}") for name in ("kill", "budget", "fuzz", "throughput"))
+    rates = {one["concurrency"]: f"{one['share']:.0%}" for one in speed["requests_per_second"]}
+    yield from wrapped("**The run of a language model**, over real HTTP on loopback:")
+    yield ""
+    yield from table_head("", "measured", "made again by")
+    yield row(
+        f"{kill['runs']} runs of {kill['questions_per_run']:,} questions, a fifth of the requests spoilt, "
+        f"{kill['kills']} kills -9: "
+        "answers lost / committed calls repeated / most repeats of a kill",
+        f"{kill['answers_lost']} / {kill['committed_calls_repeated']} / {kill['most_repeats_of_a_kill']} of "
+        f"{kill['concurrency']} in flight",
+        "`experiments/llm_kill.py`",
+    )
+    yield row(
+        f"{budget['runs']} runs with {budget['workers']} workers: overshoot of the budget",
+        f"{budget['greatest_overshoot_nano_dollars']}",
+        "`experiments/llm_budget.py`",
+    )
+    replies, strings = fuzz["replies"], fuzz["injections"]
+    yield row(
+        f"{replies['replies']:,} damaged replies: values off the contract that became ratings",
+        f"{replies['off_contract_values_that_became_ratings']}",
+        "`experiments/llm_fuzz.py`",
+    )
+    yield row(
+        f"{strings['strings']} injection strings in {strings['prompts']} prompts: structure broken",
+        f"{strings['prompts_broken']}",
+        "`experiments/llm_fuzz.py`",
+    )
+    yield row(
+        "requests per second at 200 ms latency against a raw aiohttp client in the same run, concurrency 50 / 200",
+        f"{rates[50]} / {rates[200]}",
+        "`experiments/llm_throughput.py`",
+    )
+    yield row(
+        "CPU per call, above that of openai's own client",
+        f"{speed['cpu']['ours_above_bare_openai_ms']:+.2f} ms",
+        "`experiments/llm_throughput.py`",
+    )
+    yield row(
+        "ratings per second from a warm journal",
+        f"{speed['warm_journal']['ratings_per_second']:,}",
+        "`experiments/llm_throughput.py`",
+    )
+
+
+def the_rest() -> Iterator[str]:
+    """Explanations, pages, speed."""
+    models, page = result("evidence")["models"], result("page_speed")
+    steady, process = models["ensemble of the steady members"], models["content_gp"]
+    yield from wrapped(
+        "**Explanations**: contributions sum to the expected rating to "
+        "1e-9 (tests). Taking what is cited out of the training data "
+        "and refitting everything moves the expected rating of the steady "
+        "members' ensemble more than taking out a random rating in "
+        f"{share_of(steady['side'])} of {steady['n']} rows (all that is "
+        "cited on the stronger side; the first cited rating alone: "
+        f"{share_of(steady['first'])}; of the content process that "
+        f"the citations come from: {share_of(process['side'])} and "
+        f"{share_of(process['first'])}; `experiments/evidence.py`)."
+    )
+    yield ""
+    yield from wrapped(
+        f"**Pages**: the page of a run of {page['n_ratings']:,} ratings has {page['megabytes']:.1f} MB, takes "
+        f"{page['seconds_to_build']:.0f} s to build and "
+        f"{page['seconds_to_first_paint']:.1f} s to the first paint, with "
+        f"{page['other_requests']} other requests (`experiments/page_speed.py`)."
+    )
+    yield ""
+    yield from beside_myfm()
+    yield ""
+    rates = " and ".join(f"{one['ratings_per_second']:,} on {name}" for name, one in result("speed").items())
+    yield from wrapped(
+        "**Speed** of a fitted simulator, in batches of 100,000 "
+        f"random pairs on two cores: {rates} ratings per second "
+        "(`python experiments/speed.py`)."
+    )
+
+
+def beside_myfm() -> Iterator[str]:
+    """Our factorization against a well-kept peer in the same run."""
+    stored = result("compare_myfm")
+    told = []
+    for protocol in ("last40", "full"):
+        folds = [one for one in stored["results"] if one["protocol"] == protocol]
+        ours, theirs = (sum(one[f"rmse_{who}"] for one in folds) / len(folds) for who in ("ours", "myfm"))
+        seconds = [
+            sum(one[f"{step}_seconds_{who}"] for one in folds for step in ("fit", "ask")) for who in ("ours", "myfm")
+        ]
+        told.append(f"{ours:.4f} against {theirs:.4f} in {seconds[0] / seconds[1]:.0%} of its time (`{protocol}`)")
+    settings = stored["settings"]
+    yield from wrapped(
+        "**The Bayesian factorization beside myFM** "
+        f"{settings['myfm']}, folds u1-u3, rank {settings['rank']}, "
+        f"{settings['n_iterations']} sweeps, one thread, same features: {', '.join(told)} "
+        "(`python experiments/compare_myfm.py`)."
+    )
+
+
+def wrapped(text: str) -> Iterator[str]:
+    """A paragraph in lines of at most 120 characters."""
+    yield from textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def table_head(*columns: str) -> Iterator[str]:
+    """The two lines above the rows."""
+    yield row(*columns)
+    yield "|" + "---|" * len(columns)
+
+
+def row(*cells: str) -> str:
+    """A line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def mean_of(stored: Mapping[str, Any], model: str, metric: str) -> float:
+    """The mean over folds, NaN where a fold has none."""
+    values = [one[metric] for one in stored["results"] if one["model"] == model]
+    return float("nan") if None in values else sum(values) / len(values)
+
+
+def difference(comparisons: list[dict[str, Any]], a: str, b: str, metric: str = "rmse") -> str:
+    """How much model `a` is above `b`."""
+    return next(interval(one) for one in comparisons if (one["a"], one["b"], one["metric"]) == (a, b, metric))
+
+
+def llm_differences(comparisons: list[dict[str, Any]]) -> Iterator[str]:
+    """The three columns of what a language model adds."""
+    yield difference(comparisons, "hybrid+llm", "hybrid")
+    yield difference(comparisons, "hybrid+llm", "hybrid", "log_loss")
+    yield difference(comparisons, "hybrid+llm_shuffled", "hybrid")
+
+
+def interval(found: Mapping[str, Any], value: str = "estimate") -> str:
+    """A difference with its interval."""
+    return f"{found[value]:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+
+
+def within(value: float, low: float, high: float) -> str:
+    """A figure with its interval."""
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def percent(found: tuple[float, float, float] | None) -> str:
+    """A share with its interval; None: the whole is not told from nothing."""
+    return "an undefined share" if found is None else f"{found[0]:.0%} [{found[1]:.0%}, {found[2]:.0%}]"
+
+
+def share_of(found: Mapping[str, float]) -> str:
+    """A share with its interval, as it is stored elsewhere."""
+    return percent((found["share"], found["low"], found["high"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
