@@ -118,13 +118,14 @@ def foresee(
     level: float = 0.9,
     interviewer: Interviewer | None = None,
     n_panel: int = N_VOICES,
+    seed: int = 0,
 ) -> Foresight:
     """How users would receive items.
 
     `items` and `users` are row numbers of `dataset`, which the simulator was fitted to or taught (`hybrid_sim.extend`).
     None asks about all users that have rated something. Ratings from `like_from` upwards are likes (None: those in the
     upper 40% of the scale). `n_shown` fans and similar items are told of each item. `interviewer` asks a language model
-    about every item for the same `n_panel` of the users.
+    about every item for the same `n_panel` of the users, whom `seed` chooses.
 
     Raises:
         SettingsError: the simulator knows other data, there is nobody to ask, or `like_from` is beyond the scale.
@@ -142,8 +143,8 @@ def foresee(
             (dataset.items.index, pairs.item),
         )
     )
-    asked = np.flatnonzero(np.isin(pairs.user, _panel(users, n_panel, simulator.seed)))
-    simulation = simulate(simulator, dataset, user_ids, item_ids, interviewer, simulator.seed, ask_about=asked)
+    asked = np.flatnonzero(np.isin(pairs.user, _panel(users, n_panel, seed)))
+    simulation = simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
     prediction, shape = simulation.prediction, (len(items), len(users))
     shift = (prediction.distribution.mean() - simulation.statistical.mean()).reshape(shape).mean(axis=1)
     heard = simulation.said.answered.reshape(shape).sum(axis=1)
@@ -235,11 +236,11 @@ def _fans(
     """For each item the users who would like it most beyond their own usual.
 
     Among those who like it rather than not, if there are any: some users like everything, and for a user who likes
-    nothing a rating above the usual is no like yet.
+    nothing a rating above the usual is no like yet. Nobody is a fan whose rating would be below the usual.
     """
     means, likes, above = answers.means, answers.likes, answers.above
     probable = likes > 0.5
-    eager = np.where(probable | ~probable.any(axis=1, keepdims=True), above, -np.inf)
+    eager = np.where((probable | ~probable.any(axis=1, keepdims=True)) & (above > 0.0), above, -np.inf)
     order = np.argsort(-eager, axis=1, kind="stable")[:, :n_shown]
     row, place = np.nonzero(np.isfinite(np.take_along_axis(eager, order, axis=1)))
     column = order[row, place]
@@ -265,9 +266,10 @@ def _take(prediction: Prediction, rows: IntArray) -> Prediction:
 
 
 def _common_keywords(fans: Sequence[Fan]) -> tuple[str, ...]:
-    """What the item has in common with what its fans liked, the commonest first."""
+    """What the item has in common with what more of its fans liked than disliked, the commonest first."""
     counts = Counter(keyword for fan in fans for keyword in fan.explanation.keywords)
-    return tuple(keyword for keyword, _ in counts.most_common(N_KEYWORDS))
+    counts.subtract(keyword for fan in fans for keyword in fan.explanation.against)
+    return tuple(keyword for keyword, n in counts.most_common(N_KEYWORDS) if n > 0)
 
 
 class _Catalogue:

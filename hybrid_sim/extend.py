@@ -30,11 +30,12 @@ def taught(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) ->
     data: that is an approximation, and saves the inner hold-outs, seven eighths of the work.
 
     Raises:
-        SettingsError: a user or an item that the simulator knows is missing, or the scale is another.
+        SettingsError: a user, an item or a rating that the simulator knows is missing, or the scale is another.
         DataError: the dataset has no ratings.
     """
     users = _places("user", simulator.user_ids_, dataset.users.index, dataset.name)
     items = _places("item", simulator.item_ids_, dataset.items.index, dataset.name)
+    _refuse_to_forget(simulator.ensemble_.support_, dataset, users)
     held = simulator.ensemble_.held_
     if dataset.scale != held.scale:
         raise SettingsError(
@@ -63,6 +64,19 @@ def _places(noun: str, known: pd.Index[str], now: pd.Index[str], name: str) -> I
             f"{noun}s); name data that holds all that it was fitted to, or fit again"
         )
     return places.astype(np.int64)
+
+
+def _refuse_to_forget(support: SupportTable, dataset: Dataset, users: IntArray) -> None:
+    """Members learn from this dataset alone: what it lacks they would forget."""
+    known, now = support.n_user_[:-1], dataset.user_counts[users]
+    missing = np.maximum(known - now, 0)
+    if missing.any():
+        user = dataset.users.index[users[missing.argmax()]]
+        raise SettingsError(
+            f"of the {int(known.sum()):,} ratings that the simulator learned from, {dataset.name} lacks at least "
+            f"{int(missing.sum()):,} (for example of user {user!r}), and it would forget them; name all ratings, old "
+            "and new, or fit again"
+        )
 
 
 def _fitted(members: dict[str, Rater], dataset: Dataset, texts: Sequence[str], n_jobs: int | None) -> dict[str, Rater]:

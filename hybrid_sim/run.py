@@ -24,6 +24,7 @@ from hybrid_sim.prompts.words import known_words, load_words
 from hybrid_sim.settings import RunSettings
 from hybrid_sim.simulation import Simulation
 from hybrid_sim.simulator import Simulator
+from hybrid_sim.store import MANIFEST
 from hybrid_sim.types import FloatArray
 from hybrid_sim.user import Timeline, UserState
 from hybrid_sim.writing import write_whole
@@ -77,6 +78,22 @@ class RunFolder:
         self.make()
         simulator.fit(dataset).save(self.simulator)
         return simulator
+
+    def require_kind(self, kind: str) -> None:
+        """Check that the folder is free, or holds a run of this kind: the name of the command that made it.
+
+        Raises:
+            SettingsError: it holds something else.
+        """
+        if (self.path / MANIFEST).is_file():
+            raise SettingsError(f"{self.path}: is a saved model; name another folder")
+        try:
+            about = json.loads(self.about.read_bytes())
+        except (OSError, ValueError):
+            return
+        found = about.get("kind", kind) if isinstance(about, dict) else kind
+        if found != kind:
+            raise SettingsError(f"{self.path}: holds what `hybrid-sim {found}` wrote; name another folder")
 
     def make(self) -> None:
         """Make the folder where it is not there.

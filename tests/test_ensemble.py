@@ -259,9 +259,10 @@ def test_opinions_hold_only_the_distributions_asked_for(trial: Trial) -> None:
     [
         ({"members": {}}, "an ensemble needs at least one member"),
         ({"shapes": ("levles",)}, "shapes names 'levles', which is no member; members are biases"),
-        ({"n_warm": 1}, "at least 2 warm folds or 1 cold hold-out, got n_warm=1 and n_cold=2"),
-        ({"n_warm": 0, "n_cold": 0}, "got n_warm=0 and n_cold=0"),
-        ({"n_cold": -1}, "got n_warm=5 and n_cold=-1"),
+        ({"n_warm": 1}, "at least 2 warm folds or 1 cold hold-out, got n_warm=1, n_cold=2 and n_new=1"),
+        ({"n_warm": 0, "n_cold": 0}, "got n_warm=0, n_cold=0 and n_new=1"),
+        ({"n_cold": -1}, "got n_warm=5, n_cold=-1 and n_new=1"),
+        ({"n_new": -1}, "got n_warm=5, n_cold=2 and n_new=-1"),
         ({"cold_share": 1.0}, "cold_share is a share between 0 and 1, got 1.0"),
         ({"n_jobs": 0}, "n_jobs of Ensemble must be a positive number, got 0"),
     ],

@@ -74,6 +74,8 @@ class Heard:
 class FoldAnswers:
     """The answers of all members about one fold; rows of `held` are those of `ratings`, of `asked` the held-out pairs.
 
+    `of_new` marks ratings of users who were left a few, as in `hybrid_sim.models.out_of_fold`.
+
     `fallback` answers the held-out pairs where the ensemble has nothing to say, or knows neither user nor item
     (`known`), as in `hybrid_sim.simulator`.
     """
@@ -81,6 +83,7 @@ class FoldAnswers:
     members: tuple[str, ...]
     held: Heard
     ratings: FloatArray
+    of_new: NDArray[np.bool_]
     asked: Heard
     known: NDArray[np.bool_]
     fallback: RatingDistribution
@@ -157,6 +160,7 @@ def gather(
         chosen,
         _together([(one.held_means, one.held_probs) for one in told], Support.concatenate(supports)),
         fold.train.rating[rows],
+        np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
         _together([(one.asked_means, one.asked_probs) for one in told], Support.of(fold.train, questions.pairs)),
         _known(fold.train, texts, questions.pairs),
         GlobalMean().fit(fold.train).rate(questions.pairs),

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from hybrid_sim.ablation.answers import FoldAnswers
 from hybrid_sim.ablation.steps import Clock, Steps, pooled
-from hybrid_sim.models.combiner import BOOSTED, MIN_ROWS, enough_new_users, told_apart
+from hybrid_sim.models.combiner import BOOSTED, MIN_ROWS, NEW, learners, told_apart
 from hybrid_sim.models.components import MEMBERS_OF, switched
 from hybrid_sim.models.out_of_fold import Opinions
 from hybrid_sim.models.support import REGIMES
@@ -85,9 +85,13 @@ def _together(
     switches = list(product(_choices("boosted", components), _choices("calibration", components)))
     probs = {one: pooled(asked) for one in switches}
     clock = Clock()
-    new_users = enough_new_users(held.support.regime[_heard(held)])
+    learn_from = [
+        np.flatnonzero(learners(held.support.regime, answers.of_new, code) & _heard(held))
+        for code in range(len(REGIMES))
+    ]
+    regimes = told_apart(asked.support, len(learn_from[NEW]) >= MIN_ROWS)
     for code, regime in enumerate(REGIMES):
-        learn, rows = (np.flatnonzero((told_apart(o.support, new_users) == code) & _heard(o)) for o in (held, asked))
+        learn, rows = learn_from[code], np.flatnonzero((regimes == code) & _heard(asked))
         if len(learn) < MIN_ROWS or not len(rows):
             continue
         steps = Steps(regime in BOOSTED, derive_seed(seed, regime) % 2**31, weighted=weighted, clock=clock)

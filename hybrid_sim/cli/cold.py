@@ -10,24 +10,26 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hybrid_sim.cli.door import add_budget_options, ahead, exit_status, open_llm, what_was_asked
 from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common, whole_number
+from hybrid_sim.cli.receptions import page, table
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.errors import ModelFileError, SettingsError
-from hybrid_sim.writing import printable, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hybrid_sim.cold import Fan, Foresight, Reception
+    from hybrid_sim.cold import Foresight
     from hybrid_sim.data.dataset import Dataset
     from hybrid_sim.llm.client import LLM
+    from hybrid_sim.llm.journal import Journal
+    from hybrid_sim.profiles.written import Asks
     from hybrid_sim.run import RunFolder
     from hybrid_sim.settings import RunSettings
     from hybrid_sim.simulator import Simulator
@@ -58,12 +60,6 @@ TAUGHT = "taught"
 """Where in DIR a simulator is kept that has learned of the new items."""
 
 MAX_PAIRS = 2_000_000
-
-SHOWN_ITEMS = 20
-"""Items that are shown on the screen; the files have them all."""
-
-BAR = 40
-"""Characters of a bar that stands for certainty."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -97,7 +93,6 @@ def add_parser(commands: Any) -> None:
         "--panel",
         metavar="N",
         type=whole_number(1),
-        default=10,
         help="users for whom a language model is asked about every item (default 10)",
     )
     add_budget_options(parser)
@@ -109,66 +104,163 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read the new items, have the simulator know them, ask it, write the files and show the answers."""
-    if options.output.exists() and not options.output.is_dir():
-        raise SettingsError(f"-o {options.output} is a file; name a folder")
-    dataset = read_data(options, default="world")
-    import numpy as np
-
-    from hybrid_sim.cold import foresee, like_level
-    from hybrid_sim.data.new_items import add_items, read_new_items
-    from hybrid_sim.llm.journal import Journal
-    from hybrid_sim.llm.planner import Planner
-    from hybrid_sim.run import RunFolder, identity, interviewer
-
-    new = read_new_items(options.new, dataset, options.new_item_col, options.encoding)
-    like_from = like_level(dataset.scale, options.like)
-    users = _audience(dataset, options)
-    if len(new) * len(users) > MAX_PAIRS:
-        raise SettingsError(f"{len(new):,} items times {len(users):,} users are too many at once; choose --audience N")
-    settings = read_settings(options)
-    if options.base_url or options.replay or options.dry_run or options.budget:
-        require_model(settings)
-    whole = add_items(dataset, new)
-    folder = RunFolder(options.output)
-    if not settings.llm.model and folder.journal.exists():
-        raise SettingsError(f"{folder.path} holds answers of a language model; name it again, or another folder")
-    simulator = _simulator(folder, dataset, whole, options, settings)
-    ask = partial(
-        foresee,
-        simulator,
-        whole,
-        np.arange(dataset.n_items, whole.n_items),
-        users,
-        like_from=like_from,
-        n_shown=options.top,
-        n_panel=options.panel,
-    )
-    if not settings.llm.model:
-        return _finish(folder, ask(), whole, options, None)
-    named = whole.users.index[users].tolist(), new.index.tolist()
-    who = identity(whole, settings, simulator, *named, seed=options.panel)
+    job = _Job.of(options)
+    if not job.settings.llm.model:
+        return job.finish(job.answer(), None)
     if options.dry_run:
-        kept = Journal(folder.journal, settings=who, replay=True) if folder.journal.is_file() else nullcontext()
-        with kept as journal:
-            planner = Planner(settings.llm.sampling, journal)
-            ask(interviewer=interviewer(whole, settings, planner))
-            sys.stdout.write(ahead(planner, settings.llm, journal))
-        return 0
+        return job.plan()
     with (
-        Journal(folder.journal, settings=who, replay=options.replay) as journal,
-        open_llm(options, settings.llm, journal, replay=options.replay) as llm,
+        job.journal(replay=options.replay) as journal,
+        open_llm(options, job.settings.llm, journal, replay=options.replay) as llm,
     ):
-        found = ask(interviewer=interviewer(whole, settings, llm))
-        return _finish(folder, found, whole, options, llm)
+        return job.finish(job.answer(llm), llm)
 
 
-def _finish(folder: RunFolder, found: Foresight, whole: Dataset, options: argparse.Namespace, llm: LLM | None) -> int:
-    """Write the files and show the answers; returns the exit status."""
-    _write(folder, found, whole, options, llm)
-    sys.stdout.write(_page(found.receptions, whole))
-    if llm is not None:
-        sys.stdout.write(what_was_asked(found.simulation, llm))
-    return exit_status(found.simulation, llm, shlex.join(["hybrid-sim", *options.words]))
+@dataclass(frozen=True)
+class _Job:
+    """What the command line asks for, read and checked; `whole` has the new items at the end of the catalogue."""
+
+    options: argparse.Namespace
+    settings: RunSettings
+    folder: RunFolder
+    dataset: Dataset
+    whole: Dataset
+    users: IntArray
+    like_from: float
+    wanted: Simulator
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Self:
+        """Read settings, data and new items."""
+        from hybrid_sim.cold import like_level
+        from hybrid_sim.data.new_items import add_items, read_new_items
+        from hybrid_sim.run import RunFolder
+
+        settings, folder = read_settings(options), RunFolder(options.output)
+        if options.base_url or options.replay or options.dry_run or options.budget or options.panel:
+            require_model(settings)
+        folder.require_kind("cold")
+        if not settings.llm.model and folder.journal.exists():
+            raise SettingsError(f"{folder.path} holds answers of a language model; name it again, or another folder")
+        dataset = read_data(options, default="world")
+        new = read_new_items(options.new, dataset, options.new_item_col, options.encoding)
+        like_from, users = like_level(dataset.scale, options.like), _audience(dataset, options)
+        if len(new) * len(users) > MAX_PAIRS:
+            raise SettingsError(
+                f"{len(new):,} items times {len(users):,} users are too many at once; choose --audience N"
+            )
+        wanted = _wanted(options, settings, dataset)
+        return cls(options, settings, folder, dataset, add_items(dataset, new), users, like_from, wanted)
+
+    @property
+    def items(self) -> IntArray:
+        """The new items."""
+        import numpy as np
+
+        return np.arange(self.dataset.n_items, self.whole.n_items)
+
+    def journal(self, replay: bool) -> Journal:
+        """The journal of the folder."""
+        from hybrid_sim.llm.journal import Journal
+        from hybrid_sim.run import identity
+
+        ids = (self.whole.users.index[self.users].tolist(), self.whole.items.index[self.items].tolist())
+        who = identity(self.whole, self.settings, self.wanted, *ids, seed=self.options.seed)
+        return Journal(self.folder.journal, settings={**who, "panel": self.options.panel}, replay=replay)
+
+    def plan(self) -> int:
+        """Say what asking the model would take."""
+        from hybrid_sim.llm.planner import Planner
+
+        with self.journal(replay=True) if self.folder.journal.is_file() else nullcontext() as journal:
+            planner = Planner(self.settings.llm.sampling, journal)
+            self.answer(planner)
+            sys.stdout.write(ahead(self.options, planner, self.settings.llm, journal))
+        return 0
+
+    def answer(self, model: Asks | None = None) -> Foresight:
+        """Ask the simulator about all users, and the language model, if there is one, about the panel."""
+        from hybrid_sim.cold import foresee
+        from hybrid_sim.models.correction import N_VOICES
+        from hybrid_sim.run import interviewer
+
+        return foresee(
+            self.simulator,
+            self.whole,
+            self.items,
+            self.users,
+            like_from=self.like_from,
+            n_shown=self.options.top,
+            interviewer=None if model is None else interviewer(self.whole, self.settings, model),
+            n_panel=self.options.panel or N_VOICES,
+            seed=self.options.seed,
+        )
+
+    @cached_property
+    def simulator(self) -> Simulator:
+        """The simulator that knows the new items: kept from an earlier run, taught, or fitted now."""
+        from hybrid_sim.extend import taught
+
+        if self.options.fitted is None:
+            return self.folder.fitted(self.wanted, self.whole)
+        place = self.folder.path / TAUGHT
+        kept = _kept(place)
+        if kept is not None and kept.dataset_digest_ == self.whole.digest and _made_of(kept) == _made_of(self.wanted):
+            return kept
+        simulator = taught(self.wanted, self.whole, self.options.jobs)
+        if not self.options.dry_run:
+            self.folder.make()
+            simulator.save(place)
+        return simulator
+
+    def finish(self, found: Foresight, llm: LLM | None) -> int:
+        """Write the files and show the answers; returns the exit status."""
+        self._write(found, llm)
+        sys.stdout.write(page(found.receptions, self.whole))
+        if llm is not None:
+            sys.stdout.write(what_was_asked(found.simulation, llm))
+        return exit_status(found.simulation, llm, shlex.join(["hybrid-sim", *self.options.words]))
+
+    def _write(self, found: Foresight, llm: LLM | None) -> None:
+        from hybrid_sim.report import provenance
+        from hybrid_sim.writing import write_whole
+
+        self.folder.make()
+        items, words = table(found.receptions), ["hybrid-sim", *self.options.words]
+        lines = "".join(f"{json.dumps(reception.to_json(), allow_nan=False)}\n" for reception in found.receptions)
+        about = {
+            "provenance": asdict(provenance(words, self.options.seed, self.whole, self.simulator.embedder_name_)),
+            "kind": "cold",
+            "new_items": len(found.receptions),
+            "members": "taught the new items" if self.options.fitted is not None else "fitted with the new items",
+            "settings": None if llm is None else self.settings.model_dump(mode="json"),
+            "asked": int(found.simulation.asked.sum()),
+            "answered": int(found.simulation.said.answered.sum()),
+            "ledger": None if llm is None else asdict(llm.journal.ledger()),
+        }
+        contents = {
+            "items.csv": _csv(items),
+            "items.jsonl": lines.encode("ascii"),
+            "pairs.csv": _csv(found.prediction.to_frame()),
+            "run.json": json.dumps(about, indent=1, allow_nan=False).encode() + b"\n",
+        }
+        for name, content in contents.items():
+            write_whole(self.folder.path / name, content)
+        _report_formulas([*items["item_id"], *items["title"]])
+        _log.info("written: %s", ", ".join(str(self.folder.path / name) for name in contents))
+
+
+def _wanted(options: argparse.Namespace, settings: RunSettings, dataset: Dataset) -> Simulator:
+    """What is to be taught, or fitted."""
+    from hybrid_sim.simulator import Simulator
+
+    if options.fitted is None:
+        return new_simulator(options, settings.ensemble)
+    if options.members is not None or options.without is not None:
+        raise SettingsError("--members and --without belong to a new fit; leave them or --fitted out")
+    fitted = Simulator.load(options.fitted)
+    fitted.require_fitted_to(dataset)
+    return fitted
 
 
 def _audience(dataset: Dataset, options: argparse.Namespace) -> IntArray:
@@ -187,28 +279,6 @@ def _audience(dataset: Dataset, options: argparse.Namespace) -> IntArray:
     return np.sort(stream(options.seed, "audience").choice(users, options.audience, replace=False))
 
 
-def _simulator(
-    folder: RunFolder, dataset: Dataset, whole: Dataset, options: argparse.Namespace, settings: RunSettings
-) -> Simulator:
-    """The simulator that knows the new items: kept from an earlier run, taught, or fitted now."""
-    from hybrid_sim.extend import taught
-    from hybrid_sim.simulator import Simulator
-
-    if options.fitted is None:
-        return folder.fitted(new_simulator(options, settings.ensemble), whole)
-    if options.members is not None or options.without is not None:
-        raise SettingsError("--members and --without belong to a new fit; leave them or --fitted out")
-    fitted = Simulator.load(options.fitted)
-    fitted.require_fitted_to(dataset)
-    kept = _kept(folder.path / TAUGHT)
-    if kept is not None and kept.dataset_digest_ == whole.digest and _settings(kept) == _settings(fitted):
-        return kept
-    simulator = taught(fitted, whole, options.jobs)
-    folder.make()
-    simulator.save(folder.path / TAUGHT)
-    return simulator
-
-
 def _kept(folder: Path) -> Simulator | None:
     """The simulator that an earlier run left there, if it did and it is whole."""
     from hybrid_sim.simulator import Simulator
@@ -219,55 +289,8 @@ def _kept(folder: Path) -> Simulator | None:
         return None
 
 
-def _settings(simulator: Simulator) -> tuple[int, tuple[str, ...]]:
+def _made_of(simulator: Simulator) -> tuple[int, tuple[str, ...]]:
     return simulator.seed, tuple(simulator.ensemble_.members)
-
-
-def _write(folder: RunFolder, found: Foresight, whole: Dataset, options: argparse.Namespace, llm: LLM | None) -> None:
-    from hybrid_sim.report import provenance
-    from hybrid_sim.writing import write_whole
-
-    folder.path.mkdir(parents=True, exist_ok=True)
-    items = _table(found.receptions)
-    lines = "".join(f"{json.dumps(reception.to_json(), allow_nan=False)}\n" for reception in found.receptions)
-    about = {
-        "provenance": asdict(provenance(["hybrid-sim", *options.words], options.seed, whole)),
-        "kind": "cold",
-        "new_items": len(found.receptions),
-        "members": "taught the new items" if options.fitted is not None else "fitted with the new items",
-        "model": None if llm is None else llm.settings.model,
-        "asked": int(found.simulation.asked.sum()),
-        "answered": int(found.simulation.said.answered.sum()),
-        "ledger": None if llm is None else asdict(llm.journal.ledger()),
-    }
-    contents = {
-        "items.csv": _csv(items),
-        "items.jsonl": lines.encode("ascii"),
-        "pairs.csv": _csv(found.prediction.to_frame()),
-        "run.json": json.dumps(about, indent=1, allow_nan=False).encode() + b"\n",
-    }
-    for name, content in contents.items():
-        write_whole(folder.path / name, content)
-    _report_formulas([*items["item_id"], *items["title"]])
-    _log.info("written: %s", ", ".join(str(folder.path / name) for name in contents))
-
-
-def _table(receptions: Sequence[Reception]) -> pd.DataFrame:
-    """A row per item."""
-    import pandas as pd
-
-    plain = ("item_id", "title", "n_users", "mean", "low", "high", "likes", "like_from", "panel", "shift")
-    rows = [
-        {
-            **{name: getattr(reception, name) for name in plain},
-            **{f"p_{level}": prob for level, prob in reception.probs.items()},
-            "fans": " ".join(fan.user_id for fan in reception.fans),
-            "keywords": " ".join(reception.keywords),
-            "similar": " ".join(other.item_id for other in reception.similar),
-        }
-        for reception in receptions
-    ]
-    return pd.DataFrame(rows)
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
@@ -284,52 +307,3 @@ def _report_formulas(texts: Sequence[str]) -> None:
             len(formulas),
             formulas[0],
         )
-
-
-def _page(receptions: Sequence[Reception], whole: Dataset) -> str:
-    """The answers on a screen; foreign text is escaped."""
-    source = f"{whole.name}{' (synthetic data)' if whole.synthetic else ''}"
-    lines = [f"{len(receptions)} new items, users of {source}, expected ratings are not rounded"]
-    for reception in receptions[:SHOWN_ITEMS]:
-        lines += ["", *_item_lines(reception)]
-    if len(receptions) > SHOWN_ITEMS:
-        lines += ["", f"{len(receptions) - SHOWN_ITEMS} more are in the files"]
-    return "".join(f"{printable(line)}\n" for line in lines)
-
-
-def _item_lines(reception: Reception) -> list[str]:
-    span = ""
-    if reception.low is not None and reception.high is not None:
-        span = f", {reception.level:.0%} sure that its ratings will average {reception.low:.2f} to {reception.high:.2f}"
-    lines = [
-        f"item {shortened(reception.item_id)}: {shortened(reception.title)}",
-        f"  expected {reception.mean:.2f}{span}",
-        *_panel_line(reception),
-        f"  {reception.likes:.0%} of ratings by {reception.n_users:,} users would be {reception.like_from:g} or more",
-    ]
-    lines += [f"  {level:>5} {prob:6.1%} {'#' * round(BAR * prob)}".rstrip() for level, prob in reception.probs.items()]
-    for fan in reception.fans:
-        lines.append(f"  fan {fan.user_id}: {fan.mean:.2f}, {fan.above_usual:+.2f} to the own usual{_because(fan)}")
-    if reception.keywords:
-        lines.append(f"  in common with what they liked: {', '.join(reception.keywords)}")
-    for segment in [*reception.segments[:2], *reception.segments[2:][-1:]]:
-        lines.append(
-            f"  {segment.column} {segment.group}: {segment.difference:+.2f} to the others "
-            f"[{segment.low:+.2f}, {segment.high:+.2f}], {segment.n_users} users"
-        )
-    if reception.similar:
-        alike = ", ".join(f"{shortened(other.title)} ({other.mean_rating:.2f})" for other in reception.similar[:3])
-        lines.append(f"  resembles: {alike}")
-    return lines
-
-
-def _panel_line(reception: Reception) -> list[str]:
-    moved = f"its word moves the expected rating by {reception.shift:+.2f}"
-    return [f"  a language model answered for {reception.panel} users; {moved}"] if reception.panel else []
-
-
-def _because(fan: Fan) -> str:
-    """The ratings of the fan's own that speak most for the item."""
-    cited = [cited for cited in fan.explanation.evidence if cited.contribution > 0][:2]
-    words = " and ".join(f"{one.rating:g} for {shortened(one.title)}" for one in cited)
-    return f", because of {words}" if cited else ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.parsing import Parser, whole_number
+from hybrid_sim.errors import BudgetError
 from hybrid_sim.terminal import say
 
 if TYPE_CHECKING:
@@ -75,8 +77,15 @@ def price(settings: LLMSettings, batch: bool = False) -> Price | None:
     return price_of(settings.model, address_of(settings), settings.prices, batch=batch)
 
 
-def ahead(planner: Planner, settings: LLMSettings, journal: Journal | None, batch: bool = False) -> str:
-    """What the planner's questions will take, in words, calibrated on what the journal has seen."""
+def ahead(
+    options: argparse.Namespace, planner: Planner, settings: LLMSettings, journal: Journal | None, batch: bool = False
+) -> str:
+    """What the planner's questions will take, in words, calibrated on what the journal has seen.
+
+    Raises:
+        SettingsError: the budget of the options cannot be read.
+    """
+    from hybrid_sim.llm.budget import parse_budget
     from hybrid_sim.llm.plan import SECONDS_PER_CALL, forecast
     from hybrid_sim.llm.tokens import Tokens
 
@@ -90,7 +99,18 @@ def ahead(planner: Planner, settings: LLMSettings, journal: Journal | None, batc
         seconds_per_call=pace,
     )
     basis = "calibrated on the answers that the run has" if seen else "a guess from the length of the texts"
-    return f"{settings.model}: {found}\n({basis}; nothing was sent)\n"
+    kinds = Counter(question.prompt.partition("@")[0] for question in planner.questions)
+    parts = ", ".join(f"{name} {count:,}" for name, count in kinds.most_common())
+    lines = [f"{settings.model}: {found}", f"({basis}; questions: {parts or 'none'}; nothing was sent)"]
+    limits = (
+        ("--budget", None if options.budget is None else parse_budget(options.budget), found.money),
+        ("--max-calls", options.max_calls, found.calls),
+        ("--max-minutes", options.max_minutes, None if batch else found.minutes),
+    )
+    for option, limit, needed in limits:
+        if limit is not None and needed is not None and needed > limit:
+            lines.append(f"{option} would end the run before it is done")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def what_was_asked(simulation: Simulation, llm: LLM) -> str:
@@ -121,7 +141,12 @@ def exit_status(simulation: Simulation, llm: LLM | None, command: str) -> int:
         return 0
     if llm.stopped is not None:
         say(f"hybrid-sim: {llm.stopped}", sys.stderr)
-        say(f"hybrid-sim: what it was not asked stays statistical; go on with: {command}", sys.stderr)
+        how = (
+            "the same command with a higher limit goes on"
+            if isinstance(llm.stopped, BudgetError)
+            else f"go on with: {command}"
+        )
+        say(f"hybrid-sim: what it was not asked stays statistical; {how}", sys.stderr)
         return llm.stopped.exit_code
     silent, n_failed = simulation.asked & ~simulation.said.answered, llm.counts.failed
     if n_failed:

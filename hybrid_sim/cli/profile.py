@@ -38,9 +38,9 @@ def add_parser(commands: Any) -> None:
         "--recorded", metavar="FILE", type=Path, help="a row per version: user_id, summary[, version, likes, ...]"
     )
     parser.add_argument("--at", metavar="TIME", type=_moment, help="only what was known before: 1997-12-31, or seconds")
-    parser.add_argument("--n-recent", metavar="N", type=whole_number(1), default=40, help="last ratings (default 40)")
+    parser.add_argument("--n-recent", metavar="N", type=whole_number(1), help="last ratings that count (default 40)")
     parser.add_argument(
-        "--per-version", metavar="N", type=whole_number(1), default=10, help="ratings per version (default 10)"
+        "--per-version", metavar="N", type=whole_number(1), help="ratings per version that is written (default 10)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(parser)
@@ -50,6 +50,8 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Find the timeline and print it."""
     stored = options.folder is not None or options.recorded is not None
+    if stored and (options.n_recent or options.per_version):
+        raise SettingsError("--n-recent and --per-version say how a profile is written; this one is written already")
     has_data = options.dataset is not None or options.ratings is not None
     dataset = read_data(options, default="world") if has_data or not stored else None
     timeline = _stored(options) if stored else _from_ratings(options, dataset)
@@ -92,7 +94,7 @@ def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timel
 
     assert dataset is not None, "without stored profiles the data is read"
     user = _row(dataset, options.user)
-    settings = ProfileSettings(writer="statistics", n_recent=options.n_recent, batch=options.per_version)
+    settings = ProfileSettings(writer="statistics", n_recent=options.n_recent or 40, batch=options.per_version or 10)
     history = Histories(dataset).of(user)
     return write_profiles(StatisticalWriter().fit(dataset), [UserState(user, history)], settings)[0].timeline
 

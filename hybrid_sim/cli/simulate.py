@@ -156,7 +156,7 @@ def plan(options: argparse.Namespace) -> int:
         )
         if options.advance:
             job.users(simulation, planner)
-        sys.stdout.write(ahead(planner, job.settings.llm, journal, options.batch))
+        sys.stdout.write(ahead(options, planner, job.settings.llm, journal, options.batch))
     _log.info("go on with: %s", job.command)
     return 0
 
@@ -184,6 +184,7 @@ class _Job:
         settings = read_settings(options)
         if options.base_url or options.replay or options.batch or options.budget:
             require_model(settings)
+        RunFolder(options.output).require_kind("simulate")
         dataset = read_data(options, default="world")
         users, items = choose_pairs(options, dataset)
         wanted = new_simulator(options, settings.ensemble)
@@ -292,6 +293,7 @@ class _Job:
         made = provenance(words, self.options.seed, self.dataset, embedder)
         return {
             "provenance": asdict(made),
+            "kind": "simulate",
             "settings": self.settings.model_dump(mode="json"),
             "members": list(self.simulator.ensemble_.members),
             "sources": dict(Counter(simulation.prediction.source.tolist())),

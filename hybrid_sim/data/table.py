@@ -139,7 +139,7 @@ def _read_items(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataF
         column = _optional(table, columns, field)
         data[field] = _EMPTY[field](len(table)) if column is None else read(table, column)
     for feature in columns.item_features:
-        table.require(feature, "item_features")
+        table.require(feature, "--item-feature")
         data[feature] = _feature(table, feature)
     return frame_by_id(table, columns.item, data)
 

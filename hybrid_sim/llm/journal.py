@@ -260,13 +260,17 @@ class Journal:
             return
         if known is not None:
             differences = describe_differences(json.loads(known), settings)
-            if differences:
+            if differences and (self.replay or self._has_begun()):
                 raise RunError(
                     f"{self.file.parent} holds a run of other settings: {'; '.join(differences)}; "
                     "use the settings of the run, or another folder"
                 )
-        elif not self.replay:
+        if not self.replay:
             self.write_note(_SETTINGS, json.dumps(dict(settings), sort_keys=True))
+
+    def _has_begun(self) -> bool:
+        """Whether anything was ever sent."""
+        return bool(self._read("SELECT 1 FROM attempts LIMIT 1", ()))
 
     def _release(self) -> None:
         connection = getattr(self, "_connection", None)

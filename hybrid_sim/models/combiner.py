@@ -32,15 +32,22 @@ BOOSTED = ("warm", "new user")
 N_CROSS = 5
 
 
-def enough_new_users(regime: IntArray) -> bool:
-    """Whether held-out ratings of new users are enough for a combiner of their own."""
-    return int((regime == REGIMES.index("new user")).sum()) >= MIN_ROWS
+WARM, NEW = REGIMES.index("warm"), REGIMES.index("new user")
+
+
+def learners(regime: IntArray, of_new: NDArray[np.bool_], code: int) -> NDArray[np.bool_]:
+    """Which held-out rows the combiner of a regime learns from.
+
+    That of warm pairs learns from all ratings of the warm folds, however few the user has left there, but not from
+    those that were taken from users to make them new (`of_new`).
+    """
+    return np.isin(regime, (WARM, NEW)) & ~of_new if code == WARM else np.asarray(regime == code)
 
 
 def told_apart(support: Support, new_users: bool) -> IntArray:
     """The regime of each pair; without a combiner of their own `new_users` are answered like all others."""
     regime = support.regime
-    return regime if new_users else np.where(regime == REGIMES.index("new user"), REGIMES.index("warm"), regime)
+    return regime if new_users else np.where(regime == NEW, WARM, regime)
 
 
 @dataclass
@@ -60,20 +67,22 @@ class Combiner:
     regimes_: list[RegimeCombiner | None] = field(init=False, repr=False)
     new_users_: bool = field(init=False, repr=False)
 
-    def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
+    def fit(
+        self, opinions: Opinions, ratings: FloatArray, scale: RatingScale, of_new: NDArray[np.bool_] | None = None
+    ) -> RatingDistribution:
         """Learn from out-of-fold opinions; returns cross-fitted distributions of the same pairs, for calibration.
 
-        Pairs without a single distribution teach nothing and stay without one.
+        Pairs without a single distribution teach nothing and stay without one. `of_new` marks ratings of users who were
+        left a few, to teach what new users need (None: none).
         """
         self.scale_ = scale
         self.overall_ = np.bincount(scale.index(ratings), minlength=scale.n_levels) / len(ratings)
         self.regimes_ = []
-        probs = _average_shape(opinions.probs)
+        of_new = np.zeros(len(ratings), dtype=bool) if of_new is None else of_new
+        probs, regime = _average_shape(opinions.probs), opinions.support.regime
         answered = ~np.isnan(probs[:, 0])
-        self.new_users_ = enough_new_users(opinions.support.regime[answered])
-        regime = told_apart(opinions.support, self.new_users_)
         for code, name in enumerate(REGIMES):
-            rows = np.flatnonzero((regime == code) & answered)
+            rows = np.flatnonzero(learners(regime, of_new, code) & answered)
             if len(rows) < MIN_ROWS:
                 self.regimes_.append(None)
                 continue
@@ -82,6 +91,7 @@ class Combiner:
             )
             probs[rows] = part.fit(opinions.take(rows), ratings[rows], scale).probs
             self.regimes_.append(part)
+        self.new_users_ = self.regimes_[NEW] is not None
         return RatingDistribution(scale, probs)
 
     def combine(self, opinions: Opinions) -> RatingDistribution:

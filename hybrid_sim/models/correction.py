@@ -62,11 +62,11 @@ class Correction:
         """The corrected distributions; a row that the LLM said nothing about comes back as it was, to the last bit."""
         if not self.worth_.any():
             return statistical
-        parts = self._parts(statistical, llm, pairs)
-        rows = ~np.isnan(parts[:, 0])
+        shift = np.nan_to_num(self._parts(statistical, llm, pairs) @ self.worth_)
+        rows = shift != 0.0
         before = statistical.take(rows)
         probs = statistical.probs.copy()
-        probs[rows] = before.tilted_to(before.mean() + parts[rows] @ self.worth_).probs
+        probs[rows] = before.tilted_to(before.mean() + shift[rows]).probs
         return RatingDistribution(statistical.scale, probs)
 
     def shift(self, statistical: RatingDistribution, llm: RatingDistribution, pairs: Pairs) -> FloatArray:

@@ -62,8 +62,8 @@ class Ensemble:
                 raise SettingsError(f"shapes names {name!r}, which is no member; members are {', '.join(self.members)}")
         if min(self.n_warm, self.n_cold, self.n_new) < 0 or self.n_warm == 1 or self.n_warm + self.n_cold == 0:
             raise SettingsError(
-                f"an ensemble learns from at least 2 warm folds or 1 cold hold-out, got n_warm={self.n_warm} and "
-                f"n_cold={self.n_cold}"
+                f"an ensemble learns from at least 2 warm folds or 1 cold hold-out, got n_warm={self.n_warm}, "
+                f"n_cold={self.n_cold} and n_new={self.n_new}"
             )
         if not 0.0 < self.cold_share < 1.0:
             raise SettingsError(f"cold_share is a share between 0 and 1, got {self.cold_share}")
@@ -83,7 +83,7 @@ class Ensemble:
         self.members_ = dict(zip(self.members, fitted.members, strict=True))
         self.support_ = SupportTable().fit(dataset)
         self.combiner_ = Combiner(self.boosted, self.seed, self.weighted, self.shaped)
-        held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale)
+        held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale, fitted.of_new)
         weights = _conformal_weights(dataset.item[fitted.rows], fitted.opinions.support)
         self.conformal_ = Conformal().fit(held, ratings, fitted.opinions.support, weights)
         pairs, regime = dataset.pairs.take(fitted.rows), fitted.opinions.support.regime

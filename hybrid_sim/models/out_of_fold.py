@@ -27,10 +27,11 @@ from hybrid_sim.types import FloatArray, IntArray, Pairs
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Row numbers to learn from and to be asked about."""
+    """Row numbers to learn from and to be asked about; `of_new` if the users asked about were left a few ratings."""
 
     train_rows: IntArray
     held_rows: IntArray
+    of_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def hold_outs(
         held_out.append(cold_item | cold_user)
     for k in range(n_new):
         held_out.append(_all_but_few(dataset, _slice(user_draw, n_cold + k, cold_share), derive_seed(seed, "new", k)))
-    plans = [HoldOut(np.flatnonzero(~held), np.flatnonzero(held)) for held in held_out]
+    plans = [
+        HoldOut(np.flatnonzero(~held), np.flatnonzero(held), k >= n_warm + n_cold) for k, held in enumerate(held_out)
+    ]
     usable = [plan for plan in plans if len(plan.train_rows) and len(plan.held_rows)]
     if not usable:
         raise DataError(
@@ -103,11 +106,15 @@ def _slice(draw: IntArray, k: int, share: float) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Members fitted on everything, and their opinions about held-out rows of the same ratings."""
+    """Members fitted on everything, and their opinions about held-out rows of the same ratings.
+
+    `of_new` marks the rows that were held out of users who were left a few ratings.
+    """
 
     members: list[Rater]
     rows: IntArray
     opinions: Opinions
+    of_new: NDArray[np.bool_]
 
 
 def fit_members(
@@ -156,6 +163,7 @@ def fit_members(
             np.concatenate([opinions.probs for opinions in told]),
             Support.concatenate(supports),
         ),
+        np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
     )
 
 

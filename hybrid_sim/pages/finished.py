@@ -209,10 +209,12 @@ def read_truth(file: Path, run: FinishedRun) -> Truth:
     found = ~np.isnan(rows)
     if not found.any():
         n_known = int(row_of.index.isin(asked_at).sum())
-        learned = f" that the simulator had not learned from ({n_known} that it had)" if n_known else ""
-        raise DataError(
-            f"{table.path.name}: no row is about a (user_id, item_id) of the run{learned}; name the ratings held out"
+        why = (
+            f"the simulator learned from all {n_known} that are about its pairs"
+            if n_known
+            else "none is about its pairs"
         )
+        raise DataError(f"{table.path.name}: no row can judge the run, {why}; name ratings that were held out")
     places = np.where(found, rows, 0).astype(np.int64)
     times = read_times(table, "timestamp") if "timestamp" in table.names else None
     return Truth(table.path.name, np.where(found, ratings[places], np.nan), None if times is None else times[places])

@@ -80,7 +80,7 @@ def drift(trial: Trial) -> Section:
     """Bias and RMSE by the time of the held-out rating and by its place among the user's held-out ratings."""
     title, times = "Drift over time", trial.held_out.timestamp
     if times is None:
-        why = "The data has no times."
+        why = "No times of the held-out ratings are known."
         return Section("drift", title, why, verdicts=(verdicts.cannot_tell(verdicts.DRIFT, why),))
     by_time = _fifths(times.astype(float), np.zeros(len(times), dtype=np.int64))
     by_place = _fifths(times.astype(float), trial.held_out.user)

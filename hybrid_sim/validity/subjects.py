@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from hybrid_sim.run import RunFolder
 from hybrid_sim.simulator import Simulator
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.validity.trial import Cost, Subject, draw
+
+_log = logging.getLogger("hybrid_sim")
 
 MIN_ROWS = 100
 """Held-out ratings that a table must speak about; fewer tell nothing."""
@@ -180,6 +183,14 @@ def read_truth(path: Path, train: Dataset) -> Dataset:
     kept = known & first
     if not kept.any():
         raise DataError(f"{path.name}: none of its users and items is in {train.name}; check the ids")
+    if not known.all():
+        _log.warning(
+            "%s: %d of %d rows are left out, their user or item is not in %s",
+            path.name,
+            int((~known).sum()),
+            len(known),
+            train.name,
+        )
     return replace(train, user=pairs.user[kept], item=pairs.item[kept], rating=table.ratings[kept], timestamp=None)
 
 

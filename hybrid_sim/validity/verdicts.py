@@ -255,6 +255,8 @@ def cannot_tell(rule: Rule, why: str) -> Verdict:
 
 def describe(measured: Interval, decimals: int = 3) -> str:
     """An estimate with its interval in words."""
+    if not np.isfinite(measured.estimate):
+        return "an undefined amount"
     shown = f"{measured.estimate:.{decimals}f}"
     if not np.isfinite(measured.low):
         return shown
