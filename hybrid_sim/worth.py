@@ -12,7 +12,7 @@ import numpy as np
 from hybrid_sim.asking import Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
-from hybrid_sim.models.correction import AGREEMENT, MIN_ROWS, N_VOICES, Correction, turns
+from hybrid_sim.models.correction import AGREEMENT, MIN_ROWS, Correction, turns
 from hybrid_sim.models.held import COLD_ITEM, WARM
 from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
@@ -39,8 +39,8 @@ def worth_asking(
 ) -> IntArray:
     """Rows of the pairs where a language model is expected to help most, for `share` of the calls that all would take.
 
-    It can be asked about users with ratings and items with a text, about each pair once. The choice depends on no answer
-    of the model, so that a plan and a run that is taken up again choose the same pairs.
+    It can be asked about users with ratings and items with a text, about each pair once. The choice depends on no
+    answer of the model, so that a plan and a run that is taken up again choose the same pairs.
     """
     has_text = np.array([bool(text) for text in item_texts(dataset)])
     known = np.flatnonzero((pairs.user >= 0) & (pairs.item >= 0))
@@ -64,7 +64,7 @@ def expected_help(statistical: RatingDistribution, n_item: FloatArray, turn: Int
     own = (statistical.std() * (1.0 + 1.0 / (1.0 + n_item))) ** 2
     doubt = (1.0 - AGREEMENT) / AGREEMENT
     for_all = FOR_ALL / ((turn + doubt) * (turn + doubt + 1.0))
-    return np.asarray(own * np.where((n_item == 0) & (turn < N_VOICES), 1.0 + for_all, 1.0))
+    return np.asarray(own * np.where(n_item == 0, 1.0 + for_all, 1.0))
 
 
 def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call: int) -> IntArray:

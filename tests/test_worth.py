@@ -187,7 +187,7 @@ def test_wide_answers_and_new_items_come_first() -> None:
 
 def test_all_new_items_get_some_answers_before_one_gets_many(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset = world[0]
-    user, item = np.divmod(np.arange(100 * N_COLD), N_COLD)
+    item, user = np.divmod(np.arange(100 * N_COLD), 100)  # item by item, so that ties alone would take the first items
     pairs = Pairs(user, item + dataset.n_items - N_COLD)
     same = RatingDistribution.from_mean(dataset.scale, np.full(len(pairs), 3.0), 1.0)
     rows = worth_asking(fitted, dataset, pairs, same, share=0.1, items_per_call=1)
