@@ -17,6 +17,7 @@ import numpy as np
 from hybrid_sim.asking import Interviewer
 from hybrid_sim.audience import Segment, Segments
 from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.text import item_texts
 from hybrid_sim.errors import SettingsError
 from hybrid_sim.explain import Explanation, explain
 from hybrid_sim.level_doubt import LevelDoubt
@@ -131,7 +132,7 @@ def foresee(
         SettingsError: the simulator knows other data, there is nobody to ask, or `like_from` is beyond the scale.
     """
     simulator.require_fitted_to(dataset)
-    users = np.flatnonzero(dataset.user_counts) if users is None else users
+    users = np.flatnonzero(dataset.user_counts) if users is None else np.unique(users)
     if not len(users):
         raise SettingsError(f"there is no user to ask in {dataset.name}; name data with ratings")
     like_from = like_level(dataset.scale, like_from)
@@ -143,7 +144,8 @@ def foresee(
             (dataset.items.index, pairs.item),
         )
     )
-    asked = np.flatnonzero(np.isin(pairs.user, _panel(users, n_panel, seed)))
+    told = np.array([bool(text) for text in item_texts(dataset)])
+    asked = np.flatnonzero(np.isin(pairs.user, _panel(users, n_panel, seed)) & told[pairs.item])
     simulation = simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
     prediction, shape = simulation.prediction, (len(items), len(users))
     shift = (prediction.distribution.mean() - simulation.statistical.mean()).reshape(shape).mean(axis=1)

@@ -27,7 +27,7 @@ def taught(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) ->
 
     Members are fitted again, since ratings, texts and features are all measured against each other; what they say is
     then the same as after a whole fit. How they are combined and calibrated stays as it was learned from the first
-    data: that is an approximation, and saves the inner hold-outs, seven eighths of the work.
+    data: that is an approximation, and saves the inner hold-outs, eight ninths of the work.
 
     Raises:
         SettingsError: a user, an item or a rating that the simulator knows is missing, or the scale is another.

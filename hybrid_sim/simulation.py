@@ -2,7 +2,7 @@
 
 The statistical answer comes first. Then a language model, if there is one, is asked about ratings that are known, to
 learn what its word is worth, and about the pairs where it is expected to help. Its word corrects the statistical
-answer; where it says nothing that answer stays as it was, to the last bit.
+answer; where it says nothing, of the pair or of a new item to others, that answer stays as it was, to the last bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hybrid_sim.simulator import Prediction, Simulator
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.user import Timeline, UserState
 from hybrid_sim.worth import LLM_SOURCE as LLM_SOURCE
-from hybrid_sim.worth import Worth, worth_asking
+from hybrid_sim.worth import Worth, can_teach, worth_asking
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def simulate(
         chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
     n_learn_from = settings.learn_from if len(chosen) else 0
     known = learning_inquiries(past, n_learn_from, settings.items_per_call, seed)
+    if len(chosen) and not can_teach(simulator, known):
+        known = []
     worth = Worth.learn(simulator, dataset, interviewer.opinions(known))
     opinions = interviewer.opinions(inquiries(past, pairs.take(chosen)))
     asked, said, reasons = _by_pair(opinions, dataset, pairs)

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from hybrid_sim.asking import Opinion, distribution_of
+from hybrid_sim.asking import Inquiry, Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
 from hybrid_sim.models.correction import AGREEMENT, MIN_ROWS, Correction, turns
@@ -86,12 +86,36 @@ def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call:
     return np.sort(order[np.isin(call, chosen)])
 
 
+def can_teach(simulator: Simulator, known: Sequence[Inquiry]) -> bool:
+    """Whether enough of these ratings were kept from the ensemble once, so that they can tell what a word is worth.
+
+    If not, it is said: they may have come later, with `hybrid_sim.extend.taught`.
+    """
+    n = int(simulator.ensemble_.held_opinion(_pairs(known)).answered.sum())
+    if n < MIN_ROWS:
+        _log.warning(
+            "to learn what the model's word is worth, %d known ratings are needed about which the simulator has an "
+            "opinion from before it knew them; there are %d, so the model is not asked about them and changes no "
+            "answer (raise rating.learn_from; fit again if the simulator was taught later ratings)",
+            MIN_ROWS,
+            n,
+        )
+    return n >= MIN_ROWS
+
+
+def _pairs(asked: Sequence[Inquiry | Opinion]) -> Pairs:
+    """Who was asked about what, one after the other."""
+    users = np.repeat([one.state.user for one in asked], [len(one.items) for one in asked]).astype(np.int64)
+    return Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(one.items for one in asked)]))
+
+
 @dataclass(frozen=True)
 class Worth:
     """What the model's word is worth: one correction where user and item were rated before, one for new items.
 
-    Of a new item it holds for users too who were not asked about it (see `Correction`). About users without ratings
-    nothing can be learned: those that are asked about to learn all have some. Their answers stay statistical.
+    Of a new item it holds for users too who were not asked about it (see `Correction`), if they have ratings. About
+    users without any nothing can be learned: those that are asked about to learn all have some. Their answers stay
+    statistical.
     """
 
     warm: Correction
@@ -101,15 +125,14 @@ class Worth:
     def learn(cls, simulator: Simulator, dataset: Dataset, opinions: Sequence[Opinion]) -> Self:
         """Learn from opinions about known ratings of users, beside what the ensemble said while it missed them."""
         said = distribution_of(opinions, dataset.scale)
-        users = np.repeat([o.state.user for o in opinions], [len(o.items) for o in opinions]).astype(np.int64)
-        pairs = Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(o.items for o in opinions)]))
+        pairs = _pairs(opinions)
         ratings = dataset.rating_of(pairs)
         corrections = []
         for cold, what in ((False, "answer"), (True, "answer about new items")):
             opinion = simulator.ensemble_.held_opinion(pairs, cold=cold)
             corrections.append(Correction(new_items=cold).fit(opinion, said, pairs, ratings))
             n = int((said.answered & opinion.answered).sum())
-            if n < MIN_ROWS and (said.answered.any() or not opinions):
+            if n < MIN_ROWS and said.answered.any():
                 _log.warning(
                     "the model rated %d known pairs that tell what its word is worth, %d are needed: it changes no %s "
                     "(settings rating.learn_from and rating.items_per_call say how many are asked)",

@@ -247,10 +247,10 @@ def test_components_are_switched_off_by_name(simulate: Run, tmp_path: Path, caps
     words = ["simulate", "--user", "random:3", "--item", "random:3", "--members", "biases,content_gp", "--quiet"]
     (tmp_path / "settings.toml").write_text('[ensemble]\nwithout = ["embeddings", "profile"]\n')
     with LoopbackLLM() as server:
-        model = ["--model", "loopback", "--base-url", server.url, "--set", "rating.learn_from=3"]
+        model = ["--model", "loopback", "--base-url", server.url, "--set", "rating.learn_from=9"]
         settings = ["--settings", str(tmp_path / "settings.toml")]
         assert main([*words, *model, *settings, "-o", str(tmp_path / "out")]) == 0
-        assert server.n_requests == 6  # three users to learn from and three to rate, and no profiles
+        assert server.n_requests == 12  # nine users to learn from and three to rate, and no profiles
     about = json.loads((tmp_path / "out" / "run.json").read_text())
     assert about["members"] == ["biases"]
     assert main([*words, "-o", str(tmp_path / "bad"), "--without", "embedings"]) == 2
@@ -282,4 +282,4 @@ def test_ratings_that_the_data_holds_already_are_told_and_are_no_truth(
     assert np.array_equal(frame["known_rating"], held, equal_nan=True)
     assert f"{np.isfinite(held).sum()} of the pairs are rated in the data already" in said
     assert main(["report", str(tmp_path / "run"), "--truth", str(tmp_path / "truth.csv")]) == 2
-    assert "of the run that the simulator had not learned from (6 that it had)" in capsys.readouterr().err
+    assert "the simulator learned from all 6 that are about its pairs" in capsys.readouterr().err

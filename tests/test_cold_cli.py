@@ -89,11 +89,12 @@ def test_a_second_run_fits_nothing_and_writes_the_same_bytes(cold: Run, tmp_path
     cold()
     names = ("items.csv", "items.jsonl", "pairs.csv")
     before = [(tmp_path / "out" / name).read_bytes() for name in names]
-    kept = (tmp_path / "out" / "taught" / "arrays.npz").stat().st_mtime_ns
+    (arrays,) = (tmp_path / "out").glob("taught-*/arrays.npz")
+    kept = arrays.stat().st_mtime_ns
     cold()
     assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
-    assert (tmp_path / "out" / "taught" / "arrays.npz").stat().st_mtime_ns == kept
-    (tmp_path / "out" / "taught" / "arrays.npz").write_bytes(b"damaged")
+    assert arrays.stat().st_mtime_ns == kept
+    arrays.write_bytes(b"damaged")
     assert cold()[0] == 0
     assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
 
@@ -155,7 +156,7 @@ def test_a_file_in_place_of_the_folder_is_refused(cold: Run, tmp_path: Path) -> 
     (tmp_path / "out").write_text("precious")
     status, said = cold()
     assert status == 2
-    assert "is a file; name a folder" in said
+    assert "is a file, or below one; name another folder" in said
     assert (tmp_path / "out").read_text() == "precious"
 
 
@@ -211,11 +212,23 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
     moved = (items["mean"] - before["mean"]).to_numpy()
     assert moved == pytest.approx(items["shift"].to_numpy(), abs=1e-9)
     assert pairs["source"].value_counts().to_dict() == {"llm-item+stat": 60, "llm+stat": 20}
+    panel = np.flatnonzero(pairs["source"][:40] == "llm+stat")
+    assert 9 < panel.max() - panel.min() < 40  # by chance among the audience, not its first ten
     about = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (about["model"], about["asked"], about["answered"], about["ledger"]["calls"]) == ("loopback", 20, 20, 70)
+    assert (about["asked"], about["answered"], about["ledger"]["calls"]) == (20, 20, 70)
+    assert about["settings"]["llm"]["model"] == "loopback"
+    assert about["provenance"]["embedder"].startswith("tfidf")
     status, said = cold(new=TWO)
     assert status == 2
     assert "holds answers of a language model" in said
+    with LoopbackLLM(mind=rating_mind(noise=0.2, opinion=Critic(LIKED))) as server:
+        status, said = cold(*words_for(server.url), "--panel", "3", new=TWO)
+        assert status == 2
+        assert "panel: 10 in the run, 3 now" in said
+        status, said = cold(*words_for(server.url), "--panel", "3", "-o", str(tmp_path / "few"), new=TWO)
+        assert (status, server.n_requests) == (0, 60 + 3)
+        without = cold(*words_for(server.url), "--without", "llm", "-o", str(tmp_path / "none"), new=TWO)
+        assert (without[0], server.n_requests) == (0, 63)
 
 
 def test_a_dead_endpoint_or_a_spent_budget_leaves_the_statistical_answers(cold: Run, tmp_path: Path) -> None:
@@ -252,3 +265,23 @@ def test_options_of_a_language_model_need_one(cold: Run, words: tuple[str, ...])
     status, said = cold(*words)
     assert status == 2
     assert "no language model is named; add --model NAME" in said
+
+
+def test_what_was_taught_of_another_simulator_is_not_taken(cold: Run, tmp_path: Path) -> None:
+    assert cold()[0] == 0
+    before = table(tmp_path, "pairs.csv")["mean"]
+    words = ["fit", "--dataset", "world", "--members", "biases,content_gp", "--without", "combiner"]
+    assert main([*words, "-o", str(tmp_path / "other"), "--quiet"]) == 0
+    assert cold("--fitted", str(tmp_path / "other"))[0] == 0
+    assert np.abs(table(tmp_path, "pairs.csv")["mean"] - before).max() > 0.01
+
+
+def test_a_folder_of_another_command_is_left_alone(cold: Run, tmp_path: Path, fitted: Path) -> None:
+    assert cold()[0] == 0
+    words = ["simulate", "--user", "random:2", "--item", "random:2", "--fitted", str(fitted)]
+    assert main([*words, "-o", str(tmp_path / "out"), "--quiet"]) == 2
+    assert main([*words, "-o", str(fitted), "--quiet"]) == 2
+    assert main([*words, "-o", str(tmp_path / "run"), "--quiet"]) == 0
+    status, said = cold("-o", str(tmp_path / "run"))
+    assert status == 2
+    assert "holds what `hybrid-sim simulate` wrote; name another folder" in said

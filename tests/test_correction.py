@@ -213,3 +213,16 @@ def test_a_pair_that_is_asked_for_twice_speaks_once() -> None:
     rows = np.r_[np.flatnonzero(first), np.repeat(np.flatnonzero(turns(given.pairs) == 0), 5)]
     again = [given.statistical.take(rows), given.llm.take(rows), given.pairs.take(rows)]
     assert correction.shift(*again)[: first.sum()] == pytest.approx(correction.shift(*once), abs=1e-12)
+
+
+def test_one_voice_about_a_new_item_counts_less_than_ten() -> None:
+    given = new_items(seed=4)
+    raves = RatingDistribution(SCALE, np.tile(np.eye(5)[4], (len(given.pairs), 1)))
+    correction = Correction(new_items=True).fit(given.statistical, given.llm, given.pairs, given.ratings)
+    moved = []
+    for n_voices in (1, 3, 10):
+        heard = (turns(given.pairs) < n_voices)[:, None]
+        said = RatingDistribution(SCALE, np.where(heard, raves.probs, np.nan))
+        moved.append(correction.shift(given.statistical, said, given.pairs)[turns(given.pairs) >= 10].mean())
+    assert 0.05 < moved[0] < 0.7 * moved[1]
+    assert moved[1] < 0.8 * moved[2]

@@ -180,8 +180,8 @@ def test_row_30_a_second_process_is_refused_by_name_and_a_dead_owner_frees_the_r
 
 def test_row_32_a_run_of_other_settings_is_refused_and_each_difference_named(file: Path) -> None:
     settings = {"llm": {"model": "a", "temperature": 0.0}, "data": "1234", "seed": 1}
-    with Journal(file, settings=settings):
-        pass
+    with Journal(file, settings=settings) as journal:
+        journal.finish(journal.start("key", "p", 1), Answer("3", None), 1)
     with Journal(file, settings={"seed": 1, "data": "1234", "llm": {"temperature": 0.0, "model": "a"}}):
         pass
     other = {"llm": {"model": "b", "temperature": 0.7}, "data": "1234", "prompts": "x"}
@@ -195,7 +195,16 @@ def test_row_32_a_run_of_other_settings_is_refused_and_each_difference_named(fil
     with pytest.raises(RunError, match="of other settings"):
         Journal(file, settings=other, replay=True)
     with Journal(file) as journal:
-        assert journal.ledger().calls == 0
+        assert journal.ledger().calls == 1
+
+
+def test_a_run_that_sent_nothing_yet_may_begin_with_other_settings(file: Path) -> None:
+    with Journal(file, settings={"llm": {"model": "a"}}):
+        pass
+    with Journal(file, settings={"llm": {"model": "b"}}) as journal:
+        journal.start("key", "p", 1)
+    with pytest.raises(RunError, match=r"llm\.model: 'b' in the run, 'a' now"):
+        Journal(file, settings={"llm": {"model": "a"}})
 
 
 def test_row_33_samples_of_one_question_have_keys_of_their_own(file: Path) -> None:

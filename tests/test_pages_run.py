@@ -252,7 +252,7 @@ def test_bad_truths_are_refused_with_their_row(run: Path, tmp_path: Path, capsys
     truth = tmp_path / "truth.csv"
     for content, said in (
         ("user_id,item_id\nu,i\n", "column 'rating' is missing"),
-        ("user_id,item_id,rating\nu,i,4\n", "no row is about a (user_id, item_id) of the run"),
+        ("user_id,item_id,rating\nu,i,4\n", "no row can judge the run, none is about its pairs"),
         ("user_id,item_id,rating\nu,i,4\nu,j,9\n", "truth.csv row 3, column 'rating': 9 is not on the scale"),
         ("user_id,item_id,rating\nu,i,\n", "truth.csv row 2, column 'rating': nan is not on the scale"),
         ("", "truth.csv is empty"),

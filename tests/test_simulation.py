@@ -171,10 +171,10 @@ def test_a_replay_that_lacks_an_answer_is_an_error(
     world: tuple[Dataset, Dataset], fitted: Simulator, tmp_path: Path
 ) -> None:
     dataset = world[0]
-    run = settings(f"{dead_address()}/v1", learn_from=2)
+    run = settings(f"{dead_address()}/v1", learn_from=9)
     with door(run, tmp_path):
         pass
-    with door(run, tmp_path, replay=True) as llm, pytest.raises(RunError, match="lacks 2 of the answers"):
+    with door(run, tmp_path, replay=True) as llm, pytest.raises(RunError, match="lacks 9 of the answers"):
         simulate(fitted, dataset, ["u0001"], ["f0001"], interviewer(dataset, run, llm))
 
 

@@ -142,7 +142,7 @@ def test_a_simulator_that_drifts_is_caught(trial: Trial) -> None:
 def test_data_without_times_cannot_tell_of_drift(trial: Trial) -> None:
     section = drift(replace(trial, held_out=replace(trial.held_out, timestamp=None)))
     assert section.verdicts[0].state == "unknown"
-    assert "no times" in section.finding
+    assert "No times" in section.finding
 
 
 def test_personal_signal_is_the_partial_correlation(trial: Trial) -> None:

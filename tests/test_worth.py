@@ -187,13 +187,13 @@ def test_wide_answers_and_new_items_come_first() -> None:
 
 def test_all_new_items_get_some_answers_before_one_gets_many(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset = world[0]
-    item, user = np.divmod(np.arange(100 * N_COLD), 100)  # item by item, so that ties alone would take the first items
+    user, item = np.divmod(np.arange(100 * N_COLD), N_COLD)
     pairs = Pairs(user, item + dataset.n_items - N_COLD)
-    same = RatingDistribution.from_mean(dataset.scale, np.full(len(pairs), 3.0), 1.0)
-    rows = worth_asking(fitted, dataset, pairs, same, share=0.1, items_per_call=1)
-    assert np.bincount(item[rows]).tolist() == [10] * N_COLD
-    in_calls = worth_asking(fitted, dataset, pairs, same, share=0.1, items_per_call=10)
-    assert np.bincount(item[in_calls], minlength=N_COLD).min() >= 5
+    doubts = RatingDistribution.from_mean(dataset.scale, np.full(len(pairs), 3.0), 0.8 + 0.02 * item)
+    for items_per_call, least in ((1, 5), (10, 5)):
+        rows = worth_asking(fitted, dataset, pairs, doubts, share=0.1, items_per_call=items_per_call)
+        assert len(rows) == 300
+        assert np.bincount(item[rows], minlength=N_COLD).min() >= least
 
 
 def test_only_what_can_be_asked_about_is_chosen(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
@@ -272,6 +272,10 @@ def test_each_pair_is_corrected_by_the_worth_of_its_kind(world: tuple[Dataset, D
         after = worth.correct(prediction, fitted, pairs, word)
         assert ((after.source == LLM_SOURCE) == moved).all()
         assert ((after.distribution.probs != prediction.distribution.probs).any(axis=1) == moved).all()
+        interval = fitted.ensemble_.interval(pairs, after.distribution)
+        assert (after.low[moved] == interval.low[moved]).all()
+        assert (after.high[moved] == interval.high[moved]).all()
+        assert (after.low[~moved] == prediction.low[~moved]).all()
 
 
 def film_lover(dataset: Dataset, held: Dataset) -> Any:

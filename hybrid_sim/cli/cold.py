@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import logging
@@ -57,7 +58,7 @@ Writes into DIR: items.csv (a row per item), items.jsonl (everything about it), 
 """
 
 TAUGHT = "taught"
-"""Where in DIR a simulator is kept that has learned of the new items."""
+"""Where in DIR a simulator is kept that has learned of the new items; the fingerprint of what was taught follows."""
 
 MAX_PAIRS = 2_000_000
 
@@ -93,7 +94,8 @@ def add_parser(commands: Any) -> None:
         "--panel",
         metavar="N",
         type=whole_number(1),
-        help="users for whom a language model is asked about every item (default 10)",
+        help="users for whom a language model is asked about every item (default 10; what they say counts for all, and "
+        "more than ten for themselves alone)",
     )
     add_budget_options(parser)
     what.add_argument("--replay", action="store_true", help="send nothing: a missing answer is an error")
@@ -105,15 +107,19 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read the new items, have the simulator know them, ask it, write the files and show the answers."""
     job = _Job.of(options)
-    if not job.settings.llm.model:
+    if not job.asks:
         return job.finish(job.answer(), None)
     if options.dry_run:
         return job.plan()
-    with (
-        job.journal(replay=options.replay) as journal,
-        open_llm(options, job.settings.llm, journal, replay=options.replay) as llm,
-    ):
-        return job.finish(job.answer(llm), llm)
+    try:
+        with (
+            job.journal(replay=options.replay) as journal,
+            open_llm(options, job.settings.llm, journal, replay=options.replay) as llm,
+        ):
+            return job.finish(job.answer(llm), llm)
+    except KeyboardInterrupt:
+        _log.warning("what was answered is kept; the same command goes on")
+        raise
 
 
 @dataclass(frozen=True)
@@ -137,11 +143,10 @@ class _Job:
         from hybrid_sim.run import RunFolder
 
         settings, folder = read_settings(options), RunFolder(options.output)
-        if options.base_url or options.replay or options.dry_run or options.budget or options.panel:
+        limited = (options.budget, options.max_calls, options.max_minutes)
+        if options.base_url or options.replay or options.dry_run or options.panel or limited != (None, None, None):
             require_model(settings)
         folder.require_kind("cold")
-        if not settings.llm.model and folder.journal.exists():
-            raise SettingsError(f"{folder.path} holds answers of a language model; name it again, or another folder")
         dataset = read_data(options, default="world")
         new = read_new_items(options.new, dataset, options.new_item_col, options.encoding)
         like_from, users = like_level(dataset.scale, options.like), _audience(dataset, options)
@@ -150,7 +155,15 @@ class _Job:
                 f"{len(new):,} items times {len(users):,} users are too many at once; choose --audience N"
             )
         wanted = _wanted(options, settings, dataset)
-        return cls(options, settings, folder, dataset, add_items(dataset, new), users, like_from, wanted)
+        job = cls(options, settings, folder, dataset, add_items(dataset, new), users, like_from, wanted)
+        if not job.asks and folder.journal.exists():
+            raise SettingsError(f"{folder.path} holds answers of a language model; name it again, or another folder")
+        return job
+
+    @property
+    def asks(self) -> bool:
+        """Whether a language model is asked."""
+        return bool(self.settings.llm.model) and "llm" not in self.wanted.without
 
     @property
     def items(self) -> IntArray:
@@ -159,6 +172,13 @@ class _Job:
 
         return np.arange(self.dataset.n_items, self.whole.n_items)
 
+    @property
+    def panel(self) -> int:
+        """Users for whom the model is asked about every item."""
+        from hybrid_sim.models.correction import N_VOICES
+
+        return self.options.panel or N_VOICES
+
     def journal(self, replay: bool) -> Journal:
         """The journal of the folder."""
         from hybrid_sim.llm.journal import Journal
@@ -166,7 +186,7 @@ class _Job:
 
         ids = (self.whole.users.index[self.users].tolist(), self.whole.items.index[self.items].tolist())
         who = identity(self.whole, self.settings, self.wanted, *ids, seed=self.options.seed)
-        return Journal(self.folder.journal, settings={**who, "panel": self.options.panel}, replay=replay)
+        return Journal(self.folder.journal, settings={**who, "panel": self.panel}, replay=replay)
 
     def plan(self) -> int:
         """Say what asking the model would take."""
@@ -181,9 +201,10 @@ class _Job:
     def answer(self, model: Asks | None = None) -> Foresight:
         """Ask the simulator about all users, and the language model, if there is one, about the panel."""
         from hybrid_sim.cold import foresee
-        from hybrid_sim.models.correction import N_VOICES
         from hybrid_sim.run import interviewer
 
+        without = self.wanted.without
+        asks = None if model is None else interviewer(self.whole, self.settings, model, without=without)
         return foresee(
             self.simulator,
             self.whole,
@@ -191,8 +212,8 @@ class _Job:
             self.users,
             like_from=self.like_from,
             n_shown=self.options.top,
-            interviewer=None if model is None else interviewer(self.whole, self.settings, model),
-            n_panel=self.options.panel or N_VOICES,
+            interviewer=asks,
+            n_panel=self.panel,
             seed=self.options.seed,
         )
 
@@ -200,12 +221,14 @@ class _Job:
     def simulator(self) -> Simulator:
         """The simulator that knows the new items: kept from an earlier run, taught, or fitted now."""
         from hybrid_sim.extend import taught
+        from hybrid_sim.store import MANIFEST
 
         if self.options.fitted is None:
             return self.folder.fitted(self.wanted, self.whole)
-        place = self.folder.path / TAUGHT
+        fingerprint = hashlib.sha256((self.options.fitted / MANIFEST).read_bytes()).hexdigest()
+        place = self.folder.path / f"{TAUGHT}-{fingerprint[:8]}"
         kept = _kept(place)
-        if kept is not None and kept.dataset_digest_ == self.whole.digest and _made_of(kept) == _made_of(self.wanted):
+        if kept is not None and kept.dataset_digest_ == self.whole.digest:
             return kept
         simulator = taught(self.wanted, self.whole, self.options.jobs)
         if not self.options.dry_run:
@@ -252,14 +275,17 @@ class _Job:
 
 def _wanted(options: argparse.Namespace, settings: RunSettings, dataset: Dataset) -> Simulator:
     """What is to be taught, or fitted."""
+    from hybrid_sim.models.components import WITH_LLM
     from hybrid_sim.simulator import Simulator
 
     if options.fitted is None:
         return new_simulator(options, settings.ensemble)
-    if options.members is not None or options.without is not None:
-        raise SettingsError("--members and --without belong to a new fit; leave them or --fitted out")
+    named = new_simulator(options, settings.ensemble)
+    if named.members is not None or set(named.without) - set(WITH_LLM):
+        raise SettingsError("--fitted: what is saved has its members; leave --members and --without out")
     fitted = Simulator.load(options.fitted)
     fitted.require_fitted_to(dataset)
+    fitted.without = (*fitted.without, *named.without)
     return fitted
 
 
@@ -287,10 +313,6 @@ def _kept(folder: Path) -> Simulator | None:
         return Simulator.load(folder) if folder.is_dir() else None
     except ModelFileError:
         return None
-
-
-def _made_of(simulator: Simulator) -> tuple[int, tuple[str, ...]]:
-    return simulator.seed, tuple(simulator.ensemble_.members)
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

@@ -94,7 +94,10 @@ def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timel
 
     assert dataset is not None, "without stored profiles the data is read"
     user = _row(dataset, options.user)
-    settings = ProfileSettings(writer="statistics", n_recent=options.n_recent or 40, batch=options.per_version or 10)
+    n_recent = options.n_recent or 40
+    settings = ProfileSettings(
+        writer="statistics", n_recent=n_recent, batch=options.per_version or 10, update_every=min(10, n_recent)
+    )
     history = Histories(dataset).of(user)
     return write_profiles(StatisticalWriter().fit(dataset), [UserState(user, history)], settings)[0].timeline
 

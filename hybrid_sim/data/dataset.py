@@ -83,15 +83,15 @@ class Dataset:
         return replace(self, user=self.user[rows], item=self.item[rows], rating=self.rating[rows], timestamp=timestamp)
 
     def rating_of(self, pairs: Pairs) -> FloatArray:
-        """The rating of each pair, NaN where there is none."""
+        """The rating of each pair, NaN where there is none; of a repeated pair the last."""
         wanted = np.where((pairs.user >= 0) & (pairs.item >= 0), pairs.user * self.n_items + pairs.item, -1)
-        return np.append(self.rating, np.nan)[self._by_pair.get_indexer(pd.Index(wanted))]
+        return np.asarray(self._by_pair.reindex(wanted), dtype=float)
 
     @cached_property
-    def _by_pair(self) -> pd.Index[int]:
-        """The pair of every rating as one number."""
-        pairs: pd.Index[int] = pd.Index(self.user * self.n_items + self.item)
-        return pairs
+    def _by_pair(self) -> pd.Series:
+        """The rating of every pair, which is told by one number."""
+        ratings = pd.Series(self.rating, index=self.user * self.n_items + self.item)
+        return ratings[~ratings.index.duplicated(keep="last")]
 
     @cached_property
     def digest(self) -> str:

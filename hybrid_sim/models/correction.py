@@ -17,7 +17,7 @@ MIN_ROWS = 50
 """Fewer rated pairs than this teach nothing: the correction stays zero."""
 N_VOICES = 10
 """Users whose answers tell what the LLM thinks of a new item. All of them would tell how many came to rate it, and who:
-of recorded ratings that were shuffled within each user ten voices gain nothing, but all of them a good deal."""
+recorded ratings that are shuffled within each user gain next to nothing with ten voices, but a good deal with all."""
 AGREEMENT = 0.3
 """Correlation of the surprises about one item in two users' answers, as recorded ratings have it (.26 to .33)."""
 
@@ -34,6 +34,7 @@ class Correction:
     With `new_items` a surprise has two parts, each with a worth of its own: what the LLM thinks of the item, which
     is the mean surprise of a few users' answers, shrunk (`N_VOICES`, `AGREEMENT`), and what it adds for this user. The
     first holds for everybody, so a pair that it was not asked about is moved too where its item was asked about.
+    Learned from ratings of which hardly two share an item, the two worths are a guess from their sum.
 
     `strength` is a ridge penalty on `worth_`, in ratings; an LLM whose surprises point the wrong way is worth nothing.
     """
@@ -59,7 +60,10 @@ class Correction:
         return self
 
     def apply(self, statistical: RatingDistribution, llm: RatingDistribution, pairs: Pairs) -> RatingDistribution:
-        """The corrected distributions; a row that the LLM said nothing about comes back as it was, to the last bit."""
+        """The corrected distributions; a row that the LLM's word is not about comes back as it was, to the last bit.
+
+        That is one without an LLM rating, and with `new_items` one of an item without any.
+        """
         if not self.worth_.any():
             return statistical
         shift = np.nan_to_num(self._parts(statistical, llm, pairs) @ self.worth_)
@@ -70,7 +74,7 @@ class Correction:
         return RatingDistribution(statistical.scale, probs)
 
     def shift(self, statistical: RatingDistribution, llm: RatingDistribution, pairs: Pairs) -> FloatArray:
-        """How far `apply` moves each expected rating, in rating units; exactly zero where the LLM said nothing.
+        """How far `apply` moves each expected rating, in rating units; exactly zero where it leaves the row as it was.
 
         A row without a statistical answer is NaN.
         """

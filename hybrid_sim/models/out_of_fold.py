@@ -56,7 +56,8 @@ def hold_outs(
 ) -> list[HoldOut]:
     """`n_warm` random folds that partition the ratings, then `n_cold` draws of items and users that become cold.
 
-    Last come `n_new` draws of other users of whom 1 to `NEW_USER` ratings stay known, small numbers more often.
+    Last come `n_new` draws of users of whom 1 to `NEW_USER` ratings stay known, small numbers more often; they are
+    other users as long as all these shares are below one together.
 
     Of few ratings there are fewer hold-outs: each has ratings to learn from and ratings to be asked about.
 
