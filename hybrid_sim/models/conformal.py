@@ -8,13 +8,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.models.support import REGIMES, Support
+from hybrid_sim.models.support import Support
 from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
 
 BUCKET_EDGES = (1, 6, 21)
-"""Training ratings of the item at which the support buckets 1-5, 6-20 and > 20 begin; below is bucket 0.
-
-New users have a bucket of their own, the last."""
+"""Training ratings of the item at which the support buckets 1-5, 6-20 and > 20 begin; below is bucket 0."""
 
 MIN_ROWS = 300
 
@@ -58,7 +56,7 @@ class Conformal:
         self.thresholds_ = np.array(
             [
                 self._threshold(needed[chosen], weights[chosen])
-                for chosen in (_enough(bucket == k) for k in range(len(BUCKET_EDGES) + 2))
+                for chosen in (_enough(bucket == k) for k in range(len(BUCKET_EDGES) + 1))
             ]
         )
         return self
@@ -92,8 +90,7 @@ def _enough(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _buckets(support: Support) -> IntArray:
-    by_item = np.searchsorted(BUCKET_EDGES, support.n_item, side="right")
-    return np.where(support.regime == REGIMES.index("new user"), len(BUCKET_EDGES) + 1, by_item)
+    return np.searchsorted(BUCKET_EDGES, support.n_item, side="right")
 
 
 def _grow(distribution: RatingDistribution) -> tuple[IntArray, FloatArray]:

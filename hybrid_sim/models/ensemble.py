@@ -84,9 +84,10 @@ class Ensemble:
         self.support_ = SupportTable().fit(dataset)
         self.combiner_ = Combiner(self.boosted, self.seed, self.weighted, self.shaped)
         held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale, fitted.of_new)
-        weights = _conformal_weights(dataset.item[fitted.rows], fitted.opinions.support)
-        self.conformal_ = Conformal().fit(held, ratings, fitted.opinions.support, weights)
-        pairs, regime = dataset.pairs.take(fitted.rows), fitted.opinions.support.regime
+        support, rest = fitted.opinions.support, ~fitted.of_new
+        weights = _conformal_weights(dataset.item[fitted.rows[rest]], support.take(rest))
+        self.conformal_ = Conformal().fit(held.take(rest), ratings[rest], support.take(rest), weights)
+        pairs, regime = dataset.pairs.take(fitted.rows), support.regime
         self.held_ = HeldOpinions.gather(held, pairs, regime, dataset.n_items)
         return self
 

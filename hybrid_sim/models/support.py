@@ -15,8 +15,8 @@ from hybrid_sim.types import FloatArray, IntArray, Pairs
 REGIMES = ("warm", "cold item", "cold user", "cold both", "new user")
 """Whether item and user have been rated and have rated at all; "new user" is warm, but with few ratings of the user."""
 
-NEW_USER = 15
-"""Ratings up to which a user is new."""
+NEW_USER = 10
+"""Ratings up to which a user is new. Many data sets leave out users with fewer than twenty: warm folds then have none."""
 
 
 @dataclass(frozen=True)
