@@ -16,7 +16,7 @@ REGIMES = ("warm", "cold item", "cold user", "cold both", "new user")
 """Whether item and user have been rated and have rated at all; "new user" is warm, but with few ratings of the user."""
 
 NEW_USER = 10
-"""Ratings up to which a user is new. Many data sets leave out users with fewer than twenty: warm folds then have none."""
+"""Ratings up to which a user is new. Where users with fewer than twenty were left out, warm folds have none of them."""
 
 
 @dataclass(frozen=True)
