@@ -101,7 +101,7 @@ def _report_columns(table: Table, dataset: Dataset, item_column: str) -> None:
     ignored = [name for name in table.names if name not in (*known, item_column)]
     if ignored:
         _log.warning(
-            "%s: columns that the items of %s do not have are left out: %s; its columns are %s, rename yours to be read",
+            "%s: columns that the items of %s do not have are left out: %s; its columns are %s (rename yours)",
             table.path.name,
             dataset.name,
             ", ".join(map(repr, ignored)),
