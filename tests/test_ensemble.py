@@ -127,6 +127,10 @@ def test_new_users_keep_a_few_ratings_and_others_all() -> None:
     assert kept[new].min() == 1
     assert kept[new].max() <= NEW_USER
     assert np.median(kept[new]) < 6
+    assert dataset.timestamp is not None
+    last = np.full(300, -np.inf)
+    np.maximum.at(last, dataset.user[plan.train_rows], dataset.timestamp[plan.train_rows])
+    assert (dataset.timestamp[plan.held_rows] >= last[dataset.user[plan.held_rows]]).all()
     support = SupportTable().fit(dataset.take(plan.train_rows)).of(dataset.pairs.take(plan.held_rows))
     assert {REGIMES[code] for code in support.regime} <= {"new user", "cold item"}
     before = hold_outs(dataset, n_warm=2, n_cold=2, cold_share=0.15, seed=3)

@@ -87,10 +87,11 @@ def hold_outs(
 
 
 def _all_but_few(dataset: Dataset, users: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
-    """The ratings of these users, but for a few of each."""
+    """The ratings of these users, but for a few of each: the earliest, as with users who are new, else random ones."""
     rng = np.random.default_rng(seed)
     n_kept = np.exp(rng.random(dataset.n_users) * np.log(NEW_USER + 1.0)).astype(np.int64)
-    order = np.lexsort((rng.random(len(dataset)), dataset.user))
+    chance = rng.random(len(dataset))
+    order = np.lexsort((chance, chance if dataset.timestamp is None else dataset.timestamp, dataset.user))
     start = np.cumsum(dataset.user_counts) - dataset.user_counts
     place = np.empty(len(dataset), dtype=np.int64)
     place[order] = np.arange(len(dataset)) - start[dataset.user[order]]
