@@ -40,6 +40,9 @@ BENCHES = {
 }
 """Results of `hybrid-sim bench` that have a row, and what the row is called."""
 
+PLANS = ("ml-100k-last40", "ml-100k-full", "ml-100k-cold-items")
+"""Ablations that have a column, if they were run."""
+
 CHOSEN_ON_ONE = "folds 2 and 3; the rule was chosen on fold 1"
 
 
@@ -186,7 +189,7 @@ def validity() -> Iterator[str]:
 
 def components() -> Iterator[str]:
     """Shapley shares and what is lost without each component."""
-    plans = ("ml-100k-last40", "ml-100k-full", "ml-100k-cold-items")
+    plans = [name for name in PLANS if (RESULTS / f"ablation-{name}.json").is_file()]
     seconds = result("ablation-seconds")
     effects = {plan: {} for plan in plans}
     for plan in plans:
