@@ -149,11 +149,11 @@ def cold() -> Iterator[str]:
     )
     items, users = stored["taught"]["difference"], stored["taught users"]["difference"]
     seconds = stored["taught users"]["seconds"]
+    rmse = {one["model"]: f"{one['estimate']:.4f}" for one in stored["taught users"]["rmse"]}
     yield from wrapped(
-        f"A simulator that is taught new items costs {interval(items)} "
-        "RMSE against one that is fitted to them anew, with new users "
-        f"of ten ratings {interval(users)}, in {seconds['taught'] / seconds['fitted']:.0%} "
-        "of the time (fold 1; `taught`, `taught users`)."
+        f"A simulator that is taught new items costs {interval(items)} RMSE against one that is fitted to them anew; with "
+        f"new users of ten ratings {interval(users)} ({rmse['taught']}; never told of them {rmse['not taught']}), in "
+        f"{seconds['taught'] / seconds['fitted']:.0%} of the time (fold 1; `taught`, `taught users`)."
     )
 
 

@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
         metavar="MODEL_DIR",
         type=Path,
         help="begin with this fitted simulator: its members learn from all the data, old and new users, items and "
-        "ratings; how they are combined stays. Quicker (a ninth of the work), and nearly the same",
+        "ratings; how they are combined stays. Quicker (a ninth of the work), but approximate",
     )
     add_run_options(parser)
     add_data_options(parser)
