@@ -152,8 +152,8 @@ def cold() -> Iterator[str]:
     rmse = {one["model"]: f"{one['estimate']:.4f}" for one in stored["taught users"]["rmse"]}
     yield from wrapped(
         f"A simulator that is taught new items costs {interval(items)} RMSE against one that is fitted to them anew; "
-        f"with new users of ten ratings {interval(users)} ({rmse['taught']}; never told of them {rmse['not taught']}), in "
-        f"{seconds['taught'] / seconds['fitted']:.0%} of the time (fold 1; `taught`, `taught users`)."
+        f"with new users of ten ratings {interval(users)} ({rmse['taught']}; never told of them {rmse['not taught']}), "
+        f"in {seconds['taught'] / seconds['fitted']:.0%} of the time (fold 1; `taught`, `taught users`)."
     )
 
 
