@@ -136,17 +136,8 @@ def foresee(
     if not len(users):
         raise SettingsError(f"there is no user to ask in {dataset.name}; name data with ratings")
     like_from = like_level(dataset.scale, like_from)
-    pairs = Pairs(np.tile(users, len(items)), np.repeat(items, len(users)))
-    user_ids, item_ids = (
-        ids.to_numpy()[rows].tolist()
-        for ids, rows in (
-            (dataset.users.index, pairs.user),
-            (dataset.items.index, pairs.item),
-        )
-    )
-    told = np.array([bool(text) for text in item_texts(dataset)])
-    asked = np.flatnonzero(np.isin(pairs.user, _panel(users, n_panel, seed)) & told[pairs.item])
-    simulation = simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
+    panel = _panel(users, n_panel, seed)
+    simulation = _simulated(simulator, dataset, items, users, panel, interviewer, seed)
     prediction, shape = simulation.prediction, (len(items), len(users))
     shift = (prediction.distribution.mean() - simulation.statistical.mean()).reshape(shape).mean(axis=1)
     heard = simulation.said.answered.reshape(shape).sum(axis=1)
@@ -180,6 +171,23 @@ def foresee(
         )
         receptions.append(reception)
     return Foresight(receptions, simulation)
+
+
+def _simulated(
+    simulator: Simulator,
+    dataset: Dataset,
+    items: IntArray,
+    users: IntArray,
+    panel: IntArray,
+    interviewer: Interviewer | None,
+    seed: int,
+) -> Simulation:
+    """Every user about every item, the language model for the panel about those that have a text."""
+    pairs = Pairs(np.tile(users, len(items)), np.repeat(items, len(users)))
+    user_ids, item_ids = dataset.users.index[pairs.user].tolist(), dataset.items.index[pairs.item].tolist()
+    told = np.array([bool(text) for text in item_texts(dataset)])
+    asked = np.flatnonzero(np.isin(pairs.user, panel) & told[pairs.item])
+    return simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
 
 
 def _panel(users: IntArray, n: int, seed: int) -> IntArray:

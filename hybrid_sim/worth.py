@@ -12,6 +12,7 @@ import numpy as np
 from hybrid_sim.asking import Inquiry, Opinion, distribution_of
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.text import item_texts
+from hybrid_sim.grouping import place_in_group
 from hybrid_sim.models.correction import AGREEMENT, MIN_ROWS, Correction, turns
 from hybrid_sim.models.held import COLD_ITEM, WARM
 from hybrid_sim.simulator import Prediction, Simulator
@@ -76,14 +77,12 @@ def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call:
     >>> best_calls(np.array([7, 7, 7, 8]), np.array([0.2, 0.9, 0.8, 1.0]), share=0.34, items_per_call=2)
     array([1, 2])
     """
-    order = np.lexsort((-help_, users))
-    start = np.flatnonzero(np.r_[True, np.diff(users[order]) > 0])
-    place = np.arange(len(order)) - np.repeat(start, np.diff(np.r_[start, len(order)]))
-    call = np.cumsum(place % items_per_call == 0) - 1
-    total = np.bincount(call, help_[order])
+    numbers = np.column_stack([users, place_in_group(users, -help_) // items_per_call])
+    calls, call = np.unique(numbers, axis=0, return_inverse=True)
+    total = np.bincount(call, help_, minlength=len(calls))
     n = max(round(share * len(total)), min(len(total), 1)) if share > 0 else 0
     chosen = np.argsort(-total, kind="stable")[:n]
-    return np.sort(order[np.isin(call, chosen)])
+    return np.flatnonzero(np.isin(call, chosen))
 
 
 def can_teach(simulator: Simulator, known: Sequence[Inquiry]) -> bool:

@@ -10,6 +10,7 @@ from pandas.util import hash_array
 from scipy.optimize import nnls
 
 from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.grouping import place_in_group
 from hybrid_sim.random import stream
 from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
 
@@ -112,12 +113,7 @@ def turns(pairs: Pairs) -> IntArray:
     >>> turns(Pairs(np.array([5, 6, 5]), np.array([1, 1, 2]))).tolist()
     [0, 1, 0]
     """
-    chance = hash_array(pairs.user) ^ hash_array(pairs.item + 2**32)
-    order = np.lexsort((chance, pairs.item))
-    start = np.flatnonzero(np.r_[True, np.diff(pairs.item[order]) != 0][: len(order)])
-    found = np.empty(len(order), dtype=np.int64)
-    found[order] = np.arange(len(order)) - np.repeat(start, np.diff(np.r_[start, len(order)]))
-    return found
+    return place_in_group(pairs.item, hash_array(pairs.user) ^ hash_array(pairs.item + 2**32))
 
 
 def cross_fitted_correction(

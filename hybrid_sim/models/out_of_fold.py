@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.errors import DataError
+from hybrid_sim.grouping import place_in_group
 from hybrid_sim.models.support import NEW_USER, Support
 from hybrid_sim.progress import track
 from hybrid_sim.random import derive_seed, stream
@@ -91,10 +92,7 @@ def _all_but_few(dataset: Dataset, users: NDArray[np.bool_], seed: int) -> NDArr
     rng = np.random.default_rng(seed)
     n_kept = np.exp(rng.random(dataset.n_users) * np.log(NEW_USER + 1.0)).astype(np.int64)
     chance = rng.random(len(dataset))
-    order = np.lexsort((chance, chance if dataset.timestamp is None else dataset.timestamp, dataset.user))
-    start = np.cumsum(dataset.user_counts) - dataset.user_counts
-    place = np.empty(len(dataset), dtype=np.int64)
-    place[order] = np.arange(len(dataset)) - start[dataset.user[order]]
+    place = place_in_group(dataset.user, chance if dataset.timestamp is None else dataset.timestamp, chance)
     return np.asarray(users[dataset.user] & (place >= n_kept[dataset.user]))
 
 
