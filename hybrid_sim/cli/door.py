@@ -31,9 +31,18 @@ _log = logging.getLogger("hybrid_sim")
 def add_budget_options(parser: Parser) -> None:
     """Options of everything that may send requests."""
     group = parser.add_argument_group("what may be spent")
-    group.add_argument("--budget", metavar="5usd", help="money that the run may cost in all, resumed or not")
+    group.add_argument(
+        "--budget", metavar="5usd", type=_money, help="money that the run may cost in all, resumed or not"
+    )
     group.add_argument("--max-calls", metavar="N", type=whole_number(0), help="requests that may be sent in all")
     group.add_argument("--max-minutes", metavar="N", type=_minutes, help="minutes that may be spent asking in all")
+
+
+def _money(word: str) -> int:
+    """Nano-dollars."""
+    from hybrid_sim.llm.budget import parse_budget
+
+    return parse_budget(word)
 
 
 def _minutes(word: str) -> float:
@@ -56,11 +65,11 @@ def open_llm(
     batch: bool = False,
 ) -> Iterator[LLM]:
     """The language model of the settings, with the budget of the options and what the journal says was spent."""
-    from hybrid_sim.llm.budget import Budget, parse_budget
+    from hybrid_sim.llm.budget import Budget
     from hybrid_sim.llm.client import LLM
 
     budget = Budget(
-        max_money=None if options.budget is None else parse_budget(options.budget),
+        max_money=options.budget,
         max_calls=options.max_calls,
         max_minutes=options.max_minutes,
         ledger=journal.ledger(),
@@ -80,12 +89,7 @@ def price(settings: LLMSettings, batch: bool = False) -> Price | None:
 def ahead(
     options: argparse.Namespace, planner: Planner, settings: LLMSettings, journal: Journal | None, batch: bool = False
 ) -> str:
-    """What the planner's questions will take, in words, calibrated on what the journal has seen.
-
-    Raises:
-        SettingsError: the budget of the options cannot be read.
-    """
-    from hybrid_sim.llm.budget import parse_budget
+    """What the planner's questions will take, in words, calibrated on what the journal has seen."""
     from hybrid_sim.llm.plan import SECONDS_PER_CALL, forecast
     from hybrid_sim.llm.tokens import Tokens
 
@@ -103,7 +107,7 @@ def ahead(
     parts = ", ".join(f"{name} {count:,}" for name, count in kinds.most_common())
     lines = [f"{settings.model}: {found}", f"({basis}; questions: {parts or 'none'}; nothing was sent)"]
     limits = (
-        ("--budget", None if options.budget is None else parse_budget(options.budget), found.money),
+        ("--budget", options.budget, found.money),
         ("--max-calls", options.max_calls, found.calls),
         ("--max-minutes", options.max_minutes, None if batch else found.minutes),
     )
