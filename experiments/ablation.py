@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hybrid_sim as hs
-from hybrid_sim.ablation import Ablation, AblationReport, ablation_text, write_ablation
-from hybrid_sim.ablation.answers import gather
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.protocols import Protocol, make_protocol
-from hybrid_sim.recordings import read_recordings
-from hybrid_sim.report import provenance
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.data.recordings import read_recordings
+from hybrid_sim.evaluation.ablation import Ablation, AblationReport, ablation_text, write_ablation
+from hybrid_sim.evaluation.ablation.member_answers import gather
+from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.evaluation.protocols import Protocol, make_protocol
 
 RESULTS = Path(__file__).parent / "results"
 SECONDS = RESULTS / "ablation-seconds.json"

@@ -20,21 +20,29 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.data.recordings import read_recordings, shuffle_within_users
 from hybrid_sim.data.sources import load
-from hybrid_sim.effort import measured
-from hybrid_sim.evaluate import SUPPORT_BUCKETS, Groups, Losses, compare, rmse_interval, row_losses, support_buckets
-from hybrid_sim.extend import taught
-from hybrid_sim.leaks import LeakCheck, exposure_leak
-from hybrid_sim.level_doubt import LevelDoubt
-from hybrid_sim.models.correction import cross_fitted_correction
+from hybrid_sim.ensemble.correction import cross_fitted_correction
+from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.evaluation.protocols import Fold, make_protocol, parse_folds
+from hybrid_sim.evaluation.resources import measured
+from hybrid_sim.evaluation.scores import (
+    SUPPORT_BUCKETS,
+    Groups,
+    Losses,
+    compare,
+    rmse_interval,
+    row_losses,
+    support_buckets,
+)
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.protocols import Fold, make_protocol, parse_folds
-from hybrid_sim.recordings import read_recordings, shuffle_within_users
-from hybrid_sim.report import provenance
-from hybrid_sim.simulator import Simulator
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.writing import write_whole
+from hybrid_sim.new_items.leakage import LeakCheck, exposure_leak
+from hybrid_sim.new_items.uncertainty import LevelDoubt
+from hybrid_sim.simulation.refit import taught
+from hybrid_sim.simulation.simulator import Simulator
 
 RESULT = Path(__file__).parent / "results" / "cold.json"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))

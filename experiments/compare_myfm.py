@@ -27,17 +27,17 @@ import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.types import FloatArray, Pairs
 from hybrid_sim.data import load
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.effort import measured
-from hybrid_sim.metrics import paired_bootstrap
+from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.evaluation.metrics import paired_bootstrap
+from hybrid_sim.evaluation.protocols import Fold, make_protocol
+from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.models.factorization import BayesianFactorization
-from hybrid_sim.models.side import SideEncoder
-from hybrid_sim.protocols import Fold, make_protocol
-from hybrid_sim.report import provenance
+from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs
-from hybrid_sim.writing import write_whole
 
 try:
     import myfm

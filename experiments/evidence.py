@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 
 import hybrid_sim as hs
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
-from hybrid_sim.history import Histories
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.rater import expected
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, Pairs
+from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.models import make_rater
-from hybrid_sim.protocols import make_protocol
-from hybrid_sim.random import stream
-from hybrid_sim.rater import expected
-from hybrid_sim.report import provenance
 from hybrid_sim.retrieval.content_gp import ContentGP
 from hybrid_sim.retrieval.embedder import default_embedder
 from hybrid_sim.retrieval.evidence import EvidenceFinder
-from hybrid_sim.types import FloatArray, Pairs
-from hybrid_sim.writing import write_whole
 
 OUT = Path(__file__).parent / "results" / "evidence.json"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from llm_provenance import source_of
 
-from hybrid_sim.errors import BudgetError
+from hybrid_sim.core.errors import BudgetError
+from hybrid_sim.core.files import write_whole
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.prices import Price
 from hybrid_sim.llm.question import Answer, Failure, Usage
-from hybrid_sim.writing import write_whole
 
 OUT = Path(__file__).parent / "results" / "llm_budget.json"
 SEED = 0

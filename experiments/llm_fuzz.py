@@ -24,17 +24,17 @@ import pandas as pd
 from llm_damage import damaged_reply
 from llm_injections import ATTACKS, MARKER, is_broken
 
-from hybrid_sim.errors import ReplyError
-from hybrid_sim.history import Histories
+from hybrid_sim.core.errors import ReplyError
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import ProfileSettings, RatingSettings
+from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
+from hybrid_sim.evaluation.bench_report import provenance
 from hybrid_sim.llm.question import Message
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
-from hybrid_sim.prompts.words import load_words
-from hybrid_sim.report import provenance
-from hybrid_sim.settings import ProfileSettings, RatingSettings
+from hybrid_sim.prompts.templates import load_words
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.user import Timeline, UserProfile, UserState
-from hybrid_sim.writing import write_whole
 
 OUT = Path(__file__).parent / "results" / "llm_fuzz.json"
 SEED = 0

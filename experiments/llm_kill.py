@@ -38,14 +38,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from llm_provenance import source_of
 from llm_server import FaultPlan, LoopbackLLM
 
-from hybrid_sim.errors import ReplyError
+from hybrid_sim.core.errors import ReplyError
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import Budget
-from hybrid_sim.llm.calls import Patience
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
-from hybrid_sim.settings import LLMSettings
-from hybrid_sim.writing import write_whole
+from hybrid_sim.llm.sending import Patience
 
 OUT = Path(__file__).parent / "results" / "llm_kill.json"
 SEED = 0

@@ -25,17 +25,17 @@ import openai
 from llm_provenance import source_of
 
 import hybrid_sim as hs
-from hybrid_sim.history import Histories
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import LLMSettings, RatingSettings
+from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
-from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Question
+from hybrid_sim.llm.request_format import Dialect
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.words import load_words
-from hybrid_sim.settings import LLMSettings, RatingSettings
-from hybrid_sim.user import UserState
-from hybrid_sim.writing import write_whole
+from hybrid_sim.prompts.templates import load_words
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from llm_server import apart

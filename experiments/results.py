@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))

@@ -24,21 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 from selective_rules import VARIANTS, Case, crossed, ours, scores
 
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import ModelFileError
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.rater import expected
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.data import load
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import ModelFileError
-from hybrid_sim.metrics import log_losses
-from hybrid_sim.models.correction import Correction
+from hybrid_sim.data.recordings import read_recordings, shuffle_within_users
+from hybrid_sim.ensemble.correction import Correction
+from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.evaluation.metrics import log_losses
+from hybrid_sim.evaluation.protocols import Fold, make_protocol
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.protocols import Fold, make_protocol
-from hybrid_sim.random import stream
-from hybrid_sim.rater import expected
-from hybrid_sim.recordings import read_recordings, shuffle_within_users
-from hybrid_sim.report import provenance
-from hybrid_sim.simulator import Simulator
-from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
-from hybrid_sim.worth import best_calls
-from hybrid_sim.writing import write_whole
+from hybrid_sim.simulation.llm_value import best_calls
+from hybrid_sim.simulation.simulator import Simulator
 
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))
 OUT = Path(__file__).parent / "results" / "selective.json"

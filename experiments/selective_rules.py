@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.models.correction import Correction, cross_fitted_correction, turns
-from hybrid_sim.random import stream
-from hybrid_sim.types import FloatArray, IntArray, RatingDistribution
-from hybrid_sim.worth import expected_help
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
+from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction, turns
+from hybrid_sim.simulation.llm_value import expected_help
 
 N_PARTS = 5
 """Folds of the cross-fit."""

@@ -24,25 +24,26 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import RatingDistribution
+from hybrid_sim.data.recordings import read_recordings
 from hybrid_sim.data.sources import load
-from hybrid_sim.data.splits import kfold
-from hybrid_sim.data.text import item_texts
 from hybrid_sim.data.world import make_world
-from hybrid_sim.protocols import Fold, Protocol, make_protocol
-from hybrid_sim.random import stream
-from hybrid_sim.recordings import read_recordings
-from hybrid_sim.report import provenance
-from hybrid_sim.retrieval.embedder import Embedder, TfidfSVD, default_embedder
-from hybrid_sim.simulator import Simulator
-from hybrid_sim.types import RatingDistribution
-from hybrid_sim.validity import subjects
-from hybrid_sim.validity.planted import PLANTED, OverPositive, plant
-from hybrid_sim.validity.recommenders import scores
-from hybrid_sim.validity.report import ValidityReport
-from hybrid_sim.validity.trial import Subject, Trial, draw
-from hybrid_sim.validity.validate import make_trial, validate
-from hybrid_sim.writing import write_whole
+from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
+from hybrid_sim.evaluation.splits import kfold
+from hybrid_sim.evaluation.validity import simulators
+from hybrid_sim.evaluation.validity.judged import Subject, Trial, draw
+from hybrid_sim.evaluation.validity.planted import PLANTED, OverPositive, plant
+from hybrid_sim.evaluation.validity.recommenders import scores
+from hybrid_sim.evaluation.validity.report import ValidityReport
+from hybrid_sim.evaluation.validity.validate import make_trial, validate
+from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+from hybrid_sim.simulation.simulator import Simulator
 
 RESULTS = Path(__file__).parent / "results" / "validity.json"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))
@@ -77,7 +78,7 @@ def on_fold(name: str, number: str) -> dict[str, Any]:
     simulator = fitted(fold.train, f"{name}_f{number}")
     embedder = default_embedder().fit(item_texts(dataset))
     started = time.perf_counter()
-    answers = subjects.fitted(simulator, fold.held_out, 0)
+    answers = simulators.fitted(simulator, fold.held_out, 0)
     trial = make_trial(fold, answers, protocol, embedder)
     report = validate(trial, protocol.name, number)
     seconds = time.perf_counter() - started
@@ -96,7 +97,7 @@ def on_fold(name: str, number: str) -> dict[str, Any]:
     }
     recorded = DATA / "lusifer" / "ml-100k"
     if recorded.is_dir() and name != "cold-items" and int(number) <= 3:
-        corrected = subjects.with_recording(answers, read_recordings([recorded], fold.held_out), 0)
+        corrected = simulators.with_recording(answers, read_recordings([recorded], fold.held_out), 0)
         of_llm = validate(replace(trial, subject=corrected.subject), protocol.name, number)
         found["with_recorded_llm"] = {"summary": of_llm.summary, "verdicts": figures(of_llm)}
     return found
@@ -145,7 +146,7 @@ def law() -> dict[str, Any]:
         distribution: RatingDistribution = world.distribution(held_out.pairs, held_out.timestamp)
         subject = Subject("law", distribution, draw(distribution, held_out, held_out.pairs, seed))
         protocol = Protocol("kfold", world.dataset, ())
-        trial = make_trial(Fold(1, train, held_out), subjects.Answers(subject, held_out), protocol, _tfidf(train))
+        trial = make_trial(Fold(1, train, held_out), simulators.Answers(subject, held_out), protocol, _tfidf(train))
         failed[str(seed)] = caught(trial, subject)
     n_bad = sum(bool(names) for names in failed.values())
     return {
@@ -164,7 +165,7 @@ def disjoint() -> dict[str, Any]:
     parts = fold.train.take(half), fold.train.take(~half)
     simulator = fitted(parts[0], "last40_f1_half")
     embedder = default_embedder().fit(item_texts(dataset))
-    answers = subjects.fitted(simulator, fold.held_out, 0)
+    answers = simulators.fitted(simulator, fold.held_out, 0)
     found: dict[str, Any] = {"provenance": asdict(provenance(sys.argv, 0, dataset, embedder.name))}
     shared = make_trial(Fold(1, parts[0], fold.held_out), answers, protocol, embedder)
     for name, train in (("same half", parts[0]), ("other half", parts[1])):

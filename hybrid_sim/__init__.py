@@ -10,15 +10,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.core.errors import HybridSimError
+    from hybrid_sim.core.rater import Rater
+    from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
     from hybrid_sim.data.sources import load as load_dataset
-    from hybrid_sim.data.table import ColumnMap, read_dataset
+    from hybrid_sim.data.tables import ColumnMap, read_dataset
     from hybrid_sim.data.world import make_world
-    from hybrid_sim.errors import HybridSimError
     from hybrid_sim.models import make_rater
-    from hybrid_sim.rater import Rater
-    from hybrid_sim.simulator import Prediction, Simulator
-    from hybrid_sim.types import Pairs, RatingDistribution, RatingScale
+    from hybrid_sim.simulation.simulator import Prediction, Simulator
 
 __all__ = [
     "ColumnMap",
@@ -38,19 +38,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ColumnMap": "hybrid_sim.data.table:ColumnMap",
-    "Dataset": "hybrid_sim.data.dataset:Dataset",
-    "HybridSimError": "hybrid_sim.errors:HybridSimError",
-    "Pairs": "hybrid_sim.types:Pairs",
-    "Prediction": "hybrid_sim.simulator:Prediction",
-    "Rater": "hybrid_sim.rater:Rater",
-    "RatingDistribution": "hybrid_sim.types:RatingDistribution",
-    "RatingScale": "hybrid_sim.types:RatingScale",
-    "Simulator": "hybrid_sim.simulator:Simulator",
+    "ColumnMap": "hybrid_sim.data.tables:ColumnMap",
+    "Dataset": "hybrid_sim.core.dataset:Dataset",
+    "HybridSimError": "hybrid_sim.core.errors:HybridSimError",
+    "Pairs": "hybrid_sim.core.types:Pairs",
+    "Prediction": "hybrid_sim.simulation.simulator:Prediction",
+    "Rater": "hybrid_sim.core.rater:Rater",
+    "RatingDistribution": "hybrid_sim.core.types:RatingDistribution",
+    "RatingScale": "hybrid_sim.core.types:RatingScale",
+    "Simulator": "hybrid_sim.simulation.simulator:Simulator",
     "load_dataset": "hybrid_sim.data.sources:load",
     "make_rater": "hybrid_sim.models:make_rater",
     "make_world": "hybrid_sim.data.world:make_world",
-    "read_dataset": "hybrid_sim.data.table:read_dataset",
+    "read_dataset": "hybrid_sim.data.tables:read_dataset",
 }
 
 __version__ = version("hybrid-sim")

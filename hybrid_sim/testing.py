@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hybrid_sim import store
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import HybridSimError
-from hybrid_sim.rater import Rater
-from hybrid_sim.types import IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core import model_files
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import HybridSimError
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.types import IntArray, Pairs, RatingDistribution, RatingScale
 
 GENRES = ("Adventure", "Comedy", "Drama", "Horror", "Romance", "Western")
 TOLERANCE = 1e-12
@@ -32,7 +32,7 @@ MakeRater = Callable[[], Rater]
 
 
 def check_rater(make: MakeRater, dataset: Dataset | None = None) -> None:
-    """Try a rater against everything the contract in `hybrid_sim.rater` promises; takes about twelve fits.
+    """Try a rater against everything the contract in `hybrid_sim.core.rater` promises; takes about twelve fits.
 
     `make` gives a new unfitted rater with the same settings each time it is called. `dataset` replaces the
     made-up one for all checks but that of odd data sets. Saving allows the package of the rater's class,
@@ -170,11 +170,11 @@ def _check_saving(rater: Rater, pairs: Pairs, answer: RatingDistribution) -> Non
     trust = (type(rater).__module__,)
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder, "before"), Path(folder, "after")
-        store.save(rater, before, trust=trust)
+        model_files.save(rater, before, trust=trust)
         rater.rate(pairs)
-        store.save(rater, after, trust=trust)
+        model_files.save(rater, after, trust=trust)
         _promise(_content(before) == _content(after), "rate changes nothing")
-        loaded = store.load(before, trust=trust).rater
+        loaded = model_files.load(before, trust=trust).rater
         _promise(type(loaded) is type(rater), "a loaded rater is of the class that was saved")
         _promise(_same(loaded.rate(pairs), answer), "a loaded rater answers as the saved one did")
 

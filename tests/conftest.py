@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import RatingScale
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.types import RatingScale
 
 
 @pytest.fixture(scope="session")

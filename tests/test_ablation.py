@@ -12,26 +12,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.ablation import Ablation, AblationReport, ablation_text, write_ablation
-from hybrid_sim.ablation.answers import FoldAnswers, gather
-from hybrid_sim.ablation.judging import Judge
-from hybrid_sim.ablation.shares import KINDS, Kind, gain_weights, resample
-from hybrid_sim.ablation.variants import Variant, each_variant, subsets
 from hybrid_sim.cli import ablate
 from hybrid_sim.cli.parsing import Parser, parse
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.progress import listen
+from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.metrics import paired_bootstrap
-from hybrid_sim.models.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, switched
-from hybrid_sim.models.hybrid import default_members
+from hybrid_sim.ensemble.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, switched
+from hybrid_sim.ensemble.default_members import default_members
+from hybrid_sim.evaluation.ablation import Ablation, AblationReport, ablation_text, write_ablation
+from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
+from hybrid_sim.evaluation.ablation.scoring import Judge
+from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights, resample
+from hybrid_sim.evaluation.ablation.variants import Variant, each_variant, subsets
+from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.evaluation.metrics import paired_bootstrap
+from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.models.recorded import RecordedRatings
-from hybrid_sim.progress import listen
-from hybrid_sim.protocols import Fold, Protocol, make_protocol
-from hybrid_sim.report import provenance
 from hybrid_sim.retrieval.embedder import TfidfSVD
-from hybrid_sim.simulator import Simulator
-from hybrid_sim.types import FloatArray, IntArray, RatingScale
+from hybrid_sim.simulation.simulator import Simulator
 
 MEMBERS = ("biases", "svd", "levels_content")
 SWITCHED = ("embeddings", "neighbours", "combiner", "boosted", "calibration")

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.bench import Benchmark, Opinion, choose_models
-from hybrid_sim.cli.held_out import PROTOCOLS as COMMAND_LINE_PROTOCOLS
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.cli.protocol_options import PROTOCOLS as COMMAND_LINE_PROTOCOLS
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, InputError, SettingsError
+from hybrid_sim.core.types import RatingDistribution
+from hybrid_sim.data.recordings import RecordingColumns, read_recordings, shuffle_within_users
 from hybrid_sim.data.world import make_world
-from hybrid_sim.effort import measured
-from hybrid_sim.errors import DataError, InputError, SettingsError
-from hybrid_sim.evaluate import row_losses
+from hybrid_sim.evaluation.bench import Benchmark, Opinion, choose_models
+from hybrid_sim.evaluation.bench_report import Report, provenance, table_text, write_json
+from hybrid_sim.evaluation.protocols import PROTOCOLS, Protocol, make_protocol, parse_folds
+from hybrid_sim.evaluation.resources import measured
+from hybrid_sim.evaluation.scoreboard import shared_rows
+from hybrid_sim.evaluation.scores import row_losses
 from hybrid_sim.models.recorded import RecordedRatings
-from hybrid_sim.protocols import PROTOCOLS, Protocol, make_protocol, parse_folds
-from hybrid_sim.recordings import RecordingColumns, read_recordings, shuffle_within_users
-from hybrid_sim.report import Report, provenance, table_text, write_json
-from hybrid_sim.scoreboard import shared_rows
-from hybrid_sim.types import RatingDistribution
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +341,7 @@ def test_effort_sees_time_and_memory() -> None:
 
 
 def test_opinions_must_answer_unless_they_are_recordings(world: Dataset) -> None:
-    from hybrid_sim.scoreboard import Scoreboard
+    from hybrid_sim.evaluation.scoreboard import Scoreboard
 
     fold = next(make_protocol("kfold", world, folds=[1]).folds())
     silent = RatingDistribution.abstain(world.scale, len(fold.held_out))

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.types import Pairs, RatingScale
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.means import GlobalMean, ItemMean, UserMean
-from hybrid_sim.rater import Rater
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import Pairs, RatingScale
 
 
 def _dataset(user: list[int], item: list[int], rating: list[float], n_users: int = 3, n_items: int = 3) -> Dataset:

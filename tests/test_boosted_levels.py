@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import Pairs, RatingScale
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import DataError, SettingsError
-from hybrid_sim.metrics import calibration_error, log_loss, rmse
+from hybrid_sim.evaluation.metrics import calibration_error, log_loss, rmse
 from hybrid_sim.models.boosted_levels import BoostedLevels
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.retrieval.embedder import TfidfSVD
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import Pairs, RatingScale
 
 Fold = Callable[[int, str], tuple[Dataset, Dataset]]
 

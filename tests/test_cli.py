@@ -19,9 +19,9 @@ import pandas as pd
 import pytest
 
 from hybrid_sim.cli import main
+from hybrid_sim.cli.terminal import messages
+from hybrid_sim.core.progress import track
 from hybrid_sim.data.world import make_world
-from hybrid_sim.progress import track
-from hybrid_sim.terminal import messages
 
 CHEAP = ["--models", "user_mean,biases"]
 

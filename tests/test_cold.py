@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim import extend
-from hybrid_sim.cold import Foresight, foresee, like_level
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, InputError, SettingsError
+from hybrid_sim.core.types import IntArray, Pairs, RatingScale
 from hybrid_sim.data.new_items import add_items, read_new_items
-from hybrid_sim.data.splits import both_out, items_out_once
 from hybrid_sim.data.world import World, make_world
-from hybrid_sim.errors import DataError, InputError, SettingsError
-from hybrid_sim.level_doubt import LevelDoubt
-from hybrid_sim.protocols import make_protocol
-from hybrid_sim.simulator import Simulator
-from hybrid_sim.types import IntArray, Pairs, RatingScale
+from hybrid_sim.evaluation.protocols import make_protocol
+from hybrid_sim.evaluation.splits import both_out, items_out_once
+from hybrid_sim.new_items.forecast import Foresight, foresee, like_level
+from hybrid_sim.new_items.uncertainty import LevelDoubt
+from hybrid_sim.simulation import refit
+from hybrid_sim.simulation.simulator import Simulator
 
 CHEAP = ("biases", "content_gp", "facets")
 
@@ -45,7 +45,7 @@ def fitted(cut: tuple[Dataset, Dataset]) -> Simulator:
 
 @pytest.fixture(scope="module")
 def taught(cut: tuple[Dataset, Dataset], fitted: Simulator) -> Simulator:
-    return extend.taught(fitted, cut[0])
+    return refit.taught(fitted, cut[0])
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_known_pairs_are_answered_as_before(cut: tuple[Dataset, Dataset], fitted
 
 def test_the_original_simulator_is_left_as_it_was(cut: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     before = fitted.predict_pairs(cut[1].pairs).distribution.probs
-    taught = extend.taught(fitted, cut[0])
+    taught = refit.taught(fitted, cut[0])
     assert len(taught.item_ids_) == 300
     assert len(fitted.item_ids_) == 240
     np.testing.assert_array_equal(fitted.predict_pairs(cut[1].pairs).distribution.probs, before)
@@ -214,7 +214,7 @@ def test_new_users_and_ratings_are_learned_too(whole: World) -> None:
     early = replace(data.take(~late), users=data.users.iloc[:180])
     mixed = rng.permutation(200)  # new users stand among the others
     now = replace(data, users=data.users.iloc[np.argsort(mixed)], user=mixed[data.user])
-    simulator = extend.taught(Simulator(members=CHEAP).fit(early), now)
+    simulator = refit.taught(Simulator(members=CHEAP).fit(early), now)
     fresh = Simulator(members=CHEAP).fit(now)
     new, old = now.users.index[mixed[180:]], now.users.index[mixed[:20]]
     films = data.items.index[rng.choice(np.flatnonzero(early.item_counts), 20)]
@@ -235,7 +235,7 @@ def test_what_was_said_while_ratings_were_held_out_moves_with_their_users(whole:
     fitted = Simulator(members=("biases",)).fit(data)
     order = np.random.default_rng(0).permutation(data.n_users)
     moved = replace(data, users=data.users.iloc[np.argsort(order)], user=order[data.user])
-    simulator = extend.taught(fitted, moved)
+    simulator = refit.taught(fitted, moved)
     for cold in (False, True):
         before = fitted.ensemble_.held_opinion(data.pairs, cold).probs
         np.testing.assert_array_equal(simulator.ensemble_.held_opinion(moved.pairs, cold).probs, before)
@@ -246,11 +246,11 @@ def test_teaching_needs_all_that_is_known_and_the_same_scale(whole: World, fitte
     others = data.take(data.user > 0)
     others = replace(others, users=data.users.iloc[1:], user=others.user - 1)
     with pytest.raises(SettingsError, match="knows user 'u0001', which world does not have \\(1 such users\\)"):
-        extend.taught(fitted, others)
+        refit.taught(fitted, others)
     with pytest.raises(SettingsError, match=r"world lacks at least .* and it would forget them"):
-        extend.taught(fitted, data.take(np.arange(len(data)) % 3 > 0))
+        refit.taught(fitted, data.take(np.arange(len(data)) % 3 > 0))
     with pytest.raises(SettingsError, match="on the scale 1, 2, 3, 4, 5, those of world are on"):
-        extend.taught(fitted, replace(data, scale=RatingScale((0, 1, 2, 3, 4, 5))))
+        refit.taught(fitted, replace(data, scale=RatingScale((0, 1, 2, 3, 4, 5))))
 
 
 # Foreseeing

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.types import FloatArray
 from hybrid_sim.data import load
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.recordings import read_recordings
 from hybrid_sim.data.world import World, make_world
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.leaks import exposure_leak, warn_of_leaks
-from hybrid_sim.recordings import read_recordings
+from hybrid_sim.new_items.leakage import exposure_leak, warn_of_leaks
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.types import FloatArray
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hybrid_sim.models.combiner import MIN_ROWS, Combiner
-from hybrid_sim.models.out_of_fold import Opinions
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.ensemble.combiner import MIN_ROWS, Combiner
+from hybrid_sim.ensemble.out_of_fold import Opinions
 from hybrid_sim.models.support import NEW_USER, REGIMES, Support, SupportTable
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 

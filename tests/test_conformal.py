@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hybrid_sim.models.conformal import MIN_ROWS, Conformal
+from hybrid_sim.core.types import FloatArray, RatingDistribution, RatingScale
+from hybrid_sim.ensemble.conformal import MIN_ROWS, Conformal
 from hybrid_sim.models.support import Support
-from hybrid_sim.types import FloatArray, RatingDistribution, RatingScale
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 BUCKETS = (0, 3, 10, 100)

@@ -8,11 +8,11 @@ from typing import ClassVar, Self
 import numpy as np
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.testing import check_odd_data, check_rater, tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
 
 
 class Honest(Biases):

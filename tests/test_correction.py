@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.models.correction import MIN_ROWS, N_VOICES, Correction, cross_fitted_correction, turns
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.ensemble.correction import MIN_ROWS, N_VOICES, Correction, cross_fitted_correction, turns
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 

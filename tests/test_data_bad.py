@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_sim.core.errors import DataError, InputError, ScaleError, SettingsError
 from hybrid_sim.data import read_dataset
 from hybrid_sim.data.scales import parse_scale
-from hybrid_sim.errors import DataError, InputError, ScaleError, SettingsError
 
 FOLDER = Path(__file__).parent / "bad_data"
 

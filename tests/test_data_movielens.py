@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.data import load
 from hybrid_sim.data.tmdb import add_tmdb, read_tmdb
-from hybrid_sim.errors import DataError, SettingsError
 
 REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_sim.core.errors import DataError, ScaleError
+from hybrid_sim.core.types import RatingScale
 from hybrid_sim.data import ColumnMap, read_dataset
 from hybrid_sim.data.scales import KNOWN_SCALES, parse_scale
-from hybrid_sim.errors import DataError, ScaleError
-from hybrid_sim.types import RatingScale
 
 ROWS = [("u1", "i1", 4, 100), ("u1", "i2", 1, 90), ("u2", "i1", 5, 80)]
 FIVE = parse_scale("1:5")

@@ -14,9 +14,9 @@ from pytest_httpserver import HTTPServer
 
 from hybrid_sim.cli import doctor
 from hybrid_sim.cli.parsing import Parser, parse
+from hybrid_sim.core.settings import LLMSettings
+from hybrid_sim.llm.diagnosis import Finding
 from hybrid_sim.llm.doctor import examine
-from hybrid_sim.llm.finding import Finding
-from hybrid_sim.settings import LLMSettings
 
 KEY = "sk-sentinel-0123456789"
 

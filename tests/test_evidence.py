@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.history import Histories, History
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
 from hybrid_sim.data.sources import load
 from hybrid_sim.data.world import make_world
-from hybrid_sim.history import Histories, History
 from hybrid_sim.retrieval.content_gp import ContentGP
 from hybrid_sim.retrieval.embedder import TfidfSVD
 from hybrid_sim.retrieval.evidence import EvidenceFinder, Grounds
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingScale
 
 
 @pytest.fixture(scope="module")

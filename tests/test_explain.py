@@ -14,27 +14,27 @@ import pytest
 
 from hybrid_sim.cli import why
 from hybrid_sim.cli.parsing import Parser, parse
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.table import read_dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.data.tables import read_dataset
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import DataError, SettingsError
-from hybrid_sim.explain import explain
+from hybrid_sim.ensemble.combiner import Combiner
+from hybrid_sim.ensemble.contributions import Contributions
+from hybrid_sim.ensemble.correction import Correction
+from hybrid_sim.ensemble.ensemble import Ensemble
+from hybrid_sim.ensemble.out_of_fold import Opinions
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.boosted import BoostedResidual
-from hybrid_sim.models.combiner import Combiner
-from hybrid_sim.models.contributions import Contributions
-from hybrid_sim.models.correction import Correction
-from hybrid_sim.models.ensemble import Ensemble
+from hybrid_sim.models.boosted_residuals import BoostedResidual
 from hybrid_sim.models.means import ItemMean, UserMean
-from hybrid_sim.models.out_of_fold import Opinions
 from hybrid_sim.models.support import Support
-from hybrid_sim.random import stream
-from hybrid_sim.rater import Rater
 from hybrid_sim.retrieval.embedder import TfidfSVD
-from hybrid_sim.run import RunFolder
-from hybrid_sim.simulator import Prediction, Simulator
+from hybrid_sim.simulation.explain import explain
+from hybrid_sim.simulation.run_folder import RunFolder
+from hybrid_sim.simulation.simulator import Prediction, Simulator
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 MEMBERS = ("biases", "knn", "svd", "content_gp")

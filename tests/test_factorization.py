@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from scipy.special import ndtr
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.types import FloatArray, Pairs, RatingScale
 from hybrid_sim.models import gibbs
 from hybrid_sim.models.factorization import BayesianFactorization
 from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
 from hybrid_sim.testing import check_odd_data, check_rater, tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs, RatingScale
 
 FINE = RatingScale(tuple(np.round(np.arange(-8, 8.05, 0.1), 1)))
 """A scale fine enough for ratings to be numbers, with room for all of them."""

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim import store
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.splits import users_out
+from hybrid_sim.core import model_files
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.types import Pairs
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import DataError
-from hybrid_sim.metrics import rmse
+from hybrid_sim.evaluation.metrics import rmse
+from hybrid_sim.evaluation.splits import users_out
 from hybrid_sim.models.factorization import BayesianFactorization
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.types import Pairs
 
 RESPONSES = ("gaussian", "ordinal")
 
@@ -138,12 +138,14 @@ def test_it_is_a_copy_and_the_same_every_time(fitted: BayesianFactorization, wor
     np.testing.assert_array_equal(fitted.rate(asked).probs, before)
     np.testing.assert_array_equal(first.rate(asked).probs[3:], before[3:])
     assert not np.allclose(first.rate(asked).probs[:3], before[:3])
-    store.save(fitted, tmp_path / "fitted")
-    loaded = store.load(tmp_path / "fitted").rater
+    model_files.save(fitted, tmp_path / "fitted")
+    loaded = model_files.load(tmp_path / "fitted").rater
     assert isinstance(loaded, BayesianFactorization)
     np.testing.assert_array_equal(loaded.fold_in(newcomers).rate(asked).probs, first.rate(asked).probs)
-    store.save(first, tmp_path / "folded")
-    np.testing.assert_array_equal(store.load(tmp_path / "folded").rater.rate(asked).probs, first.rate(asked).probs)
+    model_files.save(first, tmp_path / "folded")
+    np.testing.assert_array_equal(
+        model_files.load(tmp_path / "folded").rater.rate(asked).probs, first.rate(asked).probs
+    )
 
 
 def test_a_short_history_is_not_taken_for_a_strange_user(fitted: BayesianFactorization, world: Dataset) -> None:

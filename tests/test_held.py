@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hybrid_sim import store
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core import model_files
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.world import make_world
+from hybrid_sim.ensemble.ensemble import Ensemble
+from hybrid_sim.ensemble.out_of_fold_store import HeldOpinions
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.ensemble import Ensemble
 from hybrid_sim.models.factorization import BayesianFactorization
-from hybrid_sim.models.held import HeldOpinions
-from hybrid_sim.rater import Rater
-from hybrid_sim.types import Pairs, RatingDistribution, RatingScale
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 
@@ -90,8 +90,8 @@ def test_cold_opinions_are_of_a_part_and_know_less(known: Dataset, ensemble: Ens
 
 
 def test_saved_and_loaded(known: Dataset, ensemble: Ensemble, tmp_path: Path) -> None:
-    store.save(ensemble, tmp_path / "model")
-    loaded = store.load(tmp_path / "model").rater
+    model_files.save(ensemble, tmp_path / "model")
+    loaded = model_files.load(tmp_path / "model").rater
     assert isinstance(loaded, Ensemble)
     for cold in (False, True):
         before, after = (one.held_opinion(known.pairs, cold).probs for one in (ensemble, loaded))

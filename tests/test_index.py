@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hybrid_sim.errors import InputError
+from hybrid_sim.core.errors import InputError
 from hybrid_sim.retrieval.index import VectorIndex
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_sim.errors import RunError, StorageError
+from hybrid_sim.core.errors import RunError, StorageError
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.ledger import Ledger, Seen
 from hybrid_sim.llm.question import Answer, Failure, Message, Question, Usage

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, Pairs
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import SettingsError
 from hybrid_sim.models.kernel_gp import KernelGP, KernelWeights
-from hybrid_sim.models.side import SideEncoder
+from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import FloatArray, Pairs
 
 
 def embedder(dataset: Dataset) -> TfidfSVD:

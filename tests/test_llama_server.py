@@ -29,8 +29,10 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.history import Histories
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import LLMSettings, RatingSettings
+from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.doctor import examine
@@ -38,9 +40,7 @@ from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
 from hybrid_sim.llm.replies import read_reply
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.words import load_words
-from hybrid_sim.settings import LLMSettings, RatingSettings
-from hybrid_sim.user import UserState
+from hybrid_sim.prompts.templates import load_words
 
 SERVER = os.environ.get("HYBRID_SIM_LLAMA_SERVER")
 MODEL = os.environ.get("HYBRID_SIM_LLAMA_MODEL")

@@ -18,7 +18,7 @@ import openai
 import pytest
 from llm_server import LoopbackLLM, dead_address
 
-from hybrid_sim.errors import BudgetError, HybridSimError, NetworkError
+from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
 from hybrid_sim.llm.batch import BatchRow, Patience, run_batch
 from hybrid_sim.llm.journal import Journal
 

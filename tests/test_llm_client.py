@@ -13,7 +13,7 @@ from llm_server import FaultPlan, LoopbackLLM, Storm, always, dead_address, firs
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from hybrid_sim.errors import BudgetError, HybridSimError, NetworkError, SettingsError
+from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError, SettingsError
 from hybrid_sim.llm.question import Failure
 
 NOT_ASKED = "not_asked"

@@ -20,12 +20,12 @@ from llm_server import FaultPlan, LoopbackLLM, always
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from hybrid_sim.errors import ReplyError, RunError, SettingsError
+from hybrid_sim.core.errors import ReplyError, RunError, SettingsError
+from hybrid_sim.core.progress import listen
+from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Message, Question
 from hybrid_sim.llm.transport import Endpoint
-from hybrid_sim.progress import listen
-from hybrid_sim.settings import LLMSettings
 
 SENTINEL = "sk-sentinel-7f3a9c51e2"
 

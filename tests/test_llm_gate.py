@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from hybrid_sim.llm.gate import Gate, Ticket
+from hybrid_sim.llm.rate_limiter import Gate, Ticket
 
 
 def in_loop(story: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 from llm_server import LoopbackLLM, dead_address
 
-from hybrid_sim.errors import BudgetError, NetworkError, ReplyError
+from hybrid_sim.core.errors import BudgetError, NetworkError, ReplyError
+from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.batch import Patience
+from hybrid_sim.llm.batch_sending import Post, PostedWave
 from hybrid_sim.llm.budget import Budget
-from hybrid_sim.llm.calls import Counts
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.post import Post, PostedWave
 from hybrid_sim.llm.prices import Price
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
+from hybrid_sim.llm.sending import Counts
 from hybrid_sim.llm.transport import Endpoint, Wire
-from hybrid_sim.settings import LLMSettings
 
 SETTINGS = LLMSettings(model="loopback")
 PRICE = Price(input=75_000, cached_input=37_500, output=300_000)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from hybrid_sim.errors import ReplyError
+from hybrid_sim.core.errors import ReplyError
 from hybrid_sim.llm.replies import MAX_BYTES, MAX_DEPTH, read_json, read_reply
 
 

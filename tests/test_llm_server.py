@@ -28,14 +28,14 @@ from llm_server import (
     rating_mind,
 )
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.history import Histories
-from hybrid_sim.llm.dialect import Dialect
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RatingSettings
+from hybrid_sim.core.user_state import UserState
+from hybrid_sim.llm.request_format import Dialect
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.words import load_words
-from hybrid_sim.settings import LLMSettings, ProfileSettings, RatingSettings
-from hybrid_sim.user import UserState
+from hybrid_sim.prompts.templates import load_words
 
 ITEMS = [
     {"item": n, "title": f"Film {n}", "overview": words} for n, words in enumerate(("robots in space", "a wedding"), 1)

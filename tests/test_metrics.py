@@ -11,9 +11,9 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_sim import metrics
-from hybrid_sim.errors import InputError, ScaleError
-from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.errors import InputError, ScaleError
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.evaluation import metrics
 
 FIVE = RatingScale((1, 2, 3, 4, 5))
 HALVES = RatingScale(tuple(np.arange(1, 11) / 2))

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from pages_browser import browser, needs_browser
 from pages_checks import HOSTILE, PageReader
 
-from hybrid_sim.errors import InputError, SettingsError
-from hybrid_sim.pages.bars import Amounts, Step, bars_chart, histograms_chart, points_chart, waterfall_chart
-from hybrid_sim.pages.page import (
+from hybrid_sim.core.errors import InputError, SettingsError
+from hybrid_sim.core.files import printable
+from hybrid_sim.report.bars import Amounts, Step, bars_chart, histograms_chart, points_chart, waterfall_chart
+from hybrid_sim.report.page import (
     Card,
     Cards,
     Chart,
@@ -34,7 +35,7 @@ from hybrid_sim.pages.page import (
     slug,
     write_page,
 )
-from hybrid_sim.pages.plots import (
+from hybrid_sim.report.plots import (
     Line,
     Moment,
     Point,
@@ -44,8 +45,7 @@ from hybrid_sim.pages.plots import (
     scatter_chart,
     timeline_chart,
 )
-from hybrid_sim.pages.svg import Axis, element
-from hybrid_sim.writing import printable
+from hybrid_sim.report.svg import Axis, element
 
 
 def charts(word: str) -> list[Markup]:

@@ -10,7 +10,9 @@ import pytest
 from pages_browser import browser, needs_browser
 from pages_checks import HOSTILE, PageReader
 
-from hybrid_sim.ablation.report import (
+from hybrid_sim.cli import main
+from hybrid_sim.core.errors import InputError
+from hybrid_sim.evaluation.ablation.report import (
     AblationReport,
     ComponentRow,
     CostRow,
@@ -20,11 +22,18 @@ from hybrid_sim.ablation.report import (
     WaterfallStep,
     write_ablation,
 )
-from hybrid_sim.cli import main
-from hybrid_sim.errors import InputError
-from hybrid_sim.pages.validity import validity_page
-from hybrid_sim.report import Provenance
-from hybrid_sim.validity.report import Chart, Column, Section, Table, ValidityReport, Verdict, summarise, write_validity
+from hybrid_sim.evaluation.bench_report import Provenance
+from hybrid_sim.evaluation.validity.report import (
+    Chart,
+    Column,
+    Section,
+    Table,
+    ValidityReport,
+    Verdict,
+    summarise,
+    write_validity,
+)
+from hybrid_sim.report.validity import validity_page
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 SOURCE = Provenance("hybrid-sim x", None, 3, "world", True, "abc", 3, 4, 9, None, "3.11", "Linux", {"numpy": "2"})

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.profiles.checks import RATINGS, TITLES, faults, quoted_titles, quotes_ratings
 from hybrid_sim.profiles.recorded import SIGNS_GUESSED, read_recorded_profiles, told_apart
-from hybrid_sim.settings import ProfileSettings
 
 QUOTING = [
     "rated it 4",

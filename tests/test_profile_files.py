@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from hybrid_sim.cli import main
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError, SettingsError
-from hybrid_sim.history import Histories
-from hybrid_sim.profiles.author import write_profiles
-from hybrid_sim.profiles.diff import difference, timeline_lines
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import ProfileSettings
+from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
+from hybrid_sim.profiles.changes import difference, timeline_lines
 from hybrid_sim.profiles.facets import ProfileIndex
-from hybrid_sim.profiles.statistical import StatisticalWriter
-from hybrid_sim.profiles.store import PROFILES_FILE, read_timelines, write_timelines
+from hybrid_sim.profiles.statistical_writer import StatisticalWriter
+from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines, write_timelines
+from hybrid_sim.profiles.writers import write_profiles
 from hybrid_sim.retrieval.embedder import MiniLM, TfidfSVD
-from hybrid_sim.settings import ProfileSettings
-from hybrid_sim.user import Timeline, UserProfile, UserState
 
 NASTY = 'line\nend \x00\x1b[31m \u202e \u2028 ünïcode 電影 "quoted"'
 

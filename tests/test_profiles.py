@@ -12,22 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import ReplyError, SettingsError
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import ProfileSettings
+from hybrid_sim.core.types import RatingScale
+from hybrid_sim.core.user_state import UserProfile, UserState
 from hybrid_sim.data import load
-from hybrid_sim.data.dataset import Dataset
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import ReplyError, SettingsError
-from hybrid_sim.history import Histories
 from hybrid_sim.llm.question import Answer, Failure, FailureKind, Question
-from hybrid_sim.profiles.author import Draft, unseen, update_profiles, write_profiles
 from hybrid_sim.profiles.checks import RATINGS, TITLES, quoted_titles, quotes_ratings
-from hybrid_sim.profiles.statistical import StatisticalWriter
-from hybrid_sim.profiles.tags import catalogue_tags
-from hybrid_sim.profiles.written import NOT_UPDATED, LLMWriter
+from hybrid_sim.profiles.llm_writer import NOT_UPDATED, LLMWriter
+from hybrid_sim.profiles.statistical_writer import StatisticalWriter
+from hybrid_sim.profiles.writers import Draft, unseen, update_profiles, write_profiles
 from hybrid_sim.prompts.profile import ProfilePrompts, read_profile
-from hybrid_sim.settings import ProfileSettings
+from hybrid_sim.retrieval.keywords import catalogue_tags
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.types import RatingScale
-from hybrid_sim.user import UserProfile, UserState
 
 SETTINGS = ProfileSettings()
 

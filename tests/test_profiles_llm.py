@@ -6,19 +6,19 @@ from pathlib import Path
 
 from llm_server import FaultPlan, LoopbackLLM, always
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.history import Histories
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import LLMSettings, ProfileSettings
+from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Budget
-from hybrid_sim.llm.calls import Patience
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.profiles.author import write_profiles
+from hybrid_sim.llm.sending import Patience
 from hybrid_sim.profiles.checks import RATINGS
-from hybrid_sim.profiles.statistical import StatisticalWriter
-from hybrid_sim.profiles.written import LLMWriter
+from hybrid_sim.profiles.llm_writer import LLMWriter
+from hybrid_sim.profiles.statistical_writer import StatisticalWriter
+from hybrid_sim.profiles.writers import write_profiles
 from hybrid_sim.prompts.profile import ProfilePrompts
-from hybrid_sim.settings import LLMSettings, ProfileSettings
-from hybrid_sim.user import Timeline, UserState
 
 SETTINGS = ProfileSettings(n_recent=20)
 

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 
 from hybrid_sim.cli import prompt
 from hybrid_sim.cli.parsing import Parser, parse
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.history import Histories
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import RatingSettings
+from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
 from hybrid_sim.llm.question import Question
-from hybrid_sim.profiles.store import write_timelines
-from hybrid_sim.prompts.foreign import as_data, shown_text
+from hybrid_sim.profiles.timelines import write_timelines
+from hybrid_sim.prompts.context import plain_number, shown_items, shown_person
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.shown import plain_number, shown_items, shown_person
-from hybrid_sim.prompts.words import Words, known_words, load_words
-from hybrid_sim.settings import RatingSettings
+from hybrid_sim.prompts.templates import Words, known_words, load_words
+from hybrid_sim.prompts.untrusted import as_data, shown_text
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.user import Timeline, UserProfile, UserState
 
 OWN = "Rate on {{scale}}, say {{high}} or {{low}}.\n---\n{{person}} {{rated}} {{n_items}} {{items}}\n"
 TEXTS = st.text(st.characters(), max_size=80) | st.text(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from hybrid_sim.random import derive_seed, pair_uniforms, stream
+from hybrid_sim.core.seeding import derive_seed, pair_uniforms, stream
 
 USERS = np.array([f"u{number % 200}" for number in range(20_000)], dtype=object)
 ITEMS = np.array([f"i{number // 200}" for number in range(20_000)], dtype=object)

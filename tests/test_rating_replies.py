@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import ReplyError, SettingsError
-from hybrid_sim.history import Histories
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import ReplyError, SettingsError
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import RatingSettings
+from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.question import Question
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
-from hybrid_sim.prompts.words import load_words
-from hybrid_sim.settings import RatingSettings
+from hybrid_sim.prompts.templates import load_words
 from hybrid_sim.testing import tiny_dataset
-from hybrid_sim.user import UserState
 
 ROOT = Path(__file__).parents[1]
 HALVES = (0.5, 1, 1.5, 2, 2.5, 3)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError, ScaleError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, ScaleError
+from hybrid_sim.core.types import RatingScale
+from hybrid_sim.data.recorded_file import read_recorded
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.models.recorded_file import read_recorded
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import RatingScale
 
 FIVE = RatingScale((1, 2, 3, 4, 5))
 

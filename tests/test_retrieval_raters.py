@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.types import FloatArray, Pairs, RatingScale
 from hybrid_sim.data import load
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import SettingsError
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.retrieval.content import centred, genre_block, year_block
 from hybrid_sim.retrieval.content_gp import ContentGP
@@ -19,7 +20,6 @@ from hybrid_sim.retrieval.embedder import MiniLM, TfidfSVD, default_embedder
 from hybrid_sim.retrieval.facets import SignedFacets
 from hybrid_sim.retrieval.neighbours import HistoryNeighbours
 from hybrid_sim.testing import check_rater
-from hybrid_sim.types import FloatArray, Pairs, RatingScale
 
 TextRater = ContentGP | HistoryNeighbours | SignedFacets
 MakeRater = Callable[..., TextRater]

@@ -13,21 +13,29 @@ import pytest
 from llm_minds import json_in
 from llm_server import LoopbackLLM, always, dead_address, rating_mind
 
-from hybrid_sim.asking import Interviewer, Opinion, distribution_of
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import NetworkError, RunError, SettingsError
+from hybrid_sim.core.history import Histories
+from hybrid_sim.core.settings import LLMSettings, RatingSettings, RunSettings
+from hybrid_sim.core.types import RatingScale
+from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import NetworkError, RunError, SettingsError
-from hybrid_sim.history import Histories
 from hybrid_sim.llm.batch import Patience as BatchPatience
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.run import authors, identity, interviewer
-from hybrid_sim.settings import LLMSettings, RatingSettings, RunSettings
-from hybrid_sim.simulation import LLM_SOURCE, Past, advance, learning_inquiries, simulate, users_before, worth_asking
-from hybrid_sim.simulator import Simulator
-from hybrid_sim.types import RatingScale
-from hybrid_sim.user import Timeline, UserProfile, UserState
+from hybrid_sim.simulation.interviewer import Interviewer, Opinion, distribution_of
+from hybrid_sim.simulation.run_folder import authors, identity, interviewer
+from hybrid_sim.simulation.simulate import (
+    LLM_SOURCE,
+    Past,
+    advance,
+    learning_inquiries,
+    simulate,
+    users_before,
+    worth_asking,
+)
+from hybrid_sim.simulation.simulator import Simulator
 
 N_COLD = 30
 """Items of the small world that nobody has rated in the training data."""

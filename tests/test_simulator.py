@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
-from hybrid_sim.errors import DataError, ModelFileError, SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError
+from hybrid_sim.core.model_files import save
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import Pairs
 from hybrid_sim.models import RATERS, make_rater
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.rater import Rater
 from hybrid_sim.retrieval.tfidf import TfidfSVD
-from hybrid_sim.simulator import SOURCES, Simulator
-from hybrid_sim.store import save
+from hybrid_sim.simulation.simulator import SOURCES, Simulator
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import Pairs
 
 MEMBERS = ("biases", "svd", "neighbours", "kernel_gp")
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_sim.data import load, splits
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.splits import Split
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.types import RatingScale
+from hybrid_sim.data import load
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import DataError, SettingsError
-from hybrid_sim.types import RatingScale
+from hybrid_sim.evaluation import splits
+from hybrid_sim.evaluation.splits import Split
 
 REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 

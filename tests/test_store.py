@@ -19,13 +19,13 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.core.model_files import load, save
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.means import UserMean
-from hybrid_sim.rater import Rater
-from hybrid_sim.store import load, save
-from hybrid_sim.types import Pairs, RatingDistribution, RatingScale
 
 
 @dataclass
@@ -355,9 +355,9 @@ def test_an_array_header_that_promises_too_much_is_refused(saved: Path) -> None:
 
 FULL_DISK = """
 import resource, signal, sys
-from hybrid_sim.errors import StorageError
+from hybrid_sim.core.errors import StorageError
 from hybrid_sim.models.knn import KNN
-from hybrid_sim.store import save
+from hybrid_sim.core.model_files import save
 from hybrid_sim.testing import tiny_dataset
 
 rater = KNN().fit(tiny_dataset())

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import surprise
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError, ScaleError, SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, ScaleError, SettingsError
+from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models import make_rater
 from hybrid_sim.models.knn import KNN
 from hybrid_sim.models.nmf import NMF
@@ -21,7 +22,6 @@ from hybrid_sim.models.svd import SVD
 from hybrid_sim.models.svdpp import SVDpp
 from hybrid_sim.models.training import bell
 from hybrid_sim.testing import check_rater, tiny_dataset
-from hybrid_sim.types import Pairs, RatingDistribution, RatingScale
 
 Fold = Callable[[int, str], tuple[Dataset, Dataset]]
 

@@ -14,11 +14,11 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from hybrid_sim.cli import main
+from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
 from hybrid_sim.data import load
 from hybrid_sim.data.http import Patience
 from hybrid_sim.data.tmdb import add_tmdb
 from hybrid_sim.data.tmdb_client import TmdbClient
-from hybrid_sim.errors import NetworkError, SettingsError, StorageError
 
 KEY = "5e27151e5e27151e5e27151e5e27151e"
 TOKEN = "eyJhbGciOi.c2VudGluZWw.dG9rZW4"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_sim.errors import ScaleError
-from hybrid_sim.types import MAX_LEVELS, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core.errors import ScaleError
+from hybrid_sim.core.types import MAX_LEVELS, Pairs, RatingDistribution, RatingScale
 
 FIVE = RatingScale((1, 2, 3, 4, 5))
 

@@ -13,28 +13,28 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.splits import kfold
-from hybrid_sim.data.text import item_texts
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import InputError, SettingsError
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
 from hybrid_sim.data.world import World, make_world
-from hybrid_sim.errors import InputError, SettingsError
-from hybrid_sim.metrics import Interval
+from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.protocols import Fold, Protocol
+from hybrid_sim.evaluation.splits import kfold
+from hybrid_sim.evaluation.validity.bootstrap import Resampler
+from hybrid_sim.evaluation.validity.discrimination import discrimination
+from hybrid_sim.evaluation.validity.groups import drift, groups
+from hybrid_sim.evaluation.validity.judged import Subject, Trial
+from hybrid_sim.evaluation.validity.personal_signal import signal
+from hybrid_sim.evaluation.validity.planted import PLANTED, plant
+from hybrid_sim.evaluation.validity.recommenders import kendall
+from hybrid_sim.evaluation.validity.report import Section, ValidityReport, read_validity, write_validity
+from hybrid_sim.evaluation.validity.simulators import Answers
+from hybrid_sim.evaluation.validity.text import validity_text
+from hybrid_sim.evaluation.validity.validate import make_trial, validate
+from hybrid_sim.evaluation.validity.verdicts import ACCURACY, BIAS, RULES, judge
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.protocols import Fold, Protocol
 from hybrid_sim.retrieval.embedder import TfidfSVD
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution
-from hybrid_sim.validity.discrimination import discrimination
-from hybrid_sim.validity.groups import drift, groups
-from hybrid_sim.validity.planted import PLANTED, plant
-from hybrid_sim.validity.recommenders import kendall
-from hybrid_sim.validity.report import Section, ValidityReport, read_validity, write_validity
-from hybrid_sim.validity.resampling import Resampler
-from hybrid_sim.validity.signal import signal
-from hybrid_sim.validity.subjects import Answers
-from hybrid_sim.validity.trial import Subject, Trial
-from hybrid_sim.validity.validate import make_trial, validate
-from hybrid_sim.validity.verdicts import ACCURACY, BIAS, RULES, judge
-from hybrid_sim.validity.words import validity_text
 
 
 @dataclass

@@ -15,22 +15,22 @@ import pandas as pd
 import pytest
 from llm_server import LoopbackLLM, rating_mind
 
-from hybrid_sim.asking import Inquiry, Opinion
 from hybrid_sim.cli import main, validate
 from hybrid_sim.cli.parsing import Parser, parse
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.splits import kfold
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, HybridSimError, SettingsError
+from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RunSettings
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import DataError, HybridSimError, SettingsError
+from hybrid_sim.evaluation.splits import kfold
+from hybrid_sim.evaluation.validity.contamination import Probe, masked, probe
+from hybrid_sim.evaluation.validity.judged import Trial
+from hybrid_sim.evaluation.validity.llm_evidence import contamination
+from hybrid_sim.evaluation.validity.report import ValidityReport, read_validity
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.run import interviewer
-from hybrid_sim.settings import LLMSettings, ProfileSettings, RunSettings
-from hybrid_sim.validity.contamination import Probe, masked, probe
-from hybrid_sim.validity.evidence import contamination
-from hybrid_sim.validity.report import ValidityReport, read_validity
-from hybrid_sim.validity.trial import Trial
+from hybrid_sim.simulation.interviewer import Inquiry, Opinion
+from hybrid_sim.simulation.run_folder import interviewer
 
 MEMBERS = ["--members", "biases,content_gp"]
 
@@ -273,8 +273,8 @@ def asked(opinion: Callable[[Mapping[str, Any], str], float], folder: Path) -> P
 
 def judged(found: Probe | None) -> str:
     train, held_out = taste_world()
+    from hybrid_sim.evaluation.validity.judged import Subject
     from hybrid_sim.models import make_rater
-    from hybrid_sim.validity.trial import Subject
 
     distribution = make_rater("global_mean").fit(train).rate(held_out.pairs)
     subject = Subject("anybody", distribution, held_out.rating)

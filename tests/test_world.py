@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from hybrid_sim.data import item_texts, splits
+from hybrid_sim.core.types import FloatArray, Pairs
+from hybrid_sim.data import item_texts
 from hybrid_sim.data.world import World, make_world
-from hybrid_sim.types import FloatArray, Pairs
+from hybrid_sim.evaluation import splits
 
 
 @pytest.fixture(scope="module")

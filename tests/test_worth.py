@@ -15,24 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llm_server import LoopbackLLM, rating_mind
 
-from hybrid_sim.asking import Opinion
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RatingSettings, RunSettings
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data import load
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.data.recordings import read_recordings, shuffle_within_users
 from hybrid_sim.data.world import make_world
+from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction
+from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.models import make_rater
-from hybrid_sim.models.correction import Correction, cross_fitted_correction
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.protocols import make_protocol
-from hybrid_sim.recordings import read_recordings, shuffle_within_users
-from hybrid_sim.run import interviewer
-from hybrid_sim.settings import LLMSettings, ProfileSettings, RatingSettings, RunSettings
-from hybrid_sim.simulation import Past, learning_inquiries, simulate
-from hybrid_sim.simulator import Simulator
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
-from hybrid_sim.worth import LLM_ITEM_SOURCE, LLM_SOURCE, Worth, best_calls, expected_help, worth_asking
+from hybrid_sim.simulation.interviewer import Opinion
+from hybrid_sim.simulation.llm_value import LLM_ITEM_SOURCE, LLM_SOURCE, Worth, best_calls, expected_help, worth_asking
+from hybrid_sim.simulation.run_folder import interviewer
+from hybrid_sim.simulation.simulate import Past, learning_inquiries, simulate
+from hybrid_sim.simulation.simulator import Simulator
 
 REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 SCALE = RatingScale((1, 2, 3, 4, 5))

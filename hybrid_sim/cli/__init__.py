@@ -29,8 +29,8 @@ from hybrid_sim.cli import (
     why,
 )
 from hybrid_sim.cli.parsing import Parser, parse
-from hybrid_sim.errors import HybridSimError
-from hybrid_sim.terminal import messages, say
+from hybrid_sim.cli.terminal import messages, say
+from hybrid_sim.core.errors import HybridSimError
 
 COMMANDS = (
     *(bench, ablate, validate),

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.held_out import add_protocol_options, add_recording_options, read_protocol, read_recording
-from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import add_common, words_list
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
+from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
     pass
@@ -59,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(f"--json {options.json}: cannot be written; name a file in a folder that exists")
     if options.without is not None:
         raise SettingsError("--without: ablate leaves out every subset by itself; --components says of what")
-    from hybrid_sim.ablation import Ablation, ablation_text, write_ablation
-    from hybrid_sim.report import provenance
+    from hybrid_sim.evaluation.ablation import Ablation, ablation_text, write_ablation
+    from hybrid_sim.evaluation.bench_report import provenance
 
     dataset = read_data(options, default="world")
     protocol = read_protocol(options, dataset)

@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.held_out import (
+from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
+from hybrid_sim.cli.parsing import add_common, words_list
+from hybrid_sim.cli.protocol_options import (
     EXPLAINED,
     add_protocol_options,
     add_recording_options,
     read_protocol,
     read_recording,
 )
-from hybrid_sim.cli.options import add_data_options, add_run_options, read_data
-from hybrid_sim.cli.parsing import add_common, words_list
-from hybrid_sim.errors import SettingsError, StorageError
+from hybrid_sim.core.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
-    from hybrid_sim.report import Report
+    from hybrid_sim.evaluation.bench_report import Report
 
 DESCRIPTION = f"""\
 Without options: the synthetic world, in about a minute. Protocols:
@@ -53,8 +53,8 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the benchmark, print the table and write the files."""
     _check_outputs(options)
-    from hybrid_sim.bench import Benchmark, choose_models
-    from hybrid_sim.report import provenance, table_text, write_json
+    from hybrid_sim.evaluation.bench import Benchmark, choose_models
+    from hybrid_sim.evaluation.bench_report import provenance, table_text, write_json
 
     models = choose_models(options.models, bool(options.llm_ratings))
     dataset = read_data(options, default="world")
@@ -80,8 +80,8 @@ def _write_figure(report: Report, path: Path | None) -> None:
     """A figure that nobody asked for may fail; the table is on the screen already."""
     if path is not None and str(path) == "none":
         return
-    from hybrid_sim.figure import save_rmse_figure
-    from hybrid_sim.writing import printable
+    from hybrid_sim.core.files import printable
+    from hybrid_sim.report.figure import save_rmse_figure
 
     first = report.results[0]
     target = path or Path(f"bench-{report.provenance.dataset}-{first.protocol}.png".replace("/", "_"))

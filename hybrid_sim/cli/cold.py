@@ -16,25 +16,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hybrid_sim.cli.door import add_budget_options, ahead, exit_status, open_llm, what_was_asked
-from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
+from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
+from hybrid_sim.cli.forecast_output import page, table
+from hybrid_sim.cli.llm_options import add_budget_options, ahead, exit_status, open_llm, what_was_asked
 from hybrid_sim.cli.parsing import add_common, whole_number
-from hybrid_sim.cli.receptions import page, table
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
-from hybrid_sim.errors import ModelFileError, SettingsError
+from hybrid_sim.core.errors import ModelFileError, SettingsError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hybrid_sim.cold import Foresight
-    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.core.settings import RunSettings
+    from hybrid_sim.core.types import IntArray
     from hybrid_sim.llm.client import LLM
     from hybrid_sim.llm.journal import Journal
-    from hybrid_sim.profiles.written import Asks
-    from hybrid_sim.run import RunFolder
-    from hybrid_sim.settings import RunSettings
-    from hybrid_sim.simulator import Simulator
-    from hybrid_sim.types import IntArray
+    from hybrid_sim.new_items.forecast import Foresight
+    from hybrid_sim.profiles.llm_writer import Asks
+    from hybrid_sim.simulation.run_folder import RunFolder
+    from hybrid_sim.simulation.simulator import Simulator
 
 DESCRIPTION = """\
 How users would rate new items: the distribution of the ratings of each, who would like it most and why, and which known
@@ -138,9 +138,9 @@ class _Job:
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
         """Read settings, data and new items."""
-        from hybrid_sim.cold import like_level
         from hybrid_sim.data.new_items import add_items, read_new_items
-        from hybrid_sim.run import RunFolder
+        from hybrid_sim.new_items.forecast import like_level
+        from hybrid_sim.simulation.run_folder import RunFolder
 
         settings, folder = read_settings(options), RunFolder(options.output)
         limited = (options.budget, options.max_calls, options.max_minutes)
@@ -175,14 +175,14 @@ class _Job:
     @property
     def panel(self) -> int:
         """Users for whom the model is asked about every item."""
-        from hybrid_sim.models.correction import N_VOICES
+        from hybrid_sim.ensemble.correction import N_VOICES
 
         return self.options.panel or N_VOICES
 
     def journal(self, replay: bool) -> Journal:
         """The journal of the folder."""
         from hybrid_sim.llm.journal import Journal
-        from hybrid_sim.run import identity
+        from hybrid_sim.simulation.run_folder import identity
 
         ids = (self.whole.users.index[self.users].tolist(), self.whole.items.index[self.items].tolist())
         who = identity(self.whole, self.settings, self.wanted, *ids, seed=self.options.seed)
@@ -190,7 +190,7 @@ class _Job:
 
     def plan(self) -> int:
         """Say what asking the model would take."""
-        from hybrid_sim.llm.planner import Planner
+        from hybrid_sim.llm.planning import Planner
 
         with self.journal(replay=True) if self.folder.journal.is_file() else nullcontext() as journal:
             planner = Planner(self.settings.llm.sampling, journal)
@@ -200,8 +200,8 @@ class _Job:
 
     def answer(self, model: Asks | None = None) -> Foresight:
         """Ask the simulator about all users, and the language model, if there is one, about the panel."""
-        from hybrid_sim.cold import foresee
-        from hybrid_sim.run import interviewer
+        from hybrid_sim.new_items.forecast import foresee
+        from hybrid_sim.simulation.run_folder import interviewer
 
         without = self.wanted.without
         asks = None if model is None else interviewer(self.whole, self.settings, model, without=without)
@@ -220,8 +220,8 @@ class _Job:
     @cached_property
     def simulator(self) -> Simulator:
         """The simulator that knows the new items: kept from an earlier run, taught, or fitted now."""
-        from hybrid_sim.extend import taught
-        from hybrid_sim.store import MANIFEST
+        from hybrid_sim.core.model_files import MANIFEST
+        from hybrid_sim.simulation.refit import taught
 
         if self.options.fitted is None:
             return self.folder.fitted(self.wanted, self.whole)
@@ -245,8 +245,8 @@ class _Job:
         return exit_status(found.simulation, llm, shlex.join(["hybrid-sim", *self.options.words]))
 
     def _write(self, found: Foresight, llm: LLM | None) -> None:
-        from hybrid_sim.report import provenance
-        from hybrid_sim.writing import write_whole
+        from hybrid_sim.core.files import write_whole
+        from hybrid_sim.evaluation.bench_report import provenance
 
         self.folder.make()
         items, words = table(found.receptions), ["hybrid-sim", *self.options.words]
@@ -275,8 +275,8 @@ class _Job:
 
 def _wanted(options: argparse.Namespace, settings: RunSettings, dataset: Dataset) -> Simulator:
     """What is to be taught, or fitted."""
-    from hybrid_sim.models.components import WITH_LLM
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.ensemble.components import WITH_LLM
+    from hybrid_sim.simulation.simulator import Simulator
 
     if options.fitted is None:
         return new_simulator(options, settings.ensemble)
@@ -293,7 +293,7 @@ def _audience(dataset: Dataset, options: argparse.Namespace) -> IntArray:
     """The users who are asked: all with ratings, or so many of them by chance."""
     import numpy as np
 
-    from hybrid_sim.random import stream
+    from hybrid_sim.core.seeding import stream
 
     users = np.flatnonzero(dataset.user_counts).astype(np.int64)
     if options.audience is not None and options.audience > len(users):
@@ -307,7 +307,7 @@ def _audience(dataset: Dataset, options: argparse.Namespace) -> IntArray:
 
 def _kept(folder: Path) -> Simulator | None:
     """The simulator that an earlier run left there, if it did and it is whole."""
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.simulation.simulator import Simulator
 
     try:
         return Simulator.load(folder) if folder.is_dir() else None

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.parsing import add_common
 from hybrid_sim.cli.report import check_output
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.compare import Comparison
+    from hybrid_sim.evaluation.compare import Comparison
 
 DESCRIPTION = """\
 Only what differs, A minus B, with intervals: of two run folders on the pairs that both have (users are resampled, the
@@ -43,24 +43,24 @@ def run(options: argparse.Namespace) -> int:
     if options.a.is_dir() != options.b.is_dir():
         raise SettingsError(f"{options.a} and {options.b}: compare two run folders or two JSON files, not one of each")
     comparison = _of_runs(options) if options.a.is_dir() else _of_benches(options)
-    from hybrid_sim.compare import comparison_text
-    from hybrid_sim.writing import printable, write_whole
+    from hybrid_sim.core.files import printable, write_whole
+    from hybrid_sim.evaluation.compare import comparison_text
 
     lines = comparison_text(comparison).split("\n")
     sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
     if options.json is not None:
         write_whole(options.json, json.dumps(comparison.to_json(), indent=1, allow_nan=False).encode() + b"\n")
     if options.html is not None:
-        from hybrid_sim.pages.comparison import comparison_page
-        from hybrid_sim.pages.page import write_page
+        from hybrid_sim.report.comparison import comparison_page
+        from hybrid_sim.report.page import write_page
 
         write_page(comparison_page(comparison), options.html)
     return 0
 
 
 def _of_runs(options: argparse.Namespace) -> Comparison:
-    from hybrid_sim.compare import compare_runs
-    from hybrid_sim.pages.finished import read_run, read_truth
+    from hybrid_sim.evaluation.compare import compare_runs
+    from hybrid_sim.simulation.run_results import read_run, read_truth
 
     runs = read_run(options.a), read_run(options.b)
     truth = None
@@ -70,8 +70,8 @@ def _of_runs(options: argparse.Namespace) -> Comparison:
 
 
 def _of_benches(options: argparse.Namespace) -> Comparison:
-    from hybrid_sim.compare import compare_benches
-    from hybrid_sim.pages.stored import read_bench
+    from hybrid_sim.evaluation.compare import compare_benches
+    from hybrid_sim.report.stored_results import read_bench
 
     if options.truth is not None:
         raise SettingsError("--truth belongs to run folders; what is compared are stored results")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_sim.cli.parsing import add_common
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.writing import nearest
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 
 _log = logging.getLogger("hybrid_sim")
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.parsing import add_common
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
-from hybrid_sim.terminal import say
+from hybrid_sim.cli.terminal import say
 
 if TYPE_CHECKING:
-    from hybrid_sim.llm.finding import Finding
+    from hybrid_sim.llm.diagnosis import Finding
 
 DESCRIPTION = """\
 Looks at packages, embedding weights, disk, price, and the endpoint: whether it answers, has the model,
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = read_settings(options)
     require_model(settings)
-    findings = examine(settings.llm, options.output, ask=not options.no_question)
+    findings = [embedder_finding(), *examine(settings.llm, options.output, ask=not options.no_question)]
     if options.json:
         say_json(findings)
     else:
@@ -51,6 +51,19 @@ def run(options: argparse.Namespace) -> int:
         for finding in findings:
             say(f"{finding.state:<4}  {finding.name:<{width}}  {finding.sentence}", sys.stdout)
     return next((finding.exit_code for finding in findings if finding.state == "bad"), 0)
+
+
+def embedder_finding() -> Finding:
+    """Whether the weights of the sentence embedder are on this machine."""
+    from hybrid_sim.llm.diagnosis import Finding
+    from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
+
+    place = MiniLM().locate()
+    if place is None:
+        return Finding(
+            "weights", "warn", f"all-MiniLM-L6-v2 will be downloaded (90 MB) when it is needed; or {INSTALL}"
+        )
+    return Finding("weights", "ok", f"all-MiniLM-L6-v2 is in {place}")
 
 
 def say_json(findings: list[Finding]) -> None:

@@ -7,13 +7,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
+from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import add_common
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.data.dataset import Dataset
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.simulation.simulator import Simulator
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read, fit and save."""
-    from hybrid_sim.store import refuse_other_content
+    from hybrid_sim.core.model_files import refuse_other_content
 
     refuse_other_content(options.output)
     dataset = read_data(options)
@@ -68,11 +68,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _simulator(options: argparse.Namespace, dataset: Dataset) -> Simulator:
     """A new simulator, or one that was fitted and is taught the data."""
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.simulation.simulator import Simulator
 
     if options.teach is None:
         return new_simulator(options).fit(dataset)
-    from hybrid_sim.extend import taught
+    from hybrid_sim.simulation.refit import taught
 
     if options.members is not None or options.without is not None:
         raise SettingsError("--members and --without belong to a new fit; leave them or --teach out")

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.writing import nearest
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.pairs import add_pairs_file, read_pairs, report_sources
+from hybrid_sim.cli.pair_options import add_pairs_file, read_pairs, report_sources
 from hybrid_sim.cli.parsing import add_common
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise SettingsError(f"-o {output}: cannot be written; name a file in a folder that exists")
     user_ids, item_ids = read_pairs(options)
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.simulation.simulator import Simulator
 
     frame = Simulator.load(options.model).predict(user_ids, item_ids).to_frame()
     _write(frame, output)
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 def _write(frame: pd.DataFrame, path: Path) -> None:
     import io
 
-    from hybrid_sim.writing import write_whole
+    from hybrid_sim.core.files import write_whole
 
     content = io.BytesIO()
     if path.suffix.lower() == ".csv":

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.data_options import add_data_options, read_data
 from hybrid_sim.cli.parsing import add_common, whole_number
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.writing import nearest
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hybrid_sim.data.dataset import Dataset
-    from hybrid_sim.user import Timeline
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.core.user_state import Timeline
 
 DESCRIPTION = """\
 The profile comes from a run folder (--run), from a table of recorded profiles (--recorded), or, if neither
@@ -56,8 +56,8 @@ def run(options: argparse.Namespace) -> int:
     dataset = read_data(options, default="world") if has_data or not stored else None
     timeline = _stored(options) if stored else _from_ratings(options, dataset)
     timeline = _as_of(timeline, options)
-    from hybrid_sim.profiles.diff import timeline_lines, timeline_record
-    from hybrid_sim.writing import printable
+    from hybrid_sim.core.files import printable
+    from hybrid_sim.profiles.changes import timeline_lines, timeline_record
 
     items = {} if dataset is None else _items(dataset, options.user)
     if options.json:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _stored(options: argparse.Namespace) -> Timeline:
     if options.folder is not None:
-        from hybrid_sim.profiles.store import PROFILES_FILE, read_timelines
+        from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
 
         timelines = read_timelines(options.folder / PROFILES_FILE)
         place = f"{options.folder / PROFILES_FILE}"
@@ -86,11 +86,11 @@ def _stored(options: argparse.Namespace) -> Timeline:
 
 
 def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timeline:
-    from hybrid_sim.history import Histories
-    from hybrid_sim.profiles.author import write_profiles
-    from hybrid_sim.profiles.statistical import StatisticalWriter
-    from hybrid_sim.settings import ProfileSettings
-    from hybrid_sim.user import UserState
+    from hybrid_sim.core.history import Histories
+    from hybrid_sim.core.settings import ProfileSettings
+    from hybrid_sim.core.user_state import UserState
+    from hybrid_sim.profiles.statistical_writer import StatisticalWriter
+    from hybrid_sim.profiles.writers import write_profiles
 
     assert dataset is not None, "without stored profiles the data is read"
     user = _row(dataset, options.user)
@@ -123,7 +123,7 @@ def _others(user: str, known: Iterable[str]) -> str:
 
 def _as_of(timeline: Timeline, options: argparse.Namespace) -> Timeline:
     """Only the versions that rest on what happened before `--at`."""
-    from hybrid_sim.user import Timeline
+    from hybrid_sim.core.user_state import Timeline
 
     if options.at is None:
         return timeline
@@ -141,7 +141,7 @@ def _as_of(timeline: Timeline, options: argparse.Namespace) -> Timeline:
 
 def _items(dataset: Dataset, user: str) -> dict[str, str]:
     """How each item of the data is called, with the user's last rating of it where there is one."""
-    from hybrid_sim.history import Histories
+    from hybrid_sim.core.history import Histories
 
     ids = [str(item) for item in dataset.items.index]
     titles = [title or item for title, item in zip(dataset.items.get("title", ids), ids, strict=True)]

@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.data_options import add_data_options, read_data
 from hybrid_sim.cli.parsing import add_common
 from hybrid_sim.cli.settings import add_settings_options, read_settings
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.writing import printable
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import printable
 
 if TYPE_CHECKING:
-    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.core.settings import RunSettings
+    from hybrid_sim.core.user_state import UserState
     from hybrid_sim.llm.question import Question
-    from hybrid_sim.settings import RunSettings
-    from hybrid_sim.user import UserState
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -67,11 +67,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _state(dataset: Dataset, user: int, settings: RunSettings, folder: Path | None) -> UserState:
     """The user with the newest profile of the run, else with one written from the ratings."""
-    from hybrid_sim.history import Histories
-    from hybrid_sim.profiles.author import write_profiles
-    from hybrid_sim.profiles.statistical import StatisticalWriter
-    from hybrid_sim.profiles.store import PROFILES_FILE, read_timelines
-    from hybrid_sim.user import Timeline, UserState
+    from hybrid_sim.core.history import Histories
+    from hybrid_sim.core.user_state import Timeline, UserState
+    from hybrid_sim.profiles.statistical_writer import StatisticalWriter
+    from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
+    from hybrid_sim.profiles.writers import write_profiles
 
     timelines = {} if folder is None else read_timelines(folder / PROFILES_FILE)
     timeline = timelines.get(str(dataset.users.index[user]), Timeline())
@@ -81,7 +81,7 @@ def _state(dataset: Dataset, user: int, settings: RunSettings, folder: Path | No
 
 def _questions(dataset: Dataset, state: UserState, parts: list[Any], settings: RunSettings) -> list[Question]:
     from hybrid_sim.prompts.rating import rating_question
-    from hybrid_sim.prompts.words import load_words
+    from hybrid_sim.prompts.templates import load_words
 
     words = load_words("rate", settings.prompts)
     return [rating_question(words, dataset, state, part, settings.rating) for part in parts]

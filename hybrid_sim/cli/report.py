@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.data_options import add_data_options, read_data
 from hybrid_sim.cli.parsing import add_common
-from hybrid_sim.errors import DataError, ModelFileError, SettingsError
+from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.pages.page import Page
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.report.page import Page
+    from hybrid_sim.simulation.simulator import Simulator
 
 DESCRIPTION = """\
 One HTML file that opens from disk and asks for nothing from outside: charts with the numbers behind them.
@@ -51,8 +51,8 @@ def run(options: argparse.Namespace) -> int:
     target = options.html or default
     check_output("--html", target, options.source)
     page = _page_of_run(options, target) if options.source.is_dir() else _page_of_result(options)
-    from hybrid_sim.pages.page import write_page
-    from hybrid_sim.writing import printable
+    from hybrid_sim.core.files import printable
+    from hybrid_sim.report.page import write_page
 
     write_page(page, target)
     sys.stdout.write(f"{printable(str(target))}\n")
@@ -72,8 +72,8 @@ def check_output(option: str, target: Path, *sources: Path) -> None:
 
 
 def _page_of_run(options: argparse.Namespace, target: Path) -> Page:
-    from hybrid_sim.pages.finished import read_run, read_truth
-    from hybrid_sim.pages.run_page import run_page
+    from hybrid_sim.report.run_page import run_page
+    from hybrid_sim.simulation.run_results import read_run, read_truth
 
     finished = read_run(options.source)
     truth = None if options.truth is None else read_truth(options.truth, finished)
@@ -85,8 +85,8 @@ def _page_of_run(options: argparse.Namespace, target: Path) -> Page:
 
 def _simulator(options: argparse.Namespace) -> Simulator | None:
     """What the run was fitted with; one that the run has left damaged costs only the map."""
-    from hybrid_sim.run import RunFolder
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.simulation.run_folder import RunFolder
+    from hybrid_sim.simulation.simulator import Simulator
 
     if options.fitted is not None:
         return Simulator.load(options.fitted)
@@ -104,20 +104,20 @@ def _page_of_result(options: argparse.Namespace) -> Page:
     for option in ("truth", "user", "fitted"):
         if getattr(options, option) is not None:
             raise SettingsError(f"--{option} belongs to the folder of a run; {options.source} is a stored result")
-    from hybrid_sim.pages.stored import kind_of, read_ablation, read_bench, read_json
+    from hybrid_sim.report.stored_results import kind_of, read_ablation, read_bench, read_json
 
     match kind_of(read_json(options.source)):
         case "bench":
-            from hybrid_sim.pages.bench import bench_page
+            from hybrid_sim.report.bench import bench_page
 
             return bench_page(read_bench(options.source))
         case "ablation":
-            from hybrid_sim.pages.ablation import ablation_page
+            from hybrid_sim.report.ablation import ablation_page
 
             return ablation_page(read_ablation(options.source))
         case "validity":
-            from hybrid_sim.pages.validity import page_of
-            from hybrid_sim.validity.report import read_validity
+            from hybrid_sim.evaluation.validity.report import read_validity
+            from hybrid_sim.report.validity import page_of
 
             return page_of(read_validity(options.source))
     raise DataError(

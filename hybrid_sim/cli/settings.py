@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.parsing import Parser, add_common
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.writing import nearest
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 
 if TYPE_CHECKING:
-    from hybrid_sim.settings import RunSettings
+    from hybrid_sim.core.settings import RunSettings
 
 PATHS = (("prompts",), ("llm", "prices"))
 """Settings that name a file or folder; in a settings file they are relative to it."""
@@ -91,7 +91,7 @@ def read_settings(options: argparse.Namespace) -> RunSettings:
     """
     from pydantic import ValidationError
 
-    from hybrid_sim.settings import RunSettings
+    from hybrid_sim.core.settings import RunSettings
 
     content = _read_file(options.settings)
     llm = content.setdefault("llm", {})
@@ -146,7 +146,7 @@ def _change(content: dict[str, Any], change: str) -> None:
 
 def _describe(error: Any) -> str:
     """The first mistake in one line, with the nearest name where the name is not known."""
-    from hybrid_sim.settings import RunSettings
+    from hybrid_sim.core.settings import RunSettings
 
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])

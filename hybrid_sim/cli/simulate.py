@@ -14,26 +14,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hybrid_sim.cli.door import add_budget_options, ahead, exit_status, open_llm, what_was_asked
-from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
-from hybrid_sim.cli.pairs import add_pair_choice, add_pairs_file, choose_pairs, report_sources
+from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
+from hybrid_sim.cli.llm_options import add_budget_options, ahead, exit_status, open_llm, what_was_asked
+from hybrid_sim.cli.pair_options import add_pair_choice, add_pairs_file, choose_pairs, report_sources
 from hybrid_sim.cli.parsing import Parser, add_common, one_of
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hybrid_sim.data.dataset import Dataset
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.core.settings import RunSettings
+    from hybrid_sim.core.user_state import Timeline, UserState
     from hybrid_sim.llm.client import LLM
     from hybrid_sim.llm.journal import Journal
-    from hybrid_sim.profiles.written import Asks
-    from hybrid_sim.run import RunFolder
-    from hybrid_sim.settings import RunSettings
-    from hybrid_sim.simulation import Simulation
-    from hybrid_sim.simulator import Simulator
-    from hybrid_sim.user import Timeline, UserState
+    from hybrid_sim.profiles.llm_writer import Asks
+    from hybrid_sim.simulation.run_folder import RunFolder
+    from hybrid_sim.simulation.simulate import Simulation
+    from hybrid_sim.simulation.simulator import Simulator
 
 DESCRIPTION = """\
 How users rate items. Writes into RUN_DIR: ratings.csv (for every pair a rating that is drawn, the expected one, its
@@ -112,9 +112,9 @@ def run(options: argparse.Namespace) -> int:
     """Simulate, write the files and say what came of it; the exit status tells what could not be had."""
     if options.dry_run:
         return plan(options)
-    from hybrid_sim.asking import USERS_AT_A_TIME
-    from hybrid_sim.run import interviewer
-    from hybrid_sim.simulation import simulate
+    from hybrid_sim.simulation.interviewer import USERS_AT_A_TIME
+    from hybrid_sim.simulation.run_folder import interviewer
+    from hybrid_sim.simulation.simulate import simulate
 
     job = _Job.of(options)
     if not job.asks:
@@ -139,9 +139,9 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Say how many calls, tokens, dollars and minutes the simulation would take, and send nothing."""
-    from hybrid_sim.llm.planner import Planner
-    from hybrid_sim.run import interviewer
-    from hybrid_sim.simulation import simulate
+    from hybrid_sim.llm.planning import Planner
+    from hybrid_sim.simulation.run_folder import interviewer
+    from hybrid_sim.simulation.simulate import simulate
 
     job = _Job.of(options)
     if not job.asks:
@@ -177,9 +177,9 @@ class _Job:
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
         """Read settings, data and pairs."""
-        from hybrid_sim.models.components import WITH_LLM
-        from hybrid_sim.run import RunFolder
-        from hybrid_sim.simulator import Simulator
+        from hybrid_sim.ensemble.components import WITH_LLM
+        from hybrid_sim.simulation.run_folder import RunFolder
+        from hybrid_sim.simulation.simulator import Simulator
 
         settings = read_settings(options)
         if options.base_url or options.replay or options.batch or options.budget:
@@ -228,7 +228,7 @@ class _Job:
     def journal(self, read_only: bool = False) -> Iterator[Journal]:
         """The journal of the run folder."""
         from hybrid_sim.llm.journal import Journal
-        from hybrid_sim.run import identity
+        from hybrid_sim.simulation.run_folder import identity
 
         pairs = self.user_ids.tolist(), self.item_ids.tolist()
         who = identity(self.dataset, self.settings, self.wanted, *pairs, self.timelines, self.options.seed)
@@ -237,8 +237,8 @@ class _Job:
 
     def users(self, simulation: Simulation, model: Asks | None) -> list[UserState]:
         """The users of the simulation; with `--advance` as the simulated ratings leave them."""
-        from hybrid_sim.run import authors
-        from hybrid_sim.simulation import advance, users_before
+        from hybrid_sim.simulation.run_folder import authors
+        from hybrid_sim.simulation.simulate import advance, users_before
 
         settings = self.settings.profile
         author = authors(self.dataset, self.settings, None)
@@ -259,7 +259,7 @@ class _Job:
         self.folder.write_profiles(users)
         written = [self.folder.ratings, self.folder.profiles]
         if self._explains(len(simulation.pairs)):
-            from hybrid_sim.explain import explain
+            from hybrid_sim.simulation.explain import explain
 
             prediction, reasons = simulation.prediction, simulation.reasons.tolist()
             self.folder.write_explanations(explain(self.simulator, prediction, self.dataset, reasons))
@@ -287,7 +287,7 @@ class _Job:
         return wanted == "all" or (wanted == "auto" and n_pairs <= MANY)
 
     def _about(self, simulation: Simulation, llm: LLM | None) -> dict[str, Any]:
-        from hybrid_sim.report import provenance
+        from hybrid_sim.evaluation.bench_report import provenance
 
         words, embedder = ["hybrid-sim", *self.options.words], self.simulator.embedder_name_
         made = provenance(words, self.options.seed, self.dataset, embedder)
@@ -308,7 +308,7 @@ def _read_profiles(place: Path | None) -> dict[str, Timeline]:
     if place is None:
         return {}
     if place.is_dir():
-        from hybrid_sim.profiles.store import PROFILES_FILE, read_timelines
+        from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
 
         return read_timelines(place / PROFILES_FILE)
     from hybrid_sim.profiles.recorded import read_recorded_profiles

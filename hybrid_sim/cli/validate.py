@@ -8,20 +8,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.door import add_budget_options, open_llm
-from hybrid_sim.cli.held_out import add_protocol_options, add_recording_options, read_protocol, read_recording
-from hybrid_sim.cli.options import add_data_options, add_run_options, new_simulator, read_data
+from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
+from hybrid_sim.cli.llm_options import add_budget_options, open_llm
 from hybrid_sim.cli.parsing import add_common, one_of
+from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.settings import add_settings_options, read_settings
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.data.dataset import Dataset
-    from hybrid_sim.protocols import Fold, Protocol
-    from hybrid_sim.simulator import Simulator
-    from hybrid_sim.validity.contamination import Probe
-    from hybrid_sim.validity.subjects import Answers
-    from hybrid_sim.validity.trial import Cost
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.evaluation.protocols import Fold, Protocol
+    from hybrid_sim.evaluation.validity.contamination import Probe
+    from hybrid_sim.evaluation.validity.judged import Cost
+    from hybrid_sim.evaluation.validity.simulators import Answers
+    from hybrid_sim.simulation.simulator import Simulator
 
 PLANTED = ("constant", "users-shuffled", "item-mean", "over-positive")
 
@@ -76,11 +76,11 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Validate, print the verdicts and write the files."""
     _check(options)
-    from hybrid_sim.report import provenance
+    from hybrid_sim.evaluation.bench_report import provenance
+    from hybrid_sim.evaluation.validity.report import write_validity
+    from hybrid_sim.evaluation.validity.text import validity_text
+    from hybrid_sim.evaluation.validity.validate import make_trial, validate
     from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
-    from hybrid_sim.validity.report import write_validity
-    from hybrid_sim.validity.validate import make_trial, validate
-    from hybrid_sim.validity.words import validity_text
 
     dataset = read_data(options, default="world")
     protocol, fold = _fold(options, dataset)
@@ -94,8 +94,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         write_validity(report, options.json)
     if options.html is not None:
-        from hybrid_sim.pages.validity import validity_page
-        from hybrid_sim.writing import write_whole
+        from hybrid_sim.core.files import write_whole
+        from hybrid_sim.report.validity import validity_page
 
         write_whole(options.html, validity_page(report).encode("utf-8", "backslashreplace"))
     return 0
@@ -103,9 +103,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
     """Ask the language model about some held-out pairs with real and with invented titles."""
+    from hybrid_sim.evaluation.validity.contamination import probe
     from hybrid_sim.llm.journal import Journal
-    from hybrid_sim.run import interviewer
-    from hybrid_sim.validity.contamination import probe
+    from hybrid_sim.simulation.run_folder import interviewer
 
     settings = read_settings(options)
     asked = {"probe": settings.model_dump(mode="json", exclude={"llm"}), "llm": settings.llm.sampling}
@@ -126,7 +126,7 @@ def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
 
 
 def _fit_embedder(embedder: Any, dataset: Dataset) -> Any:
-    from hybrid_sim.data.text import item_texts
+    from hybrid_sim.core.texts import item_texts
 
     return embedder.fit(item_texts(dataset))
 
@@ -148,8 +148,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold]:
     """Training and held-out ratings."""
-    from hybrid_sim.protocols import Fold, Protocol
-    from hybrid_sim.validity.subjects import read_truth
+    from hybrid_sim.evaluation.protocols import Fold, Protocol
+    from hybrid_sim.evaluation.validity.simulators import read_truth
 
     if options.truth is not None:
         return Protocol("truth of a file", dataset, ()), Fold(1, dataset, read_truth(options.truth, dataset))
@@ -161,29 +161,29 @@ def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold
 
 def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
     """The simulator that is judged, with its answers about the held-out pairs."""
-    from hybrid_sim.run import RunFolder
-    from hybrid_sim.validity import subjects
-    from hybrid_sim.validity.planted import plant
+    from hybrid_sim.evaluation.validity import simulators
+    from hybrid_sim.evaluation.validity.planted import plant
+    from hybrid_sim.simulation.run_folder import RunFolder
 
     if options.run_folder is not None:
-        return subjects.from_run(RunFolder(options.run_folder), fold.train, fold.held_out)
+        return simulators.from_run(RunFolder(options.run_folder), fold.train, fold.held_out)
     if options.simulated is not None:
-        table = subjects.read_simulated(options.simulated, fold.held_out)
-        return subjects.from_table(table, fold.held_out, options.simulated.name)
+        table = simulators.read_simulated(options.simulated, fold.held_out)
+        return simulators.from_table(table, fold.held_out, options.simulated.name)
     simulator, seconds = _simulator(options, fold)
     if options.planted is not None:
         subject = plant(options.planted, simulator, fold.train, fold.held_out, options.seed)
-        return subjects.Answers(subject, fold.held_out)
-    answers = subjects.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
+        return simulators.Answers(subject, fold.held_out)
+    answers = simulators.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
     recording = read_recording(options, fold.held_out)
     if recording is None:
         return answers
-    return subjects.with_recording(answers, recording, options.seed, fold.groups)
+    return simulators.with_recording(answers, recording, options.seed, fold.groups)
 
 
 def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, float | None]:
     """The simulator, and the seconds of fitting it, None where it was fitted before."""
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.simulation.simulator import Simulator
 
     if options.fitted is not None:
         saved = Simulator.load(options.fitted)
@@ -196,7 +196,7 @@ def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, floa
 
 def _clock(fit_seconds: float | None) -> Any:
     """A stopwatch that starts now and makes a `Cost` when it is called."""
-    from hybrid_sim.validity.trial import Cost
+    from hybrid_sim.evaluation.validity.judged import Cost
 
     started = time.perf_counter()
 

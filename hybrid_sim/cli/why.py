@@ -10,13 +10,13 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.options import add_data_options, read_data
+from hybrid_sim.cli.data_options import add_data_options, read_data
 from hybrid_sim.cli.parsing import add_common
-from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.core.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.run import RunFolder
-    from hybrid_sim.simulator import Prediction, Simulator
+    from hybrid_sim.simulation.run_folder import RunFolder
+    from hybrid_sim.simulation.simulator import Prediction, Simulator
 
 DESCRIPTION = """\
 The distribution of the rating, what each member of the ensemble adds to the expected rating, which of the user's own
@@ -56,8 +56,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Find or make the prediction and its explanation, and show both."""
-    from hybrid_sim.run import RunFolder
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.simulation.run_folder import RunFolder
+    from hybrid_sim.simulation.simulator import Simulator
 
     folder = RunFolder(options.folder)
     if folder.ratings.is_file():
@@ -78,9 +78,9 @@ def _stored_prediction(folder: RunFolder, options: argparse.Namespace) -> Predic
     """The prediction as it stands in the table of the run."""
     import numpy as np
 
-    from hybrid_sim.data.files import read_table
-    from hybrid_sim.simulator import Prediction
-    from hybrid_sim.types import RatingDistribution, RatingScale
+    from hybrid_sim.core.types import RatingDistribution, RatingScale
+    from hybrid_sim.data.columns import read_table
+    from hybrid_sim.simulation.simulator import Prediction
 
     table = read_table(folder.ratings)
     for column in ("user_id", "item_id", "low", "high", "source"):
@@ -120,7 +120,7 @@ def _stored_explanation(folder: RunFolder, options: argparse.Namespace) -> dict[
 
 
 def _simulator_of(folder: RunFolder) -> Simulator:
-    from hybrid_sim.simulator import Simulator
+    from hybrid_sim.simulation.simulator import Simulator
 
     if not folder.simulator.is_dir():
         raise SettingsError(
@@ -131,7 +131,7 @@ def _simulator_of(folder: RunFolder) -> Simulator:
 
 
 def _explained(simulator: Simulator, prediction: Prediction, options: argparse.Namespace) -> dict[str, Any]:
-    from hybrid_sim.explain import explain
+    from hybrid_sim.simulation.explain import explain
 
     dataset = None
     if options.dataset is not None or options.ratings is not None:
@@ -156,7 +156,7 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
 
 def _page(content: dict[str, Any]) -> str:
     """All of it on a screen; foreign text is escaped."""
-    from hybrid_sim.writing import printable, shortened
+    from hybrid_sim.core.files import printable, shortened
 
     lines = [
         f"user {content['user_id']}, item {content['item_id']}",

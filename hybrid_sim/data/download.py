@@ -9,10 +9,10 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
+from hybrid_sim.core.progress import track
 from hybrid_sim.data.http import Patience, chunks, opened, with_retries
 from hybrid_sim.data.locate import download_folder
-from hybrid_sim.errors import NetworkError, SettingsError, StorageError
-from hybrid_sim.progress import track
 
 BASE_URL = "https://files.grouplens.org/datasets/movielens"
 

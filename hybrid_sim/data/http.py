@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import tenacity
 
-from hybrid_sim.errors import NetworkError
+from hybrid_sim.core.errors import NetworkError
 
 T = TypeVar("T")
 _MAX_WAIT = 60.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 ENVIRONMENT = "HYBRID_SIM_DATA"
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.files import Table, read_table
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import FloatArray
+from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import assemble
 from hybrid_sim.data.scales import parse_scale
-from hybrid_sim.data.table import frame_by_id, split_genres
-from hybrid_sim.types import FloatArray
+from hybrid_sim.data.tables import frame_by_id, split_genres
 
 RATING_NAMES = ("user_id", "item_id", "rating", "timestamp")
 

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.files import Table, read_table
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import report_collisions
-from hybrid_sim.data.table import frame_by_id, split_genres
-from hybrid_sim.errors import DataError
+from hybrid_sim.data.tables import frame_by_id, split_genres
 
 TEXTS = ("title", "genres", "overview")
 """An item without any of these says nothing of what it is about."""

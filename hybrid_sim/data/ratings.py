@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.files import Ids, Table
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, ScaleError, SettingsError
+from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
+from hybrid_sim.data.columns import Ids, Table
 from hybrid_sim.data.scales import detect_scale
-from hybrid_sim.errors import DataError, ScaleError, SettingsError
-from hybrid_sim.types import FloatArray, IntArray, RatingScale
 
 Duplicates = Literal["last", "mean", "error"]
 

@@ -6,8 +6,8 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 
-from hybrid_sim.errors import ScaleError
-from hybrid_sim.types import MAX_LEVELS, FloatArray, RatingScale
+from hybrid_sim.core.errors import ScaleError
+from hybrid_sim.core.types import MAX_LEVELS, FloatArray, RatingScale
 
 KNOWN_SCALES = ("0,1", "1:5", "0.5:5:0.5", "0:5", "1:10", "0:10", "0:100")
 """Scales in common use, the one with the fewest levels first among those that share their ends."""

@@ -6,19 +6,19 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from hybrid_sim.data import movielens, other
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.data import anime_amazon, movielens
 from hybrid_sim.data.locate import data_folder
 from hybrid_sim.data.tmdb import add_tmdb, read_tmdb
 from hybrid_sim.data.world import make_world
-from hybrid_sim.errors import SettingsError
 
 _READERS: dict[str, tuple[str, Callable[[Path, str], Dataset]]] = {
     "ml-100k": ("u.data", movielens.read_100k),
     "ml-1m": ("ratings.dat", movielens.read_1m),
     "ml-latest-small": ("ratings.csv", movielens.read_csv_layout),
     "ml-25m": ("ratings.csv", movielens.read_csv_layout),
-    "anime": ("anime_ratings.dat", other.read_anime),
+    "anime": ("anime_ratings.dat", anime_amazon.read_anime),
 }
 """Per name: the file that shows that a folder holds the set, and its reader."""
 
@@ -51,7 +51,7 @@ def load(
     root = data_folder(folder)
     if name.split("-")[0] == "amazon":
         place = root / "amazon" if (root / "amazon").is_dir() else root
-        dataset = other.read_amazon(other.find_reviews(place, name.partition("-")[2]), name)
+        dataset = anime_amazon.read_amazon(anime_amazon.find_reviews(place, name.partition("-")[2]), name)
     else:
         dataset = _read_known(name, root)
         tmdb = _find_tmdb(name, root) if tmdb == "auto" else tmdb

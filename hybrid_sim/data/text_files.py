@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from hybrid_sim.errors import DataError
+from hybrid_sim.core.errors import DataError
 
 _UNIT_SEPARATOR = "\x1f"
 """Stands in for delimiters of several characters, which Arrow does not know."""

@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.files import Table, read_table
-from hybrid_sim.data.table import frame_by_id
-from hybrid_sim.errors import DataError
-from hybrid_sim.writing import write_whole
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.data.columns import Table, read_table
+from hybrid_sim.data.tables import frame_by_id
 
 TEXTS = {"overview": "overview", "original_language": "language", "director": "director"}
 SETS = {"origin_country": "countries", "production_companies": "companies", "cast": "cast"}

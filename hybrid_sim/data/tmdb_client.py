@@ -18,10 +18,10 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
+from hybrid_sim.core.progress import track
 from hybrid_sim.data.http import Patience, chunks, opened, with_retries
-from hybrid_sim.errors import NetworkError, SettingsError, StorageError
-from hybrid_sim.progress import track
 
 BASE_URL = "https://api.themoviedb.org/3"
 KEY_VARIABLE = "TMDB_API_KEY"

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data import world_words as words
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.random import stream
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 FIRST_SECOND = 1_577_836_800

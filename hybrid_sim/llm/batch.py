@@ -18,9 +18,9 @@ import openai
 import tenacity
 from openai.types import Batch
 
-from hybrid_sim.errors import BudgetError, HybridSimError, NetworkError
-from hybrid_sim.llm.batch_notes import Book, Notes, OpenBatch
-from hybrid_sim.writing import printable
+from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
+from hybrid_sim.core.files import printable
+from hybrid_sim.llm.open_batches import Book, Notes, OpenBatch
 
 MAX_ROWS, MAX_BYTES = 50_000, 190_000_000
 """Requests and bytes of one batch file; OpenAI takes 50,000 and 200 MB."""

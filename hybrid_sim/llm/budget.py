@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from hybrid_sim.errors import BudgetError, SettingsError
+from hybrid_sim.core.errors import BudgetError, SettingsError
 from hybrid_sim.llm.ledger import Ledger
 
 NANO = 1_000_000_000
@@ -37,7 +37,7 @@ class Budget:
     >>> first = budget.reserve(800)
     >>> budget.reserve(800)
     Traceback (most recent call last):
-    hybrid_sim.errors.BudgetError: the money budget of $0.000001 is used up: $0.00 spent, $0.0000008 set aside ...
+    hybrid_sim.core.errors.BudgetError: the money budget of $0.000001 is used up: $0.00 spent, $0.0000008 set aside ...
     >>> budget.settle(first, 150)
     >>> budget.reserve(800).worst
     800

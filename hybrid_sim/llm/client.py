@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from hybrid_sim.errors import HybridSimError, ReplyError, RunError
+from hybrid_sim.core.errors import HybridSimError, ReplyError, RunError
+from hybrid_sim.core.progress import track
+from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.batch import Patience as BatchPatience
+from hybrid_sim.llm.batch_sending import Post, PostedWave
 from hybrid_sim.llm.budget import Budget, dollars
-from hybrid_sim.llm.calls import Caller, Counts, Patience
+from hybrid_sim.llm.interrupts import on_interrupt
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.post import Post, PostedWave
 from hybrid_sim.llm.prices import check_price, price_of
 from hybrid_sim.llm.question import Answer, Failure, Question
-from hybrid_sim.llm.signals import on_interrupt
+from hybrid_sim.llm.sending import Caller, Counts, Patience
 from hybrid_sim.llm.transport import Endpoint, Wire
-from hybrid_sim.progress import track
-from hybrid_sim.settings import LLMSettings
 
 _AT_ONCE = 2000
 _Deliver = Callable[[str, Answer | Failure], None]

@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hybrid_sim.errors import SettingsError, StorageError
-from hybrid_sim.llm.finding import Finding, bad
-from hybrid_sim.settings import LLMSettings
+from hybrid_sim.core.errors import SettingsError, StorageError
+from hybrid_sim.core.settings import LLMSettings
+from hybrid_sim.llm.diagnosis import Finding, bad
 
 LITTLE_DISK, NO_DISK = 1_000_000_000, 50_000_000
 """Bytes of free disk: a run of 100,000 answers takes some hundred megabytes; below the second, none is begun."""
@@ -27,7 +27,7 @@ def examine(
     ask: bool = True,
     environment: Mapping[str, str] = os.environ,
 ) -> list[Finding]:
-    """What there is to say about packages, embedding weights, the disk under `folder`, price and endpoint.
+    """What there is to say about packages, the disk under `folder`, price and endpoint.
 
     Nothing is raised for what is broken. The endpoint gets a few requests and, with `ask`, up to three tiny questions,
     which may cost a fraction of a cent.
@@ -35,7 +35,7 @@ def examine(
     from hybrid_sim.llm.doctor_endpoint import examine_endpoint
     from hybrid_sim.llm.transport import Endpoint
 
-    findings = [*_packages(), _weights(), _disk(folder)]
+    findings = [*_packages(), _disk(folder)]
     try:
         endpoint = Endpoint.of(settings, environment)
     except SettingsError as error:
@@ -63,17 +63,6 @@ def _packages() -> Iterator[Finding]:
         yield bad("packages", f"not installed: {', '.join(lacking)}; pip install {' '.join(lacking)}", SettingsError)
     else:
         yield Finding("packages", "ok", ", ".join(found))
-
-
-def _weights() -> Finding:
-    from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
-
-    place = MiniLM().locate()
-    if place is None:
-        return Finding(
-            "weights", "warn", f"all-MiniLM-L6-v2 will be downloaded (90 MB) when it is needed; or {INSTALL}"
-        )
-    return Finding("weights", "ok", f"all-MiniLM-L6-v2 is in {place}")
 
 
 def _disk(folder: Path) -> Finding:

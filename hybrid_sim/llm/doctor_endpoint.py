@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
-from hybrid_sim.errors import HybridSimError, NetworkError, ReplyError, SettingsError
-from hybrid_sim.llm.dialect import Dialect
-from hybrid_sim.llm.finding import Finding, bad
+from hybrid_sim.core.errors import HybridSimError, NetworkError, ReplyError, SettingsError
+from hybrid_sim.core.settings import LLMSettings
+from hybrid_sim.llm.diagnosis import Finding, bad
 from hybrid_sim.llm.outcomes import Fault, Reply, shortened
 from hybrid_sim.llm.question import Message, Question
 from hybrid_sim.llm.replies import read_json
+from hybrid_sim.llm.request_format import Dialect
 from hybrid_sim.llm.transport import Endpoint, Wire
-from hybrid_sim.settings import LLMSettings
 
 SMALL_CONTEXT = 4096
 """Tokens below which the default prompts of ten items may not fit with their replies."""

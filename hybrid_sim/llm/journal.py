@@ -21,13 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from hybrid_sim.errors import RunError, StorageError
-from hybrid_sim.llm.identity import describe_differences
-from hybrid_sim.llm.ledger import Ledger, Seen, StoredAnswer
-from hybrid_sim.llm.lock import Lock
-from hybrid_sim.llm.question import Answer, Failure, Usage
-from hybrid_sim.llm.rescue import rescue
-from hybrid_sim.llm.tables import (
+from hybrid_sim.core.errors import RunError, StorageError
+from hybrid_sim.llm.journal_recovery import rescue
+from hybrid_sim.llm.journal_tables import (
     ANSWER,
     ATTEMPT,
     NOTE,
@@ -39,6 +35,10 @@ from hybrid_sim.llm.tables import (
     open_tables,
     sealed,
 )
+from hybrid_sim.llm.ledger import Ledger, Seen, StoredAnswer
+from hybrid_sim.llm.lock import Lock
+from hybrid_sim.llm.question import Answer, Failure, Usage
+from hybrid_sim.llm.run_identity import describe_differences
 
 _BALLAST_BYTES = 8 << 20
 _KEYS_PER_QUERY = 500

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from hybrid_sim.errors import RunError, StorageError
+from hybrid_sim.core.errors import RunError, StorageError
 
 if sys.platform == "win32":
     import msvcrt

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hybrid_sim.errors import BudgetError, HybridSimError, NetworkError
-from hybrid_sim.llm.gate import MAX_WAIT
+from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
+from hybrid_sim.core.files import printable
 from hybrid_sim.llm.question import FailureKind, Usage
-from hybrid_sim.writing import printable
+from hybrid_sim.llm.rate_limiter import MAX_WAIT
 
 Remedy = Literal["retry", "wait", "adapt", "again", "skip", "stop"]
 """Try the call again after a while; all calls wait; ask in another way; ask the same once more; leave this question;

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.llm.question import Usage
 
 OPENAI = "https://api.openai.com/v1"

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hybrid_sim.errors import ReplyError
+from hybrid_sim.core.errors import ReplyError
 
 MAX_BYTES = 200_000
 """A reply longer than this is refused; fifty ratings with reasons take about a tenth of it."""
@@ -32,7 +32,7 @@ def read_json(text: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEP
     {'rating': 4}
     >>> read_json('{"rating": NaN}')
     Traceback (most recent call last):
-    hybrid_sim.errors.ReplyError: the reply holds NaN, which is no JSON number
+    hybrid_sim.core.errors.ReplyError: the reply holds NaN, which is no JSON number
 
     Raises:
         ReplyError: it is anything else, or is longer or nested deeper than allowed.

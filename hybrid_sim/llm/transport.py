@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from hybrid_sim.errors import NetworkError, SettingsError
+from hybrid_sim.core.errors import NetworkError, SettingsError
+from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.outcomes import Fault, Reply, read_outcome, shortened
 from hybrid_sim.llm.prices import OPENAI, is_local
-from hybrid_sim.settings import LLMSettings
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"

@@ -12,8 +12,8 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any, cast
 
-from hybrid_sim.errors import SettingsError
-from hybrid_sim.rater import Rater
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.rater import Rater
 
 RATERS: dict[str, str] = {
     "global_mean": "hybrid_sim.models.means:GlobalMean",
@@ -42,7 +42,7 @@ def make_rater(name: str, **settings: Any) -> Rater:
     Biases(reg_user=8.0, reg_item=2.5)
     >>> make_rater("bias")
     Traceback (most recent call last):
-    hybrid_sim.errors.SettingsError: there is no rater 'bias'; did you mean 'biases'?
+    hybrid_sim.core.errors.SettingsError: there is no rater 'bias'; did you mean 'biases'?
 
     Raises:
         SettingsError: no rater has this name, or it has no setting of a name in `settings`, or a setting is

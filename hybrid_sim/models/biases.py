@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.training import bell, is_known, require_positive, require_ratings, residual_spread
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution, RatingScale
 
 MAX_SWEEPS = 200
 TOLERANCE = 1e-10

@@ -10,18 +10,18 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
-from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.boosted import REPEATABLE
+from hybrid_sim.models.boosted_residuals import REPEATABLE
+from hybrid_sim.models.hold_outs import hold_outs
 from hybrid_sim.models.linked_prior import FeatureBlock
-from hybrid_sim.models.out_of_fold import hold_outs
-from hybrid_sim.models.side import SideEncoder
+from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.support import SupportTable
 from hybrid_sim.models.training import require_positive, require_ratings
-from hybrid_sim.retrieval.embedder import Embedder
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 MAX_LEVELS = 25
 """Every level costs a tree per round; scales with more are for raters that predict a number."""

@@ -14,17 +14,17 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models import fold_in, gibbs
 from hybrid_sim.models.fold_in import MAX_RANK, UserFeatures, draw_hidden, meetings, spread_out
 from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
-from hybrid_sim.models.side import SideEncoder
+from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
-from hybrid_sim.random import stream
-from hybrid_sim.retrieval.embedder import Embedder
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 MAX_ORDINAL_LEVELS = 25
 _TABLE_REACH = 6.5

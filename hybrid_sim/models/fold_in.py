@@ -17,13 +17,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.models import gibbs
 from hybrid_sim.models.linked_prior import FeatureBlock
-from hybrid_sim.models.side import SideEncoder
-from hybrid_sim.random import stream
-from hybrid_sim.types import FloatArray, IntArray
+from hybrid_sim.models.side_features import SideEncoder
 
 if TYPE_CHECKING:
     from hybrid_sim.models.factorization import BayesianFactorization

@@ -12,7 +12,7 @@ import math
 import numba
 import numpy as np
 
-from hybrid_sim.types import FloatArray, IntArray
+from hybrid_sim.core.types import FloatArray, IntArray
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)

@@ -20,13 +20,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
-from hybrid_sim.models.axes import Features, leading_axes
-from hybrid_sim.models.side import SideEncoder
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.principal_axes import Features, leading_axes
+from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
-from hybrid_sim.retrieval.embedder import Embedder
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 Vectors = NDArray[np.float32]
 

@@ -9,11 +9,11 @@ import numba
 import numpy as np
 import surprise
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError, SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.surprise_fit import SurpriseData, expect_biases, places_of, surprise_data
 from hybrid_sim.models.training import bell, require_positive, residual_spread
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 SIMILARITIES = ("cosine", "msd", "pearson", "pearson_baseline")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybrid_sim.models.axes import Features, leading_axes
-from hybrid_sim.types import FloatArray
+from hybrid_sim.core.types import FloatArray
+from hybrid_sim.models.principal_axes import Features, leading_axes
 
 
 @dataclass(frozen=True)

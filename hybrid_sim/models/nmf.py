@@ -8,11 +8,11 @@ from typing import Self
 import numpy as np
 import surprise
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.surprise_fit import expect_factors, places_of, require_converged, surprise_data
 from hybrid_sim.models.training import bell, require_positive, require_seed, residual_spread
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import ScaleError
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import ScaleError
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Recorded:
 
     Where a pair was recorded several times, the answer holds the levels' frequencies. `fit` learns nothing
     from ratings; it looks the ids up. `n_unknown_` counts recorded rows whose user or item the data set does
-    not have. Read the table with `hybrid_sim.models.recorded_file.read_recorded`.
+    not have. Read the table with `hybrid_sim.data.recorded_file.read_recorded`.
     """
 
     table: RecordedRatings = field(repr=False)

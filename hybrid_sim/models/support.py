@@ -9,8 +9,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.types import FloatArray, IntArray, Pairs
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 
 REGIMES = ("warm", "cold item", "cold user", "cold both", "new user")
 """Whether item and user have been rated and have rated at all; "new user" is warm, but with few ratings of the user."""

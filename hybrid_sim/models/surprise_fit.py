@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from surprise import Trainset
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.models.training import require_ratings
-from hybrid_sim.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Self
 
 import surprise
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.surprise_fit import (
     expect_biases,
     expect_factors,
@@ -16,7 +17,6 @@ from hybrid_sim.models.surprise_fit import (
     surprise_data,
 )
 from hybrid_sim.models.training import bell, require_positive, require_seed, residual_spread
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 
 @dataclass

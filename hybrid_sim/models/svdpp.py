@@ -9,7 +9,8 @@ import numpy as np
 import surprise
 from scipy import sparse
 
-from hybrid_sim.data.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.surprise_fit import (
     SurpriseData,
     expect_biases,
@@ -19,7 +20,6 @@ from hybrid_sim.models.surprise_fit import (
     surprise_data,
 )
 from hybrid_sim.models.training import bell, require_positive, require_seed, residual_spread
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 
 @dataclass

@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import DataError, SettingsError
-from hybrid_sim.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
 
 BELL_STEPS = 1024
 """Steps across the scale at which bells are computed; between them they are interpolated."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from hybrid_sim.settings import ProfileSettings
+from hybrid_sim.core.settings import ProfileSettings
 
 RATINGS = "quotes ratings"
 TITLES = "names titles"

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
-from hybrid_sim.retrieval.embedder import Embedder
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, IntArray
+from hybrid_sim.core.user_state import UserProfile
 from hybrid_sim.retrieval.index import Neighbours, VectorIndex
-from hybrid_sim.types import FloatArray, IntArray
-from hybrid_sim.user import UserProfile
 
 
 class ProfileIndex:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hybrid_sim.data.files import Table, read_table
-from hybrid_sim.errors import DataError
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.user_state import Timeline, UserProfile
+from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.profiles.checks import RATINGS, quotes_ratings
-from hybrid_sim.user import Timeline, UserProfile
 
 LUSIFER_VERSIONS = "intermediate_user_profiles_json"
 LUSIFER_CHANGES = "profile_changes_json"

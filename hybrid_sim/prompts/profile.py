@@ -10,17 +10,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import ReplyError
-from hybrid_sim.history import History
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import ReplyError
+from hybrid_sim.core.history import History
+from hybrid_sim.core.settings import ProfileSettings
+from hybrid_sim.core.types import describe_levels
+from hybrid_sim.core.user_state import UserProfile
 from hybrid_sim.llm.question import Message, Question
 from hybrid_sim.llm.replies import read_reply
-from hybrid_sim.prompts.foreign import as_data, shown_text
-from hybrid_sim.prompts.shown import MAX_PHRASES, MAX_SUMMARY, shown_person, shown_rated
-from hybrid_sim.prompts.words import Words, load_words
-from hybrid_sim.settings import ProfileSettings
-from hybrid_sim.types import describe_levels
-from hybrid_sim.user import UserProfile
+from hybrid_sim.prompts.context import MAX_PHRASES, MAX_SUMMARY, shown_person, shown_rated
+from hybrid_sim.prompts.templates import Words, load_words
+from hybrid_sim.prompts.untrusted import as_data, shown_text
 
 MAX_PHRASE = 100
 """Characters that are kept of a like, a dislike; the model is asked for short phrases."""

@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import ReplyError, SettingsError
-from hybrid_sim.history import History
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import ReplyError, SettingsError
+from hybrid_sim.core.files import printable
+from hybrid_sim.core.history import History
+from hybrid_sim.core.settings import RatingSettings
+from hybrid_sim.core.types import FloatArray, IntArray, RatingScale, describe_levels
+from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.question import Question
 from hybrid_sim.llm.replies import read_json
-from hybrid_sim.prompts.foreign import as_data, shown_text
-from hybrid_sim.prompts.shown import MAX_SUMMARY, plain_number, shown_items, shown_person, shown_rated
-from hybrid_sim.prompts.words import Words
-from hybrid_sim.settings import RatingSettings
-from hybrid_sim.types import FloatArray, IntArray, RatingScale, describe_levels
-from hybrid_sim.user import UserState
-from hybrid_sim.writing import printable
+from hybrid_sim.prompts.context import MAX_SUMMARY, plain_number, shown_items, shown_person, shown_rated
+from hybrid_sim.prompts.templates import Words
+from hybrid_sim.prompts.untrusted import as_data, shown_text
 
 MAX_REASON = 400
 """Characters that are kept of a reason; the model is asked for half as many."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.data.text import item_texts
-from hybrid_sim.retrieval.embedder import Embedder
-from hybrid_sim.types import FloatArray
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray
 
 YEARS_ALIKE = 10.0
 """Length scale of the kernel over years: films ten years apart have the similarity exp(-1/2)."""

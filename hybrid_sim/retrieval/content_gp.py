@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import genre_block, item_vectors, text_block, year_block
-from hybrid_sim.retrieval.embedder import Embedder, default_embedder
-from hybrid_sim.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.retrieval.embedder import default_embedder
 
 NOISE_SUPPORT = 20.0
 """With this many ratings a user's own noise counts as much as everyone's."""

@@ -1,4 +1,4 @@
-"""Text to vectors: the contract, the default choice, and the cache: nothing is embedded twice."""
+"""Text to vectors: the default embedder, and the cache: nothing is embedded twice."""
 
 from __future__ import annotations
 
@@ -13,45 +13,24 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Self, TypeVar
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from hybrid_sim.progress import track
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.progress import track
 from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 
-__all__ = ["CachedEmbedder", "Embedder", "MiniLM", "TfidfSVD", "cache_folder", "default_embedder"]
+__all__ = ["CachedEmbedder", "MiniLM", "TfidfSVD", "cache_folder", "default_embedder"]
 
 _log = logging.getLogger("hybrid_sim")
 _computing = threading.Lock()
 _TABLE = "CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB, checksum BLOB) WITHOUT ROWID"
 
 T = TypeVar("T")
-
-
-@runtime_checkable
-class Embedder(Protocol):
-    """Turns texts into unit vectors whose inner product says how alike the texts are.
-
-    `name` is for people, `fingerprint` for the cache: equal fingerprints must give equal vectors.
-    """
-
-    @property
-    def name(self) -> str:
-        """What the vectors are called in provenance."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of everything that the vectors depend on beside the text."""
-
-    def fit(self, texts: Sequence[str]) -> Self:
-        """Learn from a catalogue's texts, where there is something to learn; returns the embedder itself."""
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit rows of shape `(n_texts, dim)`; a row of zeros where a text says nothing."""
 
 
 def default_embedder() -> Embedder:

@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.history import History
-from hybrid_sim.profiles.tags import catalogue_tags
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.history import History
+from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.retrieval.content_gp import ContentGP, Influences
-from hybrid_sim.types import FloatArray, IntArray
+from hybrid_sim.retrieval.keywords import catalogue_tags
 
 N_KEYWORDS = 5
 """Keywords that are named for an item at most, and as many against it."""
@@ -58,7 +58,7 @@ class EvidenceFinder:
     low ratings); ranked by it, every item would have the same few ratings for evidence.
 
     >>> from hybrid_sim.retrieval.embedder import TfidfSVD
-    >>> from hybrid_sim.history import Histories
+    >>> from hybrid_sim.core.history import Histories
     >>> from hybrid_sim.testing import tiny_dataset
     >>> tiny = tiny_dataset()
     >>> finder = EvidenceFinder(ContentGP(TfidfSVD()).fit(tiny), tiny)

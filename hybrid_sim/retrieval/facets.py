@@ -8,13 +8,14 @@ from typing import Self
 import numpy as np
 import scipy.sparse
 
-from hybrid_sim.data.dataset import Dataset
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import centred, item_vectors
-from hybrid_sim.retrieval.embedder import Embedder, default_embedder
-from hybrid_sim.types import FloatArray, Pairs, RatingDistribution
+from hybrid_sim.retrieval.embedder import default_embedder
 
 SLOPE_DOUBT = 1 / 9
 """Prior precision of the slope: in units of residual spread per unit score it is expected within ±3."""

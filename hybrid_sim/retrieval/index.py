@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.errors import InputError
-from hybrid_sim.types import IntArray
+from hybrid_sim.core.errors import InputError
+from hybrid_sim.core.types import IntArray
 
 
 @dataclass(frozen=True)

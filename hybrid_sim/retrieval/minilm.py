@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.errors import ModelFileError, NetworkError
+from hybrid_sim.core.errors import ModelFileError, NetworkError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.errors import SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 
 @dataclass

@@ -1,0 +1,154 @@
+"""Options that say which data is meant, and reading it; shared by `bench` and `fit`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.parsing import Parser, one_of, whole_number, words_list
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
+
+if TYPE_CHECKING:
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.core.settings import EnsembleSettings
+    from hybrid_sim.data.tables import ColumnMap
+    from hybrid_sim.simulation.simulator import Simulator
+
+COLUMNS = ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview")
+"""What the column options `--user-col` ... name."""
+
+COLUMN_HELP = {
+    "user": "name of a column; likewise --item-col, --rating-col, --title-col, --year-col, --genres-col, "
+    "--overview-col",
+    "timestamp": "likewise; '' reads no times",
+}
+"""One line of help for all column options and one for what is special."""
+
+
+def add_data_options(parser: Parser) -> None:
+    """Options that choose a known data set or a table of the user's own."""
+    known = parser.add_argument_group("a known data set")
+    known.add_argument("--dataset", metavar="NAME", help="world (synthetic), ml-100k, ml-1m, ml-latest-small, ...")
+    known.add_argument("--data", metavar="DIR", type=Path, help="where it is (else HYBRID_SIM_DATA, else the cache)")
+    own = parser.add_argument_group("or your own tables (CSV, Parquet, JSON lines)")
+    own.add_argument(
+        "--ratings", metavar="FILE", type=Path, help="a row per rating: user_id, item_id, rating[, timestamp]"
+    )
+    own.add_argument(
+        "--items", metavar="FILE", type=Path, help="a row per item: item_id, title, year, genres, overview"
+    )
+    own.add_argument("--users", metavar="FILE", type=Path, help="a row per user: user_id, age, gender, occupation")
+    own.add_argument("--scale", help="low:high, low:high:step or levels as in 1,2,3; else detected (--scale=-1,1)")
+    own.add_argument("--duplicates", type=one_of(("last", "mean", "error")), default="last",
+                     metavar="last|mean|error", help="what counts where a pair is repeated")  # fmt: skip
+    own.add_argument("--encoding", default="utf-8", help="of text files (default utf-8)")
+    for column in COLUMNS:
+        own.add_argument(f"--{column}-col", metavar="NAME", help=COLUMN_HELP.get(column, argparse.SUPPRESS))
+    own.add_argument("--item-feature", metavar="COL", action="append", default=[], help="a further column of --items")
+    own.add_argument("--user-feature", metavar="COL", action="append", default=[], help="a further column of --users")
+    texts = parser.add_argument_group("texts of films")
+    texts.add_argument(
+        "--tmdb",
+        metavar="FILE|none",
+        default="auto",
+        help="a table of TMDB texts to add (movie_id, overview, ...); default: the movies_tmdb.parquet that lies with "
+        "a known data set, if any",
+    )
+    texts.add_argument(
+        "--tmdb-votes", action="store_true", help="also TMDB's votes, gathered after the ratings (a leak)"
+    )
+
+
+def add_run_options(parser: Any) -> None:
+    """Options of everything that is fitted."""
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of everything random (default 0)")
+    parser.add_argument(
+        "--members", metavar="svd,...", type=words_list, help="raters of the hybrid's ensemble (default all)"
+    )
+    parser.add_argument(
+        "--without",
+        metavar="boosted,...",
+        type=words_list,
+        help="components or raters to leave out: embeddings, neighbours, factorization, combiner, boosted, calibration",
+    )
+    parser.add_argument("--jobs", metavar="N", type=whole_number(1), help="parallel workers (default: all CPUs)")
+
+
+def new_simulator(options: argparse.Namespace, ensemble: EnsembleSettings | None = None) -> Simulator:
+    """A simulator as the options say, else as the settings do; it is not fitted yet."""
+    from hybrid_sim.simulation.simulator import Simulator
+
+    members = options.members or (ensemble.members if ensemble else None)
+    without = options.without or (ensemble.without if ensemble else ())
+    chosen = None if members is None else tuple(members)
+    return Simulator(options.seed, chosen, n_jobs=options.jobs, without=tuple(without))
+
+
+def read_data(options: argparse.Namespace, default: str | None = None) -> Dataset:
+    """The dataset that the options name; `default` is the known one that is meant where they name none.
+
+    Raises:
+        SettingsError: they name none or two, or it is not found.
+        DataError: a file is damaged.
+    """
+    if options.dataset is None and options.ratings is None and options.data is None:
+        options.dataset = default
+    if (options.ratings is None) == (options.dataset is None):
+        raise SettingsError("name the data: either --dataset NAME (for example world) or --ratings FILE")
+    if options.tmdb_votes and options.tmdb in ("auto", "none"):
+        raise SettingsError("--tmdb-votes needs the table: --tmdb FILE")
+    return _read_known(options) if options.ratings is None else _read_own(options)
+
+
+def _read_known(options: argparse.Namespace) -> Dataset:
+    from hybrid_sim.data.sources import KNOWN, load
+
+    of_tables = ("items", "users", "scale", "item_feature", "user_feature")
+    for option in (*of_tables, *(f"{column}_col" for column in COLUMNS)):
+        if getattr(options, option) not in (None, []):
+            raise SettingsError(f"--{option.replace('_', '-')} belongs to --ratings FILE, not to --dataset")
+    families = [known.removesuffix("-<category>") for known in KNOWN]
+    name: str = options.dataset
+    if not any(name == family or name.startswith(f"{family}-") for family in families):
+        raise SettingsError(f"data set {name!r} is not known; {nearest(name, families)}")
+    tmdb = None if options.tmdb == "none" else options.tmdb
+    return load(name, options.data, tmdb=tmdb, tmdb_votes=options.tmdb_votes)
+
+
+def _read_own(options: argparse.Namespace) -> Dataset:
+    from hybrid_sim.data.scales import parse_scale
+    from hybrid_sim.data.tables import read_dataset
+    from hybrid_sim.data.tmdb import add_tmdb, read_tmdb
+
+    columns = _column_map(options)
+    dataset = read_dataset(
+        options.ratings,
+        options.items,
+        options.users,
+        columns,
+        None if options.scale is None else parse_scale(options.scale),
+        options.duplicates,
+        encoding=options.encoding,
+    )
+    if options.item_feature:
+        from hybrid_sim.new_items.leakage import warn_of_leaks
+
+        warn_of_leaks(dataset, options.item_feature)
+    if options.tmdb in ("auto", "none"):
+        return dataset
+    return add_tmdb(dataset, read_tmdb(options.tmdb), votes=options.tmdb_votes)
+
+
+def _column_map(options: argparse.Namespace) -> ColumnMap:
+    from hybrid_sim.data.tables import ColumnMap
+
+    named = {column: getattr(options, f"{column}_col") for column in COLUMNS}
+    chosen: dict[str, Any] = {column: name or None for column, name in named.items() if name is not None}
+    for column, name in chosen.items():
+        if name is None and column != "timestamp":
+            raise SettingsError(f"--{column}-col is empty; name the column")
+    columns = replace(ColumnMap(), **chosen, item_features=tuple(options.item_feature))
+    return replace(columns, user_features=tuple(options.user_feature)) if options.user_feature else columns

@@ -1,0 +1,104 @@
+"""Options of commands that judge: which ratings are held out, and recorded LLM ratings of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybrid_sim.cli.parsing import one_of, whole_number
+from hybrid_sim.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from hybrid_sim.core.dataset import Dataset
+    from hybrid_sim.evaluation.protocols import Protocol
+    from hybrid_sim.models.recorded import RecordedRatings
+
+PROTOCOLS = (
+    "last40",
+    "full",
+    "kfold",
+    "user-temporal",
+    "cold-items",
+    "cold-items-tenth",
+    "cold-users",
+    "cold-both",
+)
+
+EXPLAINED = """\
+  last40            learn from each user's latest 40 training ratings
+  full              learn from all training ratings
+                    (both: the genuine folds u1 to u5 of ml-100k, else five random ones)
+  kfold             five random folds, whatever the data
+  user-temporal     hold out each user's last fifth, by time
+  cold-items        hold out whole items, a fifth per fold
+  cold-items-tenth  hold out one tenth of the items, the same for everybody
+  cold-users        hold out whole users, a fifth per fold, all but --known ratings
+  cold-both         ratings of a fifth of the users for a fifth of the items, neither seen
+"""
+
+
+def add_protocol_options(parser: Any, folds: str | None = None) -> None:
+    """Options that say what is held out; `folds` is what is meant where no folds are named (None: all)."""
+    parser.add_argument(
+        "--protocol",
+        type=one_of(PROTOCOLS),
+        default="user-temporal",
+        metavar="NAME",
+        help=f"one of {', '.join(PROTOCOLS)} (default user-temporal)",
+    )
+    parser.add_argument("--folds", metavar="1,2", default=folds, help=f"only these folds (default {folds or 'all'})")
+    parser.add_argument(
+        "--known",
+        metavar="N",
+        type=whole_number(0),
+        help="cold-users: ratings known of a held-out user (default 0)",
+    )
+
+
+def read_protocol(options: argparse.Namespace, dataset: Dataset) -> Protocol:
+    """The protocol that the options name, on this dataset.
+
+    Raises:
+        SettingsError: a fold is not known.
+        DataError: the data has no times and the protocol needs them.
+    """
+    from hybrid_sim.evaluation.protocols import make_protocol, parse_folds
+
+    if options.known is not None and options.protocol != "cold-users":
+        raise SettingsError(f"--known belongs to the protocol cold-users, not to {options.protocol}; leave it out")
+    return make_protocol(
+        options.protocol,
+        dataset,
+        folds=None if options.folds is None else parse_folds(options.folds),
+        data=options.data,
+        known=options.known or 0,
+        seed=options.seed,
+        shuffle_untimed=options.ratings is None,
+    )
+
+
+def add_recording_options(parser: Any) -> None:
+    """Options that name recorded LLM ratings."""
+    parser.add_argument(
+        "--llm-ratings",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="tables with user_id, item_id and rating, or a folder of ratings_u<k>.csv",
+    )
+    for column in ("user", "item", "rating"):
+        parser.add_argument(f"--llm-{column}-col", metavar="NAME", help="name of the column, where it is not found")
+    parser.add_argument("--llm-model", metavar="VALUE", help="only rows with this value in the column model")
+
+
+def read_recording(options: argparse.Namespace, dataset: Dataset) -> RecordedRatings | None:
+    """The recorded LLM ratings that the options name, None where they name none."""
+    if not options.llm_ratings:
+        return None
+    from hybrid_sim.data.recordings import RecordingColumns, read_recordings
+
+    columns = RecordingColumns(options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model)
+    return read_recordings(options.llm_ratings, dataset, columns)

@@ -1,0 +1,152 @@
+"""What a person sees while work is done: progress and log lines on stderr, and errors in one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from hybrid_sim.core.files import printable
+from hybrid_sim.core.progress import Task, listen
+
+DELAY = 2.0
+"""Seconds that work takes before anything is said about its progress."""
+
+INTERVAL = 10.0
+"""Seconds between two lines about the same work where stderr is not a terminal."""
+
+
+@contextmanager
+def messages(quiet: bool = False, stream: TextIO | None = None) -> Iterator[None]:
+    """Inside the `with`, show the log of `hybrid_sim`, each message once, and the progress of long work.
+
+    On a terminal progress is a bar with the estimated time left, elsewhere plain lines. `quiet` shows only
+    warnings and errors.
+    """
+    stream = stream or sys.stderr
+    log = logging.getLogger("hybrid_sim")
+    handler, level, propagates = _LineHandler(stream), log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.propagate = False
+    try:
+        if quiet:
+            yield
+        else:
+            with listen(_Bars(stream) if stream.isatty() else _Lines(stream)):
+                yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagates
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Write one line, control characters escaped, without tearing a progress bar that is being drawn."""
+    line = printable(text)
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(line, file=stream)
+    else:
+        stream.write(f"{line}\n")
+    stream.flush()
+
+
+class _LineHandler(logging.Handler):
+    """Each different message as one plain line; warnings say that they are."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record unless the same text was written before."""
+        text = record.getMessage()
+        if text not in self.said:
+            self.said.add(text)
+            say(f"warning: {text}" if record.levelno >= logging.WARNING else text, self.stream)
+
+
+class _Bars:
+    """One bar per piece of work, gone when it is done."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @contextmanager
+    def start(self, label: str, total: int) -> Iterator[Task]:
+        """A bar that appears when the work has taken `DELAY` seconds."""
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total or None,
+            desc=printable(label),
+            file=self.stream,
+            delay=DELAY,
+            leave=False,
+            dynamic_ncols=True,
+            unit_scale=total > 100_000,
+        ) as bar:
+            yield _Bar(bar)
+
+
+class _Bar:
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Move the bar."""
+        if note:
+            self.bar.set_postfix_str(printable(note), refresh=False)
+        self.bar.update(steps)
+
+
+class _Lines:
+    """Plain lines for files and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @contextmanager
+    def start(self, label: str, total: int) -> Iterator[Task]:
+        """Work whose progress is said in lines, none before it has taken `DELAY` seconds."""
+        task = _LineTask(label, total, self.stream)
+        yield task
+        task.finish()
+
+
+class _LineTask:
+    def __init__(self, label: str, total: int, stream: TextIO) -> None:
+        self.label, self.total, self.stream = label, total, stream
+        self.done, self.started = 0, time.monotonic()
+        self.next_line = self.started + DELAY
+        self.has_spoken = False
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count the steps; say so when the last line is `INTERVAL` seconds old."""
+        self.done += steps
+        now = time.monotonic()
+        if now < self.next_line or self.done >= self.total > 0:
+            return
+        self.next_line, self.has_spoken = now + INTERVAL, True
+        progress = f"{self.done:,}"
+        if self.total:
+            left = (now - self.started) * (self.total - self.done) / max(self.done, 1)
+            progress = f"{self.done / self.total:.0%} ({self.done:,} of {self.total:,}), {_duration(left)} left"
+        say(f"{self.label}: {progress}{f' - {note}' if note else ''}", self.stream)
+
+    def finish(self) -> None:
+        """Say how long it took if it took long."""
+        elapsed = time.monotonic() - self.started
+        if self.has_spoken or elapsed > DELAY:
+            say(f"{self.label}: done in {_duration(elapsed)}", self.stream)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,57 @@
+"""What leaves the program: files written whole or not at all, and text that is safe on a screen."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from hybrid_sim.core.errors import SettingsError, StorageError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: what was there before stays until the new content is safe on disk."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise SettingsError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be written ({error.strerror}); free some space or name another folder"
+        ) from error
+
+
+def printable(text: str) -> str:
+    """The text with control characters, right-to-left marks and lone surrogates escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """The text, its end cut off where it is longer.
+
+    >>> shortened("The Good, the Bad and the Ugly", 12)
+    'The Good, t…'
+    """
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to say about a word that is none of `known`.
+
+    >>> nearest("bnech", ["bench", "fit"])
+    "did you mean 'bench'?"
+    """
+    choices = list(known)
+    close = difflib.get_close_matches(word.partition("=")[0], choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"

@@ -1,0 +1,214 @@
+"""Saving and loading fitted raters: a folder of `arrays.npz`, `model.json` and `manifest.json`.
+
+The manifest holds sizes and checksums. Nothing that is loaded can run code: there is no pickle, and a class
+is looked up only among those of `PACKAGES`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.serialization import PACKAGES, from_structure, read_arrays, to_structure, write_arrays
+
+FORMAT = "hybrid-sim model"
+FORMAT_VERSION = 2
+MANIFEST, MODEL, ARRAYS = "manifest.json", "model.json", "arrays.npz"
+
+__all__ = ["PACKAGES", "SavedModel", "load", "save"]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A rater as it was saved, what the caller said about it, and which packages (with versions) saved it."""
+
+    rater: Rater
+    about: dict[str, Any]
+    packages: dict[str, str]
+
+
+def save(rater: Rater, folder: str | Path, about: dict[str, Any] | None = None, trust: Sequence[str] = ()) -> None:
+    """Write a rater (its settings and its attributes that end in `_`) into `folder`, all of it or nothing.
+
+    An earlier saved model in `folder` is replaced; any other folder that is not empty is left alone. `about`
+    is plain JSON and comes back unchanged. `trust` names further packages whose raters may be saved; name
+    them again to `load`.
+
+    Raises:
+        SettingsError: `folder` holds something else, or the rater or `about` holds something that cannot be
+            saved.
+        StorageError: the disk is full or not writable; an earlier model in `folder` is still there.
+    """
+    folder = Path(folder).resolve()
+    refuse_other_content(folder)
+    structure, arrays = to_structure(rater, trust)
+    model = json.dumps({"about": _checked_about(about or {}), "rater": structure}, allow_nan=False).encode()
+    new = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    with _storage_errors(folder):
+        try:
+            new.mkdir(parents=True)
+            _write(new / ARRAYS, lambda file: write_arrays(file, arrays))
+            _write(new / MODEL, lambda file: file.write(model))
+            manifest = {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "packages": _package_versions(),
+                "files": {name: _fingerprint((new / name).read_bytes()) for name in (ARRAYS, MODEL)},
+            }
+            _write(new / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=2).encode()))
+            _swap(new, folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def load(folder: str | Path, trust: Sequence[str] = ()) -> SavedModel:
+    """Read what `save` wrote. Sizes and checksums are compared before any reader sees the bytes.
+
+    Raises:
+        ModelFileError: the folder is not a saved model, or is damaged, or is of another format version, or
+            names a class outside `PACKAGES` and `trust`.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    contents = {name: _read_checked(folder / name, manifest["files"].get(name)) for name in (ARRAYS, MODEL)}
+    try:
+        model = json.loads(contents[MODEL])
+        about, structure = dict(model["about"]), model["rater"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{folder / MODEL} is not the description of a saved model; save it again") from error
+    arrays = read_arrays(io.BytesIO(contents[ARRAYS]), folder / ARRAYS)
+    rater = from_structure(structure, arrays, folder / MODEL, trust)
+    return SavedModel(rater, about, manifest["packages"])
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelFileError(
+            f"{folder} is not a saved model: {MANIFEST} is missing; name a folder that `hybrid-sim fit` wrote"
+        ) from error
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is not JSON; copy the folder again, or save the model again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ModelFileError(f"{path} is not the manifest of a saved model; name a folder that `hybrid-sim fit` wrote")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {manifest.get('format_version')!r}, this release {FORMAT_VERSION}; "
+            "save the model again with this release, or load it with the one that wrote it"
+        )
+    if not isinstance(manifest.get("files"), dict) or not isinstance(manifest.get("packages"), dict):
+        raise ModelFileError(f"{path} lacks 'files' or 'packages'; copy the folder again, or save the model again")
+    return manifest
+
+
+def _read_checked(path: Path, expected: object) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror}; copy the folder again, or save the model again"
+        ) from error
+    found = _fingerprint(content)
+    if found != expected:
+        raise ModelFileError(
+            f"{path} is damaged: it has {found['bytes']} bytes and SHA-256 {found['sha256'][:12]}..., not "
+            f"what {MANIFEST} says; copy the folder again, or save the model again"
+        )
+    return content
+
+
+def _fingerprint(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
+    try:
+        unchanged = json.loads(json.dumps(about, allow_nan=False)) == about
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SettingsError(f"`about` of a saved model must be plain JSON: {error}") from error
+    if not unchanged:
+        raise SettingsError("`about` of a saved model must be plain JSON: use text keys, and lists instead of tuples")
+    return about
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in (
+        "hybrid-sim",
+        "numpy",
+        "scipy",
+        "pandas",
+        "numba",
+        "scikit-surprise",
+        "lightgbm",
+        "scikit-learn",
+    ):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def refuse_other_content(folder: Path) -> None:
+    """Check that a model may be saved in the folder.
+
+    Raises:
+        SettingsError: it is a file, or holds something else.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is a file; choose another name for the folder of the saved model")
+    entries = {entry.name for entry in folder.iterdir()}
+    if entries and not (MANIFEST in entries and entries <= {MANIFEST, MODEL, ARRAYS}):
+        raise SettingsError(f"{folder} is not a saved model and will not be overwritten; choose a new folder")
+
+
+def _swap(new: Path, folder: Path) -> None:
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = folder.parent / f"{new.name}.old"
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: Path, produce: Callable[[BinaryIO], object]) -> None:
+    with path.open("xb") as file:
+        produce(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cure = "free some space" if full else "check that the folder above it exists and is writable"
+        raise StorageError(f"the model cannot be saved in {folder}: {error.strerror or error}; {cure}") from error

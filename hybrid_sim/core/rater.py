@@ -1,0 +1,40 @@
+"""The contract: everything that has an opinion about ratings is a `Rater`.
+
+A rater is a dataclass: its fields are its settings, `fit` sets attributes with a trailing underscore, once, and `rate`
+changes nothing. Saving writes exactly these two things (see `hybrid_sim.core.model_files`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
+
+
+@runtime_checkable
+class Rater(Protocol):
+    """Has opinions about ratings.
+
+    `fit` learns from the ratings of a dataset and may use the side information of *all* its users and items, rated or
+    not. `rate` answers about row numbers of that dataset's users and items; -1 stands for an unknown one. Where a rater
+    does not know, it abstains with a row of NaN. The answer to a pair does not depend on the other pairs of the batch.
+    """
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Learn from `dataset`; returns the rater itself."""
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        """The opinion about each pair, in order."""
+
+
+def expected(rater: Rater, pairs: Pairs) -> FloatArray:
+    """The expected rating of each pair, shape `(n_pairs,)`, NaN where the rater abstains.
+
+    Raters whose answer is built around an expectation offer it as `expect(pairs)`, which is quicker and not yet moved
+    into the scale; for all others it is the mean of `rate(pairs)`.
+    """
+    expect = getattr(rater, "expect", None)
+    return rater.rate(pairs).mean() if expect is None else np.asarray(expect(pairs), dtype=float)

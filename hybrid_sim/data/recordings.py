@@ -1,0 +1,122 @@
+"""The LLM ratings that a benchmark is given: one table, several, or a folder of them, as one recording."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.data.columns import read_table
+from hybrid_sim.data.recorded_file import read_recorded
+from hybrid_sim.models.recorded import Recorded, RecordedRatings
+
+USER_COLUMNS = ("user_id", "userId", "user")
+ITEM_COLUMNS = ("item_id", "movie_id", "itemId", "movieId", "item")
+RATING_COLUMNS = ("llm_rating", "simulated_ratings", "simulated_rating", "rating")
+"""Names of columns that are looked for, in this order, where the caller names none. Lusifer's recordings hold
+the true rating as `rating` and the LLM's as `simulated_ratings`."""
+
+SUSPICIOUS = 0.95
+"""Share of recorded ratings equal to the true ones above which a column must be the truth itself: people who
+rate the same film twice agree with themselves in far fewer cases."""
+
+_log = logging.getLogger("hybrid_sim")
+
+
+@dataclass(frozen=True)
+class RecordingColumns:
+    """Names of the columns, None to look for the usual ones; `model` keeps only that value of `model`."""
+
+    user: str | None = None
+    item: str | None = None
+    rating: str | None = None
+    model: str | None = None
+
+
+def read_recordings(
+    paths: Sequence[Path], dataset: Dataset, columns: RecordingColumns | None = None
+) -> RecordedRatings:
+    """All tables as one recording; of a folder those named `ratings_u<k>`, or all where none is called so.
+
+    Raises:
+        SettingsError: a path does not exist, or a folder holds no table.
+        DataError: a row is refused, a column is not found, or a column repeats the true ratings.
+        ScaleError: a rating is not on the scale of the dataset.
+    """
+    tables = [_read(path, dataset, columns or RecordingColumns()) for given in paths for path in _tables_of(given)]
+    return RecordedRatings(
+        np.concatenate([table.user_ids for table in tables]),
+        np.concatenate([table.item_ids for table in tables]),
+        np.concatenate([table.ratings for table in tables]),
+        sum(table.n_missing for table in tables),
+    )
+
+
+def shuffle_within_users(recording: RecordedRatings, seed: int) -> RecordedRatings:
+    """The same ratings, dealt out at random among the pairs of each user.
+
+    What is gained with these is knowledge of users' levels, not of tastes: the control of an LLM's gain.
+    """
+    users = np.unique(recording.user_ids, return_inverse=True)[1]
+    mixed = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
+    ratings = np.empty_like(recording.ratings)
+    ratings[np.argsort(users, kind="stable")] = recording.ratings[mixed]
+    return RecordedRatings(recording.user_ids, recording.item_ids, ratings, recording.n_missing)
+
+
+def _tables_of(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise SettingsError(f"there is no file or folder {path} of LLM ratings; check --llm-ratings")
+    files = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in (".csv", ".parquet"))
+    by_fold = [entry for entry in files if re.fullmatch(r"ratings_u\d+", entry.stem)]
+    if not files:
+        raise SettingsError(f"{path} holds no .csv or .parquet file of LLM ratings; check --llm-ratings")
+    return by_fold or files
+
+
+def _read(path: Path, dataset: Dataset, columns: RecordingColumns) -> RecordedRatings:
+    names = read_table(path, wanted=()).names
+    rating = _column(columns.rating, RATING_COLUMNS, names, path, "--llm-rating-col")
+    recording = read_recorded(
+        path,
+        dataset.scale,
+        user=_column(columns.user, USER_COLUMNS, names, path, "--llm-user-col"),
+        item=_column(columns.item, ITEM_COLUMNS, names, path, "--llm-item-col"),
+        rating=rating,
+        model=columns.model,
+    )
+    _log.info("%s: %d LLM ratings from column %r", path.name, len(recording), rating)
+    _refuse_truth(recording, dataset, path, rating)
+    return recording
+
+
+def _column(named: str | None, usual: Sequence[str], names: Sequence[str], path: Path, option: str) -> str:
+    if named is not None:
+        return named
+    found = next((name for name in usual if name in names), None)
+    if found is None:
+        raise DataError(
+            f"{path.name} has none of the columns {', '.join(usual)}; it has {', '.join(map(repr, names))}; "
+            f"name the right one with {option}"
+        )
+    return found
+
+
+def _refuse_truth(recording: RecordedRatings, dataset: Dataset, path: Path, column: str) -> None:
+    """A recording that equals the data's own ratings would let the benchmark see what it must predict."""
+    replayed = Recorded(recording).fit(dataset).rate(dataset.pairs)
+    known = replayed.answered
+    agreed = replayed.take(known).prob_of(dataset.rating[known])
+    if known.sum() >= 20 and agreed.mean() >= SUSPICIOUS:
+        raise DataError(
+            f"{path.name}, column {column!r}: {agreed.mean():.0%} of its ratings equal the true ones, so it "
+            "holds the truth and not an LLM's opinion; name the LLM's column with --llm-rating-col"
+        )

@@ -1,0 +1,201 @@
+"""Any table of ratings (CSV, Parquet, JSON lines), with tables of items and users, through a column map."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.types import RatingScale
+from hybrid_sim.data.columns import Table, read_table
+from hybrid_sim.data.ratings import Duplicates, assemble
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """What the columns of the files are called.
+
+    `user`, `item` and `rating` must exist. The others may be missing as long as they keep their default name;
+    a name that the caller chose must exist. `timestamp=None` reads no times. `item_features` and
+    `user_features` are columns of numbers or categories that are taken as they are; only name what is known
+    before a rating is given, never an average of ratings.
+    """
+
+    user: str = "user_id"
+    item: str = "item_id"
+    rating: str = "rating"
+    timestamp: str | None = "timestamp"
+    title: str = "title"
+    year: str = "year"
+    genres: str = "genres"
+    overview: str = "overview"
+    item_features: tuple[str, ...] = ()
+    user_features: tuple[str, ...] = ("age", "gender", "occupation")
+
+
+_OPTIONS = {
+    name: f"--{name}-col" for name in ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview")
+}
+
+
+def read_dataset(
+    ratings: Path | str,
+    items: Path | str | None = None,
+    users: Path | str | None = None,
+    columns: ColumnMap | None = None,
+    scale: RatingScale | None = None,
+    duplicates: Duplicates = "last",
+    name: str | None = None,
+    encoding: str = "utf-8",
+) -> Dataset:
+    """Read ratings, and items and users where given; the suffix of a file tells its format.
+
+    Ids are exact texts by one rule: the characters that stand in a text file (leading zeros stay), the
+    decimal digits of whole numbers in Parquet. The rating scale is `scale`, or detected from the ratings and
+    logged. Of repeated pairs the last counts, or their mean rounded to the scale, or they are an error. The
+    dataset is called `name`, else as the file.
+
+    Raises:
+        SettingsError: a file is missing.
+        DataError: a row cannot be used; the message names file, row, column, value and cure.
+        ScaleError: a rating is not on the scale, or the scale cannot be told.
+    """
+    columns = columns or ColumnMap()
+    wanted = [columns.user, columns.item, columns.rating, *([columns.timestamp] if columns.timestamp else [])]
+    table = read_table(ratings, wanted=wanted, encoding=encoding)
+    for field in ("user", "item", "rating"):
+        table.require(getattr(columns, field), _OPTIONS[field])
+    timestamp = _optional(table, columns, "timestamp")
+    return assemble(
+        table,
+        name=name or table.path.stem,
+        user=columns.user,
+        item=columns.item,
+        rating=columns.rating,
+        timestamp=timestamp,
+        users=None if users is None else _read_users(users, columns, encoding),
+        items=None if items is None else _read_items(items, columns, encoding),
+        scale=scale,
+        duplicates=duplicates,
+    )
+
+
+def frame_by_id(table: Table, column: str, data: dict[str, Any]) -> pd.DataFrame:
+    """Side information with one row per id of `column`; `data` holds sequences, arrays of numbers stay
+    numbers.
+
+    Raises:
+        DataError: an id occurs twice.
+    """
+    ids = table.ids(column)
+    index = pd.Index(ids.names[ids.codes], dtype=object)
+    repeated = index.duplicated().nonzero()[0]
+    if len(repeated):
+        raise DataError(
+            f"{table.where(int(repeated[0]), column)}: the id {index[repeated[0]]!r} has a row already; "
+            "remove one of them"
+        )
+    numeric = {name: isinstance(values, np.ndarray) for name, values in data.items()}
+    series = {name: pd.Series(values, index, dtype=float if numeric[name] else object) for name, values in data.items()}
+    return pd.DataFrame(series, index=index)
+
+
+def split_genres(texts: list[str]) -> list[tuple[str, ...]]:
+    """Texts of several genres each, split at `|` where any of them holds one, else at `;`, else at commas.
+
+    >>> split_genres(["Drama|War, Western", "(no genres listed)"])
+    [('Drama', 'War, Western'), ()]
+    """
+    separator = next((mark for mark in "|;" if any(mark in text for text in texts)), ",")
+    return [
+        tuple(dict.fromkeys(part.strip() for part in text.split(separator) if part.strip()))
+        if text != "(no genres listed)"
+        else ()
+        for text in texts
+    ]
+
+
+def _read_items(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataFrame:
+    wanted = [
+        columns.item,
+        columns.title,
+        columns.year,
+        columns.genres,
+        columns.overview,
+        *columns.item_features,
+    ]
+    table = read_table(path, wanted=wanted, encoding=encoding)
+    table.require(columns.item, "--item-col")
+    data: dict[str, Any] = {}
+    for field, read in _READERS.items():
+        column = _optional(table, columns, field)
+        data[field] = _EMPTY[field](len(table)) if column is None else read(table, column)
+    for feature in columns.item_features:
+        table.require(feature, "--item-feature")
+        data[feature] = _feature(table, feature)
+    return frame_by_id(table, columns.item, data)
+
+
+def _read_users(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataFrame:
+    table = read_table(path, wanted=[columns.user, *columns.user_features], encoding=encoding)
+    table.require(columns.user, "--user-col")
+    chosen = columns.user_features != ColumnMap.user_features
+    data: dict[str, Any] = {}
+    for feature in columns.user_features:
+        if chosen:
+            table.require(feature, "user_features")
+        if feature in table.columns:
+            data[feature] = _feature(table, feature)
+    return frame_by_id(table, columns.user, data)
+
+
+def _optional(table: Table, columns: ColumnMap, field: str) -> str | None:
+    """The column of a field, or None where it keeps its default name and the file lacks it."""
+    column: str | None = getattr(columns, field)
+    default = next(entry.default for entry in fields(ColumnMap) if entry.name == field)
+    if column and column != default:
+        table.require(column, _OPTIONS[field])
+    return column if column and column in table.columns else None
+
+
+def _genres(table: Table, column: str) -> list[tuple[str, ...]]:
+    values = table.columns[column]
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return [tuple(entry for entry in value or [] if entry) for value in values.to_pylist()]
+    return split_genres(table.texts(column))
+
+
+_READERS: dict[str, Callable[[Table, str], Any]] = {
+    "title": Table.texts,
+    "year": Table.numbers,
+    "genres": _genres,
+    "overview": Table.texts,
+}
+_EMPTY: dict[str, Callable[[int], Any]] = {
+    "title": lambda n: [""] * n,
+    "year": lambda n: np.full(n, np.nan),
+    "genres": lambda n: [()] * n,
+    "overview": lambda n: [""] * n,
+}
+
+
+def _feature(table: Table, column: str) -> Any:
+    """Numbers where every value is one, else text: a leading zero, as in a zip code, makes text."""
+    values = table.columns[column]
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+            return table.numbers(column)
+        return table.texts(column)
+    texts = table.texts(column)
+    number = re.compile(r"[-+]?(0|[1-9]\d*)(\.\d+)?")
+    if all(not text or number.fullmatch(text) for text in texts) and any(texts):
+        return table.numbers(column)
+    return texts

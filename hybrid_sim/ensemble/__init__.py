@@ -1,0 +1,1 @@
+"""The ensemble: out-of-fold predictions of the members, the combiner that learns from them, calibration, intervals."""

@@ -1,0 +1,109 @@
+"""What each part of the ensemble adds to an expected rating, in parts that sum to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_sim.core.types import FloatArray, IntArray
+
+BEFORE = ("base", "user mean", "item mean")
+AFTER = ("support", "calibration")
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Named columns in rating units, shape `(n_pairs, n_names)`, that sum to the expected rating of each pair.
+
+    - `base`: the mean of all training ratings.
+    - `user mean`, `item mean`: how far the mean of the user's and of the item's ratings (both shrunk) is from it, by as
+      much as the ensemble follows them. Nearly all members say this much, so that it is counted once.
+    - one column per member: what it expects beyond these means, by as much as the ensemble follows it.
+    - `support`: adjustments for how much is known: numbers of ratings, how widely they spread, how much members differ.
+    - `calibration`: what moving the expectation into the rating scale has changed.
+    - `llm`, where there is one: the correction by a language model's rating.
+
+    A row is NaN where the ensemble abstains.
+    """
+
+    names: tuple[str, ...]
+    amounts: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.amounts)
+
+    def total(self) -> FloatArray:
+        """The expected ratings, shape `(n_pairs,)`."""
+        return np.asarray(self.amounts.sum(axis=1))
+
+    def take(self, rows: NDArray[np.bool_] | IntArray | slice) -> Contributions:
+        """The contributions of these rows, in this order."""
+        return replace(self, amounts=self.amounts[rows])
+
+    def with_column(self, name: str, amounts: FloatArray) -> Contributions:
+        """The same with a further column at the end."""
+        return Contributions((*self.names, name), np.column_stack([self.amounts, amounts]))
+
+    def of_row(self, row: int) -> dict[str, float]:
+        """One pair's contributions by name."""
+        return dict(zip(self.names, self.amounts[row].tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Common:
+    """What nearly all members say of a pair: the mean of all ratings, and how far user's and item's are from it."""
+
+    base: float
+    user: FloatArray
+    item: FloatArray
+
+    @property
+    def level(self) -> FloatArray:
+        """All three together, shape `(n_pairs,)`; members are credited with what they expect beyond it."""
+        return self.base + self.user + self.item
+
+
+@dataclass
+class Parts:
+    """Contributions while they are gathered: columns of shape `(n_pairs,)`, and `members` `(n_pairs, n_members)`."""
+
+    base: float
+    user: FloatArray
+    item: FloatArray
+    members: FloatArray
+    support: FloatArray
+
+    def settled(self, mean: FloatArray) -> FloatArray:
+        """All columns, with what they lack to the expected ratings `mean` as the last one."""
+        given = np.column_stack(
+            [np.full(len(mean), self.base), self.user, self.item, self.members, self.support]
+        )  # fmt: skip
+        return np.column_stack([given, mean - given.sum(axis=1)])
+
+
+def column_names(members: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns that `Parts.settled` gives."""
+    return (*BEFORE, *members, *AFTER)
+
+
+def spread_over_gaps(weights: FloatArray, columns: IntArray, answered: NDArray[np.bool_]) -> FloatArray:
+    """Weights of the members in `columns`, shape `(n_pairs, n_columns)`, as weights of all, `(n_pairs, n_members)`.
+
+    The weight of a member that has not `answered` goes in equal parts to those that its gap was filled with: to the
+    other members in `columns`, or to all others where none of these answered.
+    """
+    own = answered[:, columns]
+    spread = np.zeros(answered.shape)
+    spread[:, columns] = np.where(own, weights, 0.0)
+    rows = np.flatnonzero(~own.all(axis=1))
+    if len(rows):
+        chosen = np.zeros(answered.shape[1], dtype=bool)
+        chosen[columns] = True
+        fillers = answered[rows] & chosen
+        fillers = np.where(fillers.any(axis=1, keepdims=True), fillers, answered[rows])
+        lost = np.where(own[rows], 0.0, weights[rows]).sum(axis=1)
+        spread[rows] += (lost / fillers.sum(axis=1))[:, None] * fillers
+    return spread

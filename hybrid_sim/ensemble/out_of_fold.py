@@ -1,0 +1,124 @@
+"""Predictions of ratings that the members were not trained on, which is what a combiner may learn from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.progress import track
+from hybrid_sim.core.rater import Rater, expected
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs
+from hybrid_sim.models.hold_outs import HoldOut
+from hybrid_sim.models.support import Support
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What the members said about some pairs, and how much they had seen of user and item.
+
+    `means` has shape `(n_pairs, n_members)`, NaN where a member abstained. `probs` holds the whole distributions of
+    those members that are asked for them, shape `(n_pairs, n_shapes, n_levels)`.
+    """
+
+    means: FloatArray
+    probs: NDArray[np.float32]
+    support: Support
+
+    def take(self, rows: NDArray[np.bool_] | IntArray) -> Opinions:
+        """The opinions of these rows."""
+        return Opinions(self.means[rows], self.probs[rows], self.support.take(rows))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Members fitted on everything, and their opinions about held-out rows of the same ratings.
+
+    `of_new` marks the rows that were held out of users who were left a few ratings.
+    """
+
+    members: list[Rater]
+    rows: IntArray
+    opinions: Opinions
+    of_new: NDArray[np.bool_]
+
+
+def fit_members(
+    members: Mapping[str, Rater],
+    shapes: Sequence[str],
+    dataset: Dataset,
+    plans: Sequence[HoldOut],
+    n_jobs: int,
+) -> Fitted:
+    """Fit every member on every plan's training rows and on all ratings; `n_jobs` at a time.
+
+    Members are copied before they are fitted. The result does not depend on `n_jobs`.
+    """
+    parts = [dataset.take(plan.train_rows) for plan in plans]
+    held = [dataset.pairs.take(plan.held_rows) for plan in plans]
+    answers: dict[tuple[str, int], Answer] = {}
+    whole: dict[str, Rater] = {}
+
+    def work(name: str, plan: int) -> None:
+        member = copy.deepcopy(members[name])
+        if plan < 0:
+            whole[name] = member.fit(dataset)
+        else:
+            answers[name, plan] = _answer(member.fit(parts[plan]), held[plan], name in shapes)
+
+    with (
+        threadpool_limits(1),
+        track("fitting members", len(members) * (len(plans) + 1)) as task,
+        ThreadPoolExecutor(n_jobs) as pool,
+    ):
+        dearest_first = [(name, plan) for name in reversed(list(members)) for plan in range(-1, len(plans))]
+        jobs = {pool.submit(work, name, plan): name for name, plan in dearest_first}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                task.advance(note=jobs[job])
+        finally:
+            pool.shutdown(cancel_futures=True)
+    supports = [Support.of(part, pairs) for part, pairs in zip(parts, held, strict=True)]
+    told = [_gather([answers[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
+    return Fitted(
+        [whole[name] for name in members],
+        np.concatenate([plan.held_rows for plan in plans]),
+        Opinions(
+            np.concatenate([opinions.means for opinions in told]),
+            np.concatenate([opinions.probs for opinions in told]),
+            Support.concatenate(supports),
+        ),
+        np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
+    )
+
+
+def ask(members: Mapping[str, Rater], shapes: Sequence[str], pairs: Pairs, support: Support) -> Opinions:
+    """The opinions of fitted members about `pairs`."""
+    return _gather([_answer(member, pairs, name in shapes) for name, member in members.items()], support)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One member's expected ratings, and its distributions if they were asked for."""
+
+    means: FloatArray
+    probs: NDArray[np.float32] | None
+
+
+def _answer(member: Rater, pairs: Pairs, whole: bool) -> Answer:
+    if not whole:
+        return Answer(expected(member, pairs), None)
+    distribution = member.rate(pairs)
+    return Answer(distribution.mean(), distribution.probs.astype(np.float32))
+
+
+def _gather(answers: Sequence[Answer], support: Support) -> Opinions:
+    means = np.stack([answer.means for answer in answers], axis=1)
+    return Opinions(means, np.stack([a.probs for a in answers if a.probs is not None], axis=1), support)

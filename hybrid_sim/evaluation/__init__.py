@@ -1,0 +1,1 @@
+"""How predictions are judged: metrics, splits, protocols, benchmarks, ablations, validity."""

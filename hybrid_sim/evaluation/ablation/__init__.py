@@ -1,0 +1,6 @@
+"""Ablations: what each component of the ensemble is worth, over all subsets of them, on the same answers."""
+
+from hybrid_sim.evaluation.ablation.report import AblationReport, ablation_text, write_ablation
+from hybrid_sim.evaluation.ablation.study import Ablation
+
+__all__ = ["Ablation", "AblationReport", "ablation_text", "write_ablation"]

@@ -1,0 +1,267 @@
+"""What every member says about a fold, asked once and kept on disk: all subsets of members are made from it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
+from hybrid_sim.core.progress import track
+from hybrid_sim.core.rater import Rater, expected
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.ensemble.default_members import SHAPES, default_members
+from hybrid_sim.ensemble.ensemble import BATCH, Ensemble
+from hybrid_sim.ensemble.out_of_fold import Opinions
+from hybrid_sim.evaluation.ablation.answer_store import read_shelf, write_shelf
+from hybrid_sim.evaluation.protocols import Fold
+from hybrid_sim.models.hold_outs import HoldOut, hold_outs
+from hybrid_sim.models.means import GlobalMean
+from hybrid_sim.models.support import Support
+from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+
+PACKAGES = ("hybrid-sim", "numpy", "scipy", "numba", "scikit-learn", "scikit-surprise", "lightgbm", "faiss-cpu")
+SOURCES = ("models", "retrieval", "core")
+"""Packages whose versions, and parts of this one whose code decides whether kept answers are still those of today."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One member's answers: about training ratings that were kept from it, and about the held-out pairs.
+
+    Means have shape `(n_pairs, 2)`: the expectation as the member computes it, which may lie beyond the scale, and the
+    mean of its distribution. Distributions have shape `(n_pairs, n_levels)`. `seconds` is CPU time of all fits, of
+    rating all pairs of `held`, and of rating the held-out pairs.
+    """
+
+    held_means: FloatArray
+    held_probs: NDArray[np.float32]
+    asked_means: FloatArray
+    asked_probs: NDArray[np.float32]
+    seconds: FloatArray
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What all members said about the same pairs: `means` `(n_pairs, n_members, 2)` as in `Told`, and distributions."""
+
+    means: FloatArray
+    probs: NDArray[np.float32]
+    support: Support
+
+    def opinions(self, columns: Sequence[int], shapes: Sequence[int]) -> Opinions:
+        """The opinions of the members `columns`, as an ensemble gathers them that uses distributions of `shapes`."""
+        means = np.stack([self.means[:, k, int(k in shapes)] for k in columns], axis=1)
+        return Opinions(means, self.probs[:, shapes], self.support)
+
+
+@dataclass(frozen=True)
+class FoldAnswers:
+    """The answers of all members about one fold; rows of `held` are those of `ratings`, of `asked` the held-out pairs.
+
+    `of_new` marks ratings of users who were left a few, as in `hybrid_sim.ensemble.out_of_fold`.
+
+    `fallback` answers the held-out pairs where the ensemble has nothing to say, or knows neither user nor item
+    (`known`), as in `hybrid_sim.simulation.simulator`.
+    """
+
+    members: tuple[str, ...]
+    held: Heard
+    ratings: FloatArray
+    of_new: NDArray[np.bool_]
+    asked: Heard
+    known: NDArray[np.bool_]
+    fallback: RatingDistribution
+    seconds: Mapping[str, FloatArray]
+    embedder: str
+
+    def of(self, members: Sequence[str]) -> tuple[Opinions, Opinions]:
+        """Held and asked opinions of these members alone, as a simulator of just these would gather them.
+
+        Where no member named in `SHAPES` is left, the distributions of all are used.
+        """
+        shapes = [self.members.index(name) for name in SHAPES if name in members]
+        columns = [self.members.index(name) for name in members]
+        return self.held.opinions(columns, shapes or columns), self.asked.opinions(columns, shapes or columns)
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Who is asked about one fold: raters that are not fitted, the training ratings, and the held-out pairs."""
+
+    raters: Mapping[str, Rater]
+    embedder: Embedder
+    train: Dataset
+    plans: Sequence[HoldOut]
+    pairs: Pairs
+
+    def key(self, name: str) -> str:
+        """A hash of all that the answers of a member depend on."""
+        rater = self.raters[name]
+        fields = [f for f in dataclasses.fields(rater) if f.init and f.name != "embedder"]  # type: ignore[arg-type]  # every rater is a dataclass
+        content = {
+            "member": [name, type(rater).__name__, *(f"{f.name}={getattr(rater, f.name)!r}" for f in fields)],
+            "embedder": self.embedder.fingerprint,
+            "train": self.train.digest,
+            "plans": _hashed(*(plan.held_rows for plan in self.plans)),
+            "pairs": _hashed(self.pairs.user, self.pairs.item),
+            "packages": {package: metadata.version(package) for package in PACKAGES},
+            "code": _code_digest(),
+        }
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def gather(
+    fold: Fold,
+    members: Sequence[str] | None,
+    *,
+    seed: int = 0,
+    embedder: Embedder | None = None,
+    shelf: Path | None = None,
+    n_jobs: int | None = None,
+) -> FoldAnswers:
+    """Ask the members (None: all of the ensemble) as fitting a simulator with this seed would.
+
+    Answers that lie in the folder `shelf` are not asked for again; new ones are left there, member by member.
+
+    Raises:
+        DataError: there are too few ratings to hold any out.
+        SettingsError: a member's name is not known, or `shelf` is no folder.
+        StorageError: the disk is full or not writable.
+    """
+    texts = item_texts(fold.train)
+    embedder = (embedder or (TfidfSVD() if fold.train.synthetic else default_embedder())).fit(texts)
+    raters = default_members(fold.train.scale, embedder, seed)
+    chosen = tuple(raters) if members is None else tuple(members)
+    for name in chosen:
+        if name not in raters:
+            raise SettingsError(f"there is no member {name!r}; {nearest(name, raters)}")
+    plans = hold_outs(fold.train, Ensemble.n_warm, Ensemble.n_cold, Ensemble.cold_share, seed, Ensemble.n_new)
+    questions = Questions({name: raters[name] for name in chosen}, embedder, fold.train, plans, fold.held_out.pairs)
+    told = _kept_or_asked(questions, shelf, n_jobs or os.cpu_count() or 1)
+    supports = [Support.of(fold.train.take(p.train_rows), fold.train.pairs.take(p.held_rows)) for p in plans]
+    rows = np.concatenate([plan.held_rows for plan in plans])
+    return FoldAnswers(
+        chosen,
+        _together([(one.held_means, one.held_probs) for one in told], Support.concatenate(supports)),
+        fold.train.rating[rows],
+        np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
+        _together([(one.asked_means, one.asked_probs) for one in told], Support.of(fold.train, questions.pairs)),
+        _known(fold.train, texts, questions.pairs),
+        GlobalMean().fit(fold.train).rate(questions.pairs),
+        {name: one.seconds for name, one in zip(chosen, told, strict=True)},
+        embedder.name,
+    )
+
+
+def _together(answers: Sequence[tuple[FloatArray, NDArray[np.float32]]], support: Support) -> Heard:
+    means, probs = zip(*answers, strict=True)
+    return Heard(np.stack(means, axis=1), np.stack(probs, axis=1), support)
+
+
+def _known(train: Dataset, texts: Sequence[str], pairs: Pairs) -> NDArray[np.bool_]:
+    """Whether user or item of each pair is known from ratings, or the item from its text."""
+    item_known = (train.item_counts > 0) | (np.array(texts, dtype=object) != "")
+    return np.asarray(item_known[pairs.item] | (train.user_counts > 0)[pairs.user])
+
+
+def _kept_or_asked(questions: Questions, shelf: Path | None, n_jobs: int) -> list[Told]:
+    keys = {name: questions.key(name) for name in questions.raters}
+    kept = {} if shelf is None else {name: read_shelf(shelf, name, key) for name, key in keys.items()}
+    told = {name: Told(**arrays) for name, arrays in kept.items() if arrays is not None}
+    missing = [name for name in questions.raters if name not in told]
+    for name, answer in _ask(questions, missing, n_jobs):
+        told[name] = answer
+        if shelf is not None:
+            write_shelf(shelf, name, keys[name], dataclasses.asdict(answer))
+    return [told[name] for name in questions.raters]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one fit of a member said, and its CPU seconds of fitting and of rating."""
+
+    means: FloatArray
+    probs: NDArray[np.float32]
+    seconds: tuple[float, float]
+
+
+def _ask(questions: Questions, names: Sequence[str], n_jobs: int) -> Iterator[tuple[str, Told]]:
+    """Fit each named member on every plan and on all training ratings, `n_jobs` fits at a time; as each is done."""
+    train = questions.train
+    parts = [train.take(plan.train_rows) for plan in questions.plans] + [train]
+    pairs = [train.pairs.take(plan.held_rows) for plan in questions.plans] + [questions.pairs]
+    waiting = [(name, k) for name in reversed(names) for k in reversed(range(len(parts)))]
+    found: dict[str, dict[int, _Part]] = {name: {} for name in names}
+    with threadpool_limits(1), track("asking members", len(waiting)) as task, ThreadPoolExecutor(n_jobs) as pool:
+        jobs = {pool.submit(_answer, questions.raters[name], parts[k], pairs[k]): (name, k) for name, k in waiting}
+        try:
+            for job in as_completed(jobs):
+                name, k = jobs[job]
+                found[name][k] = job.result()
+                if len(found[name]) == len(parts):
+                    yield name, _told([found[name][k] for k in range(len(parts))])
+                task.advance(note=name)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _told(parts: Sequence[_Part]) -> Told:
+    *held, asked = parts
+    fit, rate = sum(part.seconds[0] for part in parts), sum(part.seconds[1] for part in held)
+    return Told(
+        np.concatenate([part.means for part in held]),
+        np.concatenate([part.probs for part in held]),
+        asked.means,
+        asked.probs,
+        np.array([fit, rate, asked.seconds[1]]),
+    )
+
+
+def _answer(rater: Rater, train: Dataset, pairs: Pairs) -> _Part:
+    """Fit a copy of the rater and ask it, some pairs at a time."""
+    started = time.thread_time()
+    fitted = copy.deepcopy(rater).fit(train)
+    between = time.thread_time()
+    means, probs = np.empty((len(pairs), 2)), np.empty((len(pairs), train.scale.n_levels), dtype=np.float32)
+    for first in range(0, len(pairs), BATCH):
+        rows = slice(first, first + BATCH)
+        distribution = fitted.rate(pairs.take(rows))
+        probs[rows] = distribution.probs
+        means[rows] = np.column_stack([expected(fitted, pairs.take(rows)), distribution.mean()])
+    return _Part(means, probs, (between - started, time.thread_time() - between))
+
+
+@cache
+def _code_digest() -> str:
+    """A hash of the code that members are made of: answers of yesterday's code are not today's."""
+    root, content = Path(__file__).parents[2], hashlib.sha256()
+    for part in SOURCES:
+        for path in sorted((root / part).rglob("*.py")) or [root / part]:
+            content.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()
+
+
+def _hashed(*columns: IntArray) -> str:
+    content = hashlib.sha256()
+    for column in columns:
+        content.update(len(column).to_bytes(8, "little"))
+        content.update(np.ascontiguousarray(column).tobytes())
+    return content.hexdigest()

@@ -1,0 +1,229 @@
+"""The records of an ablation, as aligned tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from hybrid_sim.core.files import printable, write_whole
+from hybrid_sim.evaluation.bench_report import Provenance, dataset_label
+from hybrid_sim.evaluation.scores import Groups
+
+METRICS = ("rmse", "log_loss")
+"""What gains are measured in: RMSE of the raw expected rating, in rating units, and log loss, in nats."""
+
+
+@dataclass(frozen=True)
+class ComponentRow:
+    """A component; if it is not `present` it is in all subsets or in none, and `reason` says why."""
+
+    name: str
+    title: str
+    members: tuple[str, ...]
+    present: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """How the ensemble with just these components did on one fold; `ece` is the class-wise calibration error.
+
+    With `control` the LLM's ratings were shuffled within each user.
+    """
+
+    components: tuple[str, ...]
+    control: bool
+    fold: int
+    n: int
+    rmse: float
+    log_loss: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class SubsetRow:
+    """The mean of `FoldRow` over folds (`n` is their sum), with bootstrap intervals."""
+
+    components: tuple[str, ...]
+    control: bool
+    n: int
+    rmse: float
+    rmse_low: float
+    rmse_high: float
+    log_loss: float
+    log_loss_low: float
+    log_loss_high: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """The loss without a component less the loss with it: above zero it helps. `kind` as in `shares.gain_weights`."""
+
+    component: str
+    metric: str
+    kind: str
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class WaterfallStep:
+    """The Shapley gain of a component on the way down from `before` to `after`; `share` is of the way as a whole."""
+
+    component: str
+    gain: float
+    low: float
+    high: float
+    share: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """From the loss of the base to that of the whole, the largest gain first."""
+
+    metric: str
+    start: float
+    end: float
+    steps: tuple[WaterfallStep, ...]
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """CPU seconds of one step for one fold: of learning, and of answering `n_rated` held-out pairs.
+
+    `llm_answers` counts the recorded answers that were used; what they cost when they were recorded is not known.
+    """
+
+    component: str
+    step: str
+    seconds_fit: float
+    seconds_rate: float
+    n_rated: float
+    llm_answers: float
+
+
+@dataclass(frozen=True)
+class AblationReport:
+    """All records of one ablation; subsets first without any component, last with all."""
+
+    provenance: Provenance
+    protocol: str
+    folds: str
+    groups: Groups
+    n_groups: int
+    level: float
+    n_boot: int
+    components: Sequence[ComponentRow]
+    subsets: Sequence[SubsetRow]
+    fold_results: Sequence[FoldRow]
+    effects: Sequence[EffectRow]
+    waterfalls: Sequence[Waterfall]
+    costs: Sequence[CostRow]
+    notes: Sequence[str]
+    kind: str = "ablation"
+
+    def subset(self, components: Sequence[str], control: bool = False) -> SubsetRow:
+        """The row of the subset with just these components."""
+        wanted = set(components)
+        return next(row for row in self.subsets if set(row.components) == wanted and row.control == control)
+
+    def effect(self, component: str, metric: str, kind: str) -> EffectRow:
+        """The row of this component, metric and kind."""
+        return next(e for e in self.effects if (e.component, e.metric, e.kind) == (component, metric, kind))
+
+
+def write_ablation(report: AblationReport, path: Path) -> None:
+    """Write the report as strict JSON, whole or not at all; what is not finite becomes null.
+
+    Raises:
+        SettingsError: `path` cannot be a file there.
+        StorageError: the disk is full or not writable.
+    """
+    write_whole(path, json.dumps(_strict(asdict(report)), indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _strict(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _strict(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_strict(item) for item in value]
+        case float() if not isfinite(value):
+            return None
+    return value
+
+
+def ablation_text(report: AblationReport) -> str:
+    """The report as tables: gains, the subsets that a reader looks for first, costs, notes."""
+    source = report.provenance
+    title = (
+        f"{dataset_label(source)}, protocol {report.protocol}, mean over folds {report.folds}, seed {source.seed}; "
+        f"{report.level:.0%} intervals by {report.n_boot} resamples of {report.n_groups} {report.groups}"
+    )
+    parts = [printable(title)]
+    for metric, heading in zip(METRICS, ("RMSE (raw)", "log loss (nats)"), strict=True):
+        fall = next(fall for fall in report.waterfalls if fall.metric == metric)
+        parts += [
+            f"{heading}: {fall.start:.4f} with nothing but the base, {fall.end:.4f} with all. Gains:",
+            _gains(report, metric, {step.component: step.share for step in fall.steps}),
+        ]
+    parts += ["Subsets (all of them are in the JSON):", _subset_table(report), "CPU seconds per fold:", _costs(report)]
+    absent = [f"{row.name}: {row.reason}" for row in report.components if not row.present]
+    return "\n\n".join([*parts, *(printable(f"Note: {note}") for note in [*report.notes, *absent])])
+
+
+def _gains(report: AblationReport, metric: str, shares: dict[str, float]) -> str:
+    names = dict.fromkeys(row.component for row in report.effects)
+    lines = []
+    for name in names:
+        share = f"{shares[name]:.0%}" if name in shares and isfinite(shares[name]) else "-"
+        effects = [report.effect(name, metric, kind) for kind in ("shapley", "leave_one_out", "add_one_in")]
+        lines.append([name, share, *(f"{e.gain:+.4f} [{e.low:+.4f}, {e.high:+.4f}]" for e in effects)])
+    return _aligned(["component", "share", "Shapley", "lost if left out", "gained if added alone"], lines)
+
+
+def _subset_table(report: AblationReport) -> str:
+    names = [row.name for row in report.components if row.present]
+    whole = report.subset(names)
+    best = min((row for row in report.subsets if not row.control), key=lambda row: row.rmse)
+    shown: list[tuple[str, SubsetRow]] = [("base alone", report.subset([])), ("all", whole)]
+    shown += [(f"all without {name}", report.subset([n for n in names if n != name])) for name in names]
+    shown += [("all, LLM shuffled", row) for row in report.subsets if row.control and set(row.components) == set(names)]
+    shown.append((f"best: {', '.join(best.components) or 'base alone'}", best))
+    lines = [
+        [
+            label,
+            str(row.n),
+            f"{row.rmse:.4f} [{row.rmse_low:.4f}, {row.rmse_high:.4f}]",
+            f"{row.log_loss:.4f} [{row.log_loss_low:.4f}, {row.log_loss_high:.4f}]",
+            f"{row.ece:.4f}",
+        ]
+        for label, row in shown
+    ]
+    return _aligned(["components", "ratings", "RMSE (raw)", "log loss", "ECE"], lines)
+
+
+def _costs(report: AblationReport) -> str:
+    lines = [
+        [row.component, row.step, f"{row.seconds_fit:.2f}", f"{row.seconds_rate:.2f}", f"{row.llm_answers:.0f}"]
+        for row in report.costs
+    ]
+    return _aligned(["component", "step", "learning", "answering", "LLM answers"], lines)
+
+
+def _aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, the first flush left; what no screen should get is escaped."""
+    table = [[printable(cell) for cell in line] for line in [headings, *lines]]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    flush: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+    return "\n".join(
+        "  ".join(put(cell, width) for put, cell, width in zip(flush, line, widths, strict=True)) for line in table
+    )

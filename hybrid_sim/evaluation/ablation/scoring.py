@@ -1,0 +1,125 @@
+"""How every variant did on the held-out ratings of one fold, with and without what an LLM said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.seeding import derive_seed
+from hybrid_sim.core.types import FloatArray, RatingDistribution
+from hybrid_sim.data.recordings import shuffle_within_users
+from hybrid_sim.ensemble.correction import cross_fitted_correction
+from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.ablation.combiner_steps import LEARN, Clock
+from hybrid_sim.evaluation.ablation.variants import Subset, Variant
+from hybrid_sim.evaluation.protocols import Fold
+from hybrid_sim.evaluation.scores import Groups
+from hybrid_sim.models.recorded import Recorded, RecordedRatings
+
+LLM, CORRECTION = "llm", "correction"
+
+Key = tuple[Subset, bool]
+"""Which components, and whether the LLM's ratings were shuffled within users: the control."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores of one variant on one fold.
+
+    `sums` has shape `(n_groups, 3)`: squared errors, log losses and number of ratings of each user (or item). `seconds`
+    are those of `Variant`, and of the correction.
+    """
+
+    n: int
+    rmse: float
+    log_loss: float
+    ece: float
+    sums: FloatArray
+    seconds: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores variants on one fold; with a `recording` also as corrected by the LLM, and by its shuffled ratings.
+
+    `switched` says whether the LLM is a component of its own; else its correction is part of every variant.
+    """
+
+    fold: Fold
+    groups: Groups
+    seed: int
+    said: RatingDistribution | None = None
+    shuffled: RatingDistribution | None = None
+    switched: bool = True
+
+    @classmethod
+    def of(cls, fold: Fold, groups: Groups, seed: int, recording: RecordedRatings | None, switched: bool) -> Judge:
+        """A judge of this fold.
+
+        Raises:
+            SettingsError: none of its held-out pairs was recorded.
+            ScaleError: a recorded rating is not on the scale.
+        """
+        if recording is None:
+            return cls(fold, groups, seed)
+        said = Recorded(recording).fit(fold.train).rate(fold.held_out.pairs)
+        if not said.answered.any():
+            raise SettingsError(
+                f"fold {fold.number}: no held-out pair has an LLM rating; choose other folds with --folds, or leave "
+                "--llm-ratings out"
+            )
+        return cls(fold, groups, seed, said, _shuffled(said, fold, seed), switched)
+
+    @property
+    def n_recorded(self) -> int:
+        """Held-out pairs that the LLM has rated."""
+        return 0 if self.said is None else int(self.said.answered.sum())
+
+    def __call__(self, variant: Variant) -> list[tuple[Key, Judged]]:
+        """The scores of a variant, under the name of each subset that it stands for."""
+        components, plain = variant.components, variant.distribution
+        if self.said is None or self.shuffled is None:
+            return [((components, False), self._score(plain, variant.seconds))]
+        with_llm = components | ({LLM} if self.switched else set())
+        found = [((with_llm, False), self._corrected(variant, self.said))]
+        if self.switched:
+            found.append(((components, False), self._score(plain, variant.seconds)))
+            found.append(((with_llm, True), self._corrected(variant, self.shuffled)))
+        return found
+
+    def _corrected(self, variant: Variant, said: RatingDistribution) -> Judged:
+        clock = Clock()
+        with clock.running(CORRECTION, LEARN):
+            held_out = self.fold.held_out
+            new_items = self.groups == "items"
+            corrected = cross_fitted_correction(variant.distribution, said, held_out, self.seed, new_items=new_items)
+        return self._score(corrected, {**variant.seconds, **clock.seconds})
+
+    def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> Judged:
+        held_out = self.fold.held_out
+        truth, by_user = held_out.rating, self.groups == "users"
+        squared, surprise = (distribution.mean() - truth) ** 2, metrics.log_losses(truth, distribution)
+        group, n_groups = (held_out.user, held_out.n_users) if by_user else (held_out.item, held_out.n_items)
+        columns = (squared, surprise, np.ones(len(truth)))
+        return Judged(
+            len(truth),
+            float(np.sqrt(squared.mean())),
+            float(surprise.mean()),
+            metrics.calibration_error(truth, distribution, "levels"),
+            np.column_stack([np.bincount(group, column, minlength=n_groups) for column in columns]),
+            seconds,
+        )
+
+
+def _shuffled(said: RatingDistribution, fold: Fold, seed: int) -> RatingDistribution:
+    """The same answers, dealt out at random among the held-out pairs of each user that have one."""
+    rows = np.flatnonzero(said.answered)
+    user_ids = fold.train.users.index.to_numpy(dtype=object)[fold.held_out.user[rows]]
+    places = RecordedRatings(user_ids, rows.astype(str).astype(object), rows.astype(float))
+    source = shuffle_within_users(places, derive_seed(seed, "control", fold.number)).ratings.astype(np.int64)
+    probs = said.probs.copy()
+    probs[rows] = said.probs[source]
+    return RatingDistribution(said.scale, probs)

@@ -1,0 +1,182 @@
+"""An ablation: on every fold ask all members once, make every subset of components from their answers, compare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
+from hybrid_sim.ensemble.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, WITH_LLM
+from hybrid_sim.evaluation.ablation.combiner_steps import SHAPE, TREES, WEIGHTS
+from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
+from hybrid_sim.evaluation.ablation.report import AblationReport, ComponentRow, CostRow, FoldRow
+from hybrid_sim.evaluation.ablation.scoring import CORRECTION, LLM, Judge, Judged, Key
+from hybrid_sim.evaluation.ablation.summary import key_order, summarise
+from hybrid_sim.evaluation.ablation.variants import each_variant
+from hybrid_sim.evaluation.bench_report import Provenance
+from hybrid_sim.evaluation.protocols import Protocol
+from hybrid_sim.models.recorded import RecordedRatings
+
+COST_FIELDS = ("seconds_fit", "seconds_rate", "n_rated", "llm_answers")
+STEP_OF = {WEIGHTS: "combiner", TREES: "boosted", SHAPE: "calibration", CORRECTION: "llm"}
+TITLES = {
+    "embeddings": "members that compare texts, and those for new items",
+    "neighbours": "neighbours and collaborative filtering",
+    "factorization": "factorization machines",
+    **STEPS,
+    **WITH_LLM,
+}
+
+NOTES = (
+    "a gain is the loss without a component less the loss with it, on the same ratings: above zero it helps. Shapley "
+    "gains are means over all orders of adding the components one by one; they sum to the gain of all together.",
+    f"{BASE} is the base of every subset. The members of neighbours and factorization use item texts too, so leaving "
+    "out embeddings does not take all texts away.",
+    "ECE is class-wise and has no interval: resampling makes it larger.",
+)
+LLM_NOTES = (
+    "llm: how far to trust the recorded ratings is learned on other users of the test fold, or on other items where "
+    "items are held out (cross-fitted).",
+    "llm_shuffled is the control: each user's LLM ratings dealt out at random among the user's items, so that only the "
+    "user's level is left of them; llm - llm_shuffled is what knowledge of tastes gains.",
+)
+
+
+@dataclass(frozen=True)
+class JudgedFold:
+    """The scores of all variants on one fold, and what the whole ensemble took."""
+
+    number: int
+    judged: Mapping[Key, Judged]
+    costs: Sequence[CostRow]
+    embedder: str
+
+    def rows(self, present: Sequence[str]) -> list[FoldRow]:
+        """A record per variant."""
+        found = []
+        for key in key_order(present):
+            one, names = self.judged[key], tuple(name for name in present if name in key[0])
+            found.append(FoldRow(names, key[1], self.number, one.n, one.rmse, one.log_loss, one.ece))
+        return found
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is taken apart, and how; `members`, `embedder` and `n_jobs` are as in a simulator.
+
+    `components` are those that are switched (None: all that the members, and a recording, allow); the others stay as
+    they are. Members' answers are kept in the folder `shelf`, if one is given.
+    """
+
+    recording: RecordedRatings | None = None
+    components: tuple[str, ...] | None = None
+    members: tuple[str, ...] | None = None
+    seed: int = 0
+    embedder: Embedder | None = None
+    shelf: Path | None = None
+    n_jobs: int | None = None
+    n_boot: int = 2000
+    level: float = 0.95
+
+    def run(self, protocol: Protocol, provenance: Callable[[str | None], Provenance]) -> AblationReport:
+        """Take the ensemble apart on all folds; `provenance` is called with the name of the embedder.
+
+        Raises:
+            SettingsError: a name is not known, the base is not among the members, a component that was asked for does
+                not exist, or a fold has no recorded rating.
+        """
+        rows = self._component_rows()
+        present = [row.name for row in rows if row.present]
+        judges = [
+            Judge.of(fold, protocol.groups, self.seed, self.recording, switched=LLM in present)
+            for fold in protocol.folds()
+        ]
+        folds = [self._judged(judge, present) for judge in judges]
+        found = summarise([fold.judged for fold in folds], present, self.n_boot, self.seed, self.level)
+        return AblationReport(
+            provenance=provenance(folds[0].embedder),
+            protocol=protocol.name,
+            folds=", ".join(str(fold.number) for fold in folds),
+            groups=protocol.groups,
+            n_groups=found.n_groups,
+            level=self.level,
+            n_boot=self.n_boot,
+            components=rows,
+            subsets=found.subsets,
+            fold_results=[row for fold in folds for row in fold.rows(present)],
+            effects=found.effects,
+            waterfalls=found.waterfalls,
+            costs=_mean_costs([fold.costs for fold in folds]),
+            notes=(*protocol.notes, *NOTES, *(LLM_NOTES if "llm" in present else ())),
+        )
+
+    def _component_rows(self) -> list[ComponentRow]:
+        members = self.members or (BASE, *(member for of_it in MEMBERS_OF.values() for member in of_it))
+        if BASE not in members:
+            raise SettingsError(f"{BASE!r} answers where all components are left out; add it to the members")
+        for name in self.components or ():
+            if name not in COMPONENTS:
+                raise SettingsError(f"there is no component {name!r}; {nearest(name, COMPONENTS)}")
+        rows = []
+        for name in COMPONENTS:
+            of_it = tuple(member for member in MEMBERS_OF.get(name, ()) if member in members)
+            reason = self._why_absent(name, of_it)
+            if reason and self.components is not None and name in self.components:
+                raise SettingsError(f"component {name!r} cannot be left out and put in: {reason}")
+            if not reason and self.components is not None and name not in self.components:
+                reason = "stays as it is, for it is not among the components that were asked for"
+            rows.append(ComponentRow(name, TITLES[name], of_it, reason is None, reason))
+        if not any(row.present for row in rows):
+            raise SettingsError("no component is left to switch; name more members or components")
+        return rows
+
+    def _why_absent(self, name: str, members: Sequence[str]) -> str | None:
+        if name in MEMBERS_OF and not members:
+            return f"none of its members ({', '.join(MEMBERS_OF[name])}) is in the ensemble"
+        if name == "llm" and self.recording is None:
+            return "needs recorded LLM ratings; add --llm-ratings FILE"
+        if name == "profile":
+            return "profiles are updated only while a language model is asked; recorded ratings hold no such run"
+        return None
+
+    def _judged(self, judge: Judge, present: Sequence[str]) -> JudgedFold:
+        fold = judge.fold
+        answers = gather(
+            fold, self.members, seed=self.seed, embedder=self.embedder, shelf=self.shelf, n_jobs=self.n_jobs
+        )
+        switched = [name for name in present if name not in WITH_LLM]
+        jobs = self.n_jobs or os.cpu_count() or 1
+        judged = {key: row for found in each_variant(answers, switched, self.seed, jobs, judge) for key, row in found}
+        costs = _costs(answers, judged[frozenset(present), False].seconds, len(fold.held_out), judge.n_recorded)
+        return JudgedFold(fold.number, judged, costs, answers.embedder)
+
+
+def _costs(
+    answers: FoldAnswers, of_steps: Mapping[str, tuple[float, float]], n_rated: int, n_recorded: int
+) -> list[CostRow]:
+    """What each member and each step of the whole ensemble took; a member rates the held-back ratings while it fits."""
+    owner = {member: name for name, members in MEMBERS_OF.items() for member in members}
+    rows = []
+    for member in answers.members:
+        fit, rate_held, rate_asked = answers.seconds[member]
+        rows.append(CostRow(owner.get(member, "base"), member, fit + rate_held, rate_asked, n_rated, 0))
+    for step, component in STEP_OF.items():
+        if step in of_steps:
+            learn, answer = of_steps[step]
+            rows.append(CostRow(component, step, learn, answer, n_rated, n_recorded if component == LLM else 0))
+    return rows
+
+
+def _mean_costs(folds: Sequence[Sequence[CostRow]]) -> list[CostRow]:
+    """Means over folds; a step that a fold had too few ratings for took nothing there."""
+    same: dict[tuple[str, str], list[CostRow]] = {}
+    for row in (row for fold in folds for row in fold):
+        same.setdefault((row.component, row.step), []).append(row)
+    return [
+        CostRow(*names, *(sum(getattr(row, field) for row in rows) / len(folds) for field in COST_FIELDS))
+        for names, rows in same.items()
+    ]

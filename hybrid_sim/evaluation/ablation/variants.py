@@ -1,0 +1,119 @@
+"""The ensemble without some of its components, for every subset of them.
+
+Subsets that share their members share the learned weights, and those that share these too share the trees; the answers
+are those that an ensemble fitted with just these components would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from hybrid_sim.core.progress import track
+from hybrid_sim.core.seeding import derive_seed
+from hybrid_sim.core.types import FloatArray, RatingDistribution
+from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, learners, told_apart
+from hybrid_sim.ensemble.components import MEMBERS_OF, switched
+from hybrid_sim.ensemble.out_of_fold import Opinions
+from hybrid_sim.evaluation.ablation.combiner_steps import Clock, Steps, pooled
+from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers
+from hybrid_sim.models.support import REGIMES
+
+Subset = frozenset[str]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the ensemble with just these components says about the held-out pairs.
+
+    `seconds` has the CPU seconds of the steps, learning and answering, of all variants that were made together.
+    """
+
+    components: Subset
+    distribution: RatingDistribution
+    seconds: Mapping[str, tuple[float, float]]
+
+
+def subsets(components: Sequence[str]) -> list[Subset]:
+    """All subsets, the empty one first and the whole last."""
+    sizes = range(len(components) + 1)
+    return [frozenset(chosen) for size in sizes for chosen in combinations(components, size)]
+
+
+def each_variant(
+    answers: FoldAnswers, components: Sequence[str], seed: int, n_jobs: int, judge: Callable[[Variant], T]
+) -> Iterator[T]:
+    """What `judge` says of the variant of every subset of `components`, in no particular order.
+
+    Components that are not named stay in. `n_jobs` sets of members are worked on, and judged, at a time, which changes
+    no answer.
+    """
+    of_members = [name for name in components if name in MEMBERS_OF]
+    works = list(product(reversed(subsets(of_members)), _choices("combiner", components)))
+
+    def work(kept: Subset, weighted: bool) -> list[T]:
+        return [judge(variant) for variant in _together(answers, components, kept, weighted, seed)]
+
+    with threadpool_limits(1), track("subsets", len(works)) as task, ThreadPoolExecutor(n_jobs) as pool:
+        jobs = [pool.submit(work, *one) for one in works]
+        try:
+            for job in as_completed(jobs):
+                yield from job.result()
+                task.advance()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _choices(step: str, components: Sequence[str]) -> list[bool]:
+    return [True, False] if step in components else [True]
+
+
+def _together(
+    answers: FoldAnswers, components: Sequence[str], kept: Subset, weighted: bool, seed: int
+) -> list[Variant]:
+    """All variants with these components that have members, and with or without learned weights."""
+    out = [name for name in components if name in MEMBERS_OF and name not in kept]
+    held, asked = answers.of(switched(answers.members, out).members)
+    switches = list(product(_choices("boosted", components), _choices("calibration", components)))
+    probs = {one: pooled(asked) for one in switches}
+    clock = Clock()
+    learn_from = [
+        np.flatnonzero(learners(held.support.regime, answers.of_new, code) & _heard(held))
+        for code in range(len(REGIMES))
+    ]
+    regimes = told_apart(asked.support, len(learn_from[NEW]) >= MIN_ROWS)
+    for code, regime in enumerate(REGIMES):
+        learn, rows = learn_from[code], np.flatnonzero((regimes == code) & _heard(asked))
+        if len(learn) < MIN_ROWS or not len(rows):
+            continue
+        steps = Steps(regime in BOOSTED, derive_seed(seed, regime) % 2**31, weighted=weighted, clock=clock)
+        told = steps.answer(
+            held.take(learn), answers.ratings[learn], asked.take(rows), answers.fallback.scale, switches
+        )
+        for one in switches:
+            probs[one][rows] = told[one]
+    found = []
+    for trees, shape in switches:
+        on = {"combiner": weighted, "boosted": trees, "calibration": shape}
+        chosen = kept | {step for step in components if on.get(step)}
+        found.append(Variant(chosen, _answered(answers, probs[trees, shape]), clock.seconds))
+    return found
+
+
+def _heard(opinions: Opinions) -> NDArray[np.bool_]:
+    """Rows about which a member with a distribution has something to say."""
+    return np.asarray(~np.isnan(opinions.probs[:, :, 0]).all(axis=1))
+
+
+def _answered(answers: FoldAnswers, probs: FloatArray) -> RatingDistribution:
+    """The fallback speaks where the ensemble does not, or where neither user nor item is known."""
+    stands = ~np.isnan(probs[:, 0]) & answers.known
+    return RatingDistribution(answers.fallback.scale, np.where(stands[:, None], probs, answers.fallback.probs))

@@ -1,0 +1,201 @@
+"""The benchmark: every model on every fold of a protocol, scored on the same rows, with intervals.
+
+Models learn from the training ratings and are then asked about held-out (user, item) pairs; neither ratings
+nor times of held-out rows reach them. The exception is `hybrid+llm`: how far to trust recorded LLM ratings is
+learned on ratings of *other* users of the same fold (cross-fitted), which the report says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.progress import track
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import Pairs, RatingDistribution
+from hybrid_sim.data.recordings import shuffle_within_users
+from hybrid_sim.evaluation.bench_report import Provenance, Report
+from hybrid_sim.evaluation.protocols import Fold, Protocol
+from hybrid_sim.evaluation.resources import measured
+from hybrid_sim.evaluation.scoreboard import Opinion, Scoreboard
+from hybrid_sim.evaluation.scores import Metric
+from hybrid_sim.models import RATERS, make_rater
+from hybrid_sim.models.recorded import Recorded, RecordedRatings
+from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+
+BASELINES = tuple(name for name in RATERS if name != "recorded")
+HYBRID, LLM, HYBRID_LLM, CONTROL = "hybrid", "llm", "hybrid+llm", "hybrid+llm_shuffled"
+WITH_LLM = (LLM, HYBRID_LLM, CONTROL)
+MODELS = (*BASELINES, HYBRID, *WITH_LLM)
+DEFAULT_MODELS = ("global_mean", "user_mean", "item_mean", "biases", "knn", "svd", "nmf", HYBRID)
+
+LLM_NOTES = {
+    LLM: "llm is the recorded ratings alone, on the rows that have one; a level gets all the probability.",
+    HYBRID_LLM: "hybrid+llm learns how far to trust the LLM on ratings of other users of the test fold "
+    "(cross-fitted); rows and folds without LLM ratings are those of hybrid, and such folds are not compared.",
+    CONTROL: "hybrid+llm_shuffled is the control: each user's LLM ratings dealt out at random among the "
+    "user's items, so that only the user's level is left of them.",
+}
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def choose_models(names: Sequence[str] | None, has_recording: bool) -> tuple[str, ...]:
+    """The models to run, in the order of `MODELS`; by default `DEFAULT_MODELS`, and `WITH_LLM` if recorded.
+
+    Raises:
+        SettingsError: a name is not known, or its model needs a recording and there is none.
+    """
+    if names is None:
+        return (*DEFAULT_MODELS, *WITH_LLM) if has_recording else DEFAULT_MODELS
+    for name in names:
+        if name not in MODELS:
+            near = difflib.get_close_matches(name, MODELS, n=1)
+            cure = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(MODELS)}"
+            raise SettingsError(f"there is no model {name!r}; {cure}")
+        if name in WITH_LLM and not has_recording:
+            raise SettingsError(f"model {name!r} needs recorded LLM ratings; add --llm-ratings FILE")
+    wanted = {*names, *((HYBRID,) if {HYBRID_LLM, CONTROL} & set(names) else ())}
+    return tuple(name for name in MODELS if name in wanted)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Which models are run, and how; `models` come from `choose_models`.
+
+    `n_jobs`, `embedder`, `members` and `without` are handed to the simulator.
+    """
+
+    models: tuple[str, ...] = DEFAULT_MODELS
+    recording: RecordedRatings | None = None
+    seed: int = 0
+    n_jobs: int | None = None
+    embedder: Embedder | None = None
+    members: tuple[str, ...] | None = None
+    without: tuple[str, ...] = ()
+
+    def run(self, protocol: Protocol, provenance: Callable[[str | None], Provenance]) -> Report:
+        """Fit, ask and score all models on all folds; `provenance` is called with the name of the embedder.
+
+        Raises:
+            SettingsError: a fold holds nothing out, or leaves nothing to learn from.
+        """
+        board = Scoreboard(protocol.name, protocol.groups, self.seed)
+        with track(f"bench {protocol.name}", len(protocol.splits) * len(self.models)) as task:
+            for fold in protocol.folds():
+                for opinion in self.opinions(fold):
+                    board.add(fold, opinion, skip_abstained=opinion.model == LLM)
+                    task.advance(1, f"fold {fold.number}, {opinion.model}")
+        notes = [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
+        return board.report(provenance(board.embedder), self._comparisons(), [*protocol.notes, *notes], order=MODELS)
+
+    def _comparisons(self) -> list[tuple[str, str, Metric]]:
+        """The hybrid against all others, and what the LLM adds to it."""
+        pairs: list[tuple[str, str, Metric]] = [(HYBRID, name, "rmse") for name in (*BASELINES, LLM)]
+        pairs += [(HYBRID_LLM, HYBRID, "rmse"), (HYBRID_LLM, HYBRID, "log_loss")]
+        pairs += [(CONTROL, HYBRID, "rmse"), (HYBRID_LLM, CONTROL, "rmse")]
+        return [pair for pair in pairs if {pair[0], pair[1]} <= set(self.models)]
+
+    def opinions(self, fold: Fold) -> Iterator[Opinion]:
+        """Each model's opinion about the held-out pairs of a fold, in the order of `models`.
+
+        All but `hybrid+llm` and its control are asked with nothing but the pairs. `llm` has no opinion about
+        a fold of which no pair was recorded.
+        """
+        hybrid: Opinion | None = None
+        for opinion in self._without_llm(fold.train, fold.held_out.pairs):
+            hybrid = opinion if opinion.model == HYBRID else hybrid
+            yield opinion
+        if self.recording is not None and set(self.models) & set(WITH_LLM):
+            yield from self._with_llm(self.recording, hybrid, fold)
+
+    def _without_llm(self, train: Dataset, pairs: Pairs) -> Iterator[Opinion]:
+        mean = make_rater("global_mean").fit(train)
+        for name in self.models:
+            if name == HYBRID:
+                yield self._ask_simulator(train, pairs)
+            elif name not in WITH_LLM:
+                yield self._ask_baseline(name, train, pairs, mean)
+
+    def _ask_simulator(self, train: Dataset, pairs: Pairs) -> Opinion:
+        from hybrid_sim.simulation.simulator import SOURCES, Simulator
+
+        with measured() as effort:
+            simulator = Simulator(self.seed, self.members, self.embedder, self.n_jobs, self.without).fit(train)
+            got = simulator.predict_pairs(pairs)
+        return Opinion(
+            HYBRID,
+            got.distribution,
+            effort.seconds,
+            effort.peak_mb,
+            n_fallback=int((got.source != SOURCES[-1]).sum()),
+            low=got.low,
+            high=got.high,
+            embedder=simulator.embedder_name_,
+        )
+
+    def _ask_baseline(self, name: str, train: Dataset, pairs: Pairs, mean: Rater) -> Opinion:
+        """Where a baseline abstains it gets the distribution of all ratings, as Surprise answers with their mean."""
+        with measured() as effort:
+            distribution = self._baseline(name, train).fit(train).rate(pairs)
+        silent = ~distribution.answered
+        probs = np.where(silent[:, None], mean.rate(pairs).probs, distribution.probs)
+        whole = RatingDistribution(distribution.scale, probs)
+        return Opinion(name, whole, effort.seconds, effort.peak_mb, n_fallback=int(silent.sum()))
+
+    def _baseline(self, name: str, train: Dataset) -> Rater:
+        """The rater with the benchmark's seed and embedder, where it has such settings."""
+        rater = make_rater(name)
+        settings: dict[str, Any] = {"seed": self.seed} if hasattr(rater, "seed") else {}
+        if hasattr(rater, "embedder"):
+            embedder = self.embedder or (TfidfSVD() if train.synthetic else default_embedder())
+            settings["embedder"] = embedder.fit(item_texts(train))
+        return make_rater(name, **settings)
+
+    def _with_llm(self, recording: RecordedRatings, hybrid: Opinion | None, fold: Fold) -> Iterator[Opinion]:
+        pairs = fold.held_out.pairs
+        llm = Recorded(recording).fit(fold.train).rate(pairs)
+        recorded = bool(llm.answered.any())
+        if not recorded:
+            _log.warning("fold %d: no held-out pair has an LLM rating, so hybrid+llm is hybrid", fold.number)
+        elif LLM in self.models:
+            yield Opinion(LLM, llm, 0.0, 0.0)
+        if hybrid is not None and HYBRID_LLM in self.models:
+            yield replace(self._corrected(HYBRID_LLM, hybrid, llm, fold), compared=recorded)
+        if hybrid is not None and CONTROL in self.models:
+            mixed = shuffle_within_users(_of_fold(recording, fold), self.seed)
+            shuffled = Recorded(mixed).fit(fold.train).rate(pairs)
+            yield replace(self._corrected(CONTROL, hybrid, shuffled, fold), compared=recorded)
+
+    def _corrected(self, model: str, hybrid: Opinion, llm: RatingDistribution, fold: Fold) -> Opinion:
+        from hybrid_sim.ensemble.correction import cross_fitted_correction
+
+        with measured() as effort:
+            held_out = fold.held_out
+            new_items = fold.groups == "items"
+            corrected = cross_fitted_correction(hybrid.distribution, llm, held_out, self.seed, new_items=new_items)
+        return Opinion(
+            model,
+            corrected,
+            hybrid.seconds + effort.seconds,
+            max(hybrid.peak_mb, effort.peak_mb),
+            hybrid.n_fallback,
+        )
+
+
+def _of_fold(recording: RecordedRatings, fold: Fold) -> RecordedRatings:
+    """The recorded rows about held-out pairs of this fold."""
+    pairs = fold.held_out.encode(recording.user_ids, recording.item_ids)
+    n_items = fold.held_out.n_items
+    asked = fold.held_out.user * n_items + fold.held_out.item
+    here = (pairs.user >= 0) & (pairs.item >= 0) & np.isin(pairs.user * n_items + pairs.item, asked)
+    return RecordedRatings(recording.user_ids[here], recording.item_ids[here], recording.ratings[here])

@@ -1,0 +1,276 @@
+"""All records of one benchmark with their provenance, as aligned tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.files import printable, write_whole
+from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
+
+PACKAGES = (
+    "hybrid-sim",
+    "numpy",
+    "scipy",
+    "pandas",
+    "numba",
+    "scikit-learn",
+    "scikit-surprise",
+    "lightgbm",
+    "faiss-cpu",
+    "sentence-transformers",
+    "torch",
+)
+"""Packages whose versions belong to the provenance of a figure."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is needed to make a figure again; holds no secrets and no folders of the machine."""
+
+    command: str
+    commit: str | None
+    seed: int
+    dataset: str
+    synthetic: bool
+    data_hash: str
+    n_users: int
+    n_items: int
+    n_ratings: int
+    embedder: str | None
+    python: str
+    platform: str
+    versions: Mapping[str, str]
+
+
+def provenance(command: Sequence[str], seed: int, dataset: Dataset, embedder: str | None = None) -> Provenance:
+    """Where a result comes from; what cannot be found out (no git, a missing package) is None or left out.
+
+    `command` is the command line in words. Absolute paths in it become relative to the working folder or,
+    outside it, `.../name`; user names and passwords are taken out of addresses. `embedder` names the text
+    embedder, if any.
+    """
+    return Provenance(
+        command=shlex.join([Path(command[0]).name, *map(_shareable, command[1:])]) if command else "",
+        commit=_commit(),
+        seed=seed,
+        dataset=dataset.name,
+        synthetic=dataset.synthetic,
+        data_hash=dataset.digest,
+        n_users=dataset.n_users,
+        n_items=dataset.n_items,
+        n_ratings=len(dataset),
+        embedder=embedder,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        versions=_versions(),
+    )
+
+
+def _shareable(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if Path(word).is_absolute() or not equals:
+        option, equals, value = "", "", word
+    value = re.sub(r"(?<=//)[^/@\s]+@", "", value)
+    path = Path(value)
+    if path.is_absolute():
+        value = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else f".../{path.name}"
+    home = os.path.expanduser("~")
+    return (option + equals + value).replace(home, "~" if len(home) > 1 else home)
+
+
+def _commit() -> str | None:
+    """The commit of the repository that tracks this file, "-dirty" after it if the package was changed since."""
+    package = Path(__file__).parents[1]
+    git = ["git", "-C", str(package)]
+    try:  # a package installed inside somebody else's repository is not tracked there
+        for question in (["ls-files", "--error-unmatch", "__init__.py"], ["rev-parse", "HEAD"]):
+            asked = subprocess.run([*git, *question], capture_output=True, check=True, timeout=10, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() + ("-dirty" if changed.stdout else "")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Report:
+    """All records of one benchmark."""
+
+    provenance: Provenance
+    results: Sequence[ResultRow]
+    intervals: Sequence[RmseInterval] = ()
+    comparisons: Sequence[Comparison] = ()
+    support: Sequence[SupportRow] = ()
+    notes: Sequence[str] = ()
+    """What a reader must know beside the figures, in sentences: how folds were made, what saw test rows."""
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the report as strict JSON, whole or not at all; NaN becomes null.
+
+    Raises:
+        SettingsError: `path` cannot be a file there.
+        StorageError: the disk is full or not writable.
+    """
+    text = json.dumps(_strict(asdict(report)), indent=1, allow_nan=False)
+    write_whole(path, text.encode() + b"\n")
+
+
+def _strict(value: Any) -> Any:
+    """The same content in what JSON has: plain numbers, and null for what is not a finite one."""
+    match value:
+        case dict():
+            return {str(key): _strict(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_strict(item) for item in value]
+        case np.generic():
+            return _strict(value.item())
+        case float() if not np.isfinite(value):
+            return None
+    return value
+
+
+ACCURACY = (
+    ("n", "ratings", 0),
+    ("rmse", "RMSE", 4),
+    ("mae", "MAE", 4),
+    ("pearson", "Pearson", 4),
+    ("rmse_rounded", "RMSE*", 4),
+    ("mae_rounded", "MAE*", 4),
+    ("pearson_rounded", "Pearson*", 4),
+)
+"""Field, heading and decimals of the first table, about expected ratings."""
+
+DISTRIBUTION = (
+    ("log_loss", "log loss", 4),
+    ("rps", "RPS", 4),
+    ("ece", "ECE", 4),
+    ("ece_top", "ECE top", 4),
+    ("coverage", "cover", 4),
+    ("width", "width", 3),
+    ("kl", "KL", 5),
+    ("wasserstein", "W1", 4),
+    ("within_user_sd", "user SD", 3),
+    ("within_user_sd_real", "real SD", 3),
+)
+"""Field, heading and decimals of the second table, about distributions and what is sampled from them."""
+
+EFFORT = (
+    ("n_abstained", "abstained", 0),
+    ("n_fallback", "fallback", 0),
+    ("seconds", "seconds", 1),
+    ("peak_mb", "peak MB", 0),
+)
+"""Field, heading and decimals of the third table, about silence and cost."""
+
+
+def table_text(report: Report) -> str:
+    """The report as aligned tables: one row per model, counts summed and figures averaged over folds."""
+    protocols = dict.fromkeys(row.protocol for row in report.results)
+    notes = [printable(f"Note: {note}") for note in report.notes]
+    return "\n\n".join([*(_protocol_text(report, protocol) for protocol in protocols), *notes])
+
+
+def _protocol_text(report: Report, protocol: str) -> str:
+    by_model: dict[str, list[ResultRow]] = {}
+    for row in report.results:
+        if row.protocol == protocol:
+            by_model.setdefault(row.model, []).append(row)
+    folds = ", ".join(dict.fromkeys(str(row.fold) for rows in by_model.values() for row in rows))
+    source = report.provenance
+    parts = [
+        printable(f"{dataset_label(source)}, protocol {protocol}, mean over folds {folds}, seed {source.seed}"),
+        _model_table(by_model, ACCURACY),
+        "* Rounded to the nearest level.",
+        _model_table(by_model, DISTRIBUTION),
+        "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
+        _model_table(by_model, EFFORT),
+        "Abstained: left out of all figures. Fallback: another rater answered.",
+    ]
+    if support := [row for row in report.support if row.protocol == protocol]:
+        parts += ["Interval coverage by number of training ratings of the item:", _support_text(support)]
+    if comparisons := [row for row in report.comparisons if row.protocol == protocol]:
+        parts += ["First minus second model, below zero the first is better:", _comparison_text(comparisons)]
+    return "\n\n".join(parts)
+
+
+def dataset_label(source: Provenance) -> str:
+    """The name of the data, marked as synthetic where it is."""
+    return f"{source.dataset} (synthetic data)" if source.synthetic else source.dataset
+
+
+def _model_table(by_model: Mapping[str, list[ResultRow]], columns: Sequence[tuple[str, str, int]]) -> str:
+    lines = []
+    for model, rows in by_model.items():
+        cells = [model, ",".join(str(row.fold) for row in rows)]
+        for name, _, decimals in columns:
+            values = [getattr(row, name) for row in rows]
+            total = None if None in values else sum(values)
+            mean = total if total is None or name.startswith("n") else total / len(values)
+            cells.append(_shown(mean, decimals))
+        lines.append(cells)
+    return _aligned(["model", "folds", *(heading for _, heading, _ in columns)], lines)
+
+
+def _support_text(support: Sequence[SupportRow]) -> str:
+    rows: dict[tuple[str, str], list[SupportRow]] = {}
+    for row in sorted(support, key=lambda row: SUPPORT_BUCKETS.index(row.support)):
+        rows.setdefault((row.model, row.support), []).append(row)
+    lines = []
+    for (model, bucket), parts in sorted(rows.items(), key=lambda entry: entry[0][0]):
+        n = sum(part.n for part in parts)
+        coverage = sum(part.coverage * part.n for part in parts) / n
+        width = sum(part.width * part.n for part in parts) / n
+        lines.append([model, bucket, str(n), _shown(coverage, 4), _shown(width, 3)])
+    return _aligned(["model", "training ratings", "ratings", "coverage", "width"], lines)
+
+
+def _comparison_text(comparisons: Sequence[Comparison]) -> str:
+    lines = []
+    for row in comparisons:
+        interval = f"[{_shown(row.low, 4, sign=True)}, {_shown(row.high, 4, sign=True)}]"
+        estimate, groups = _shown(row.estimate, 4, sign=True), f"{row.n_groups} {row.groups}"
+        lines.append([f"{row.a} - {row.b}", row.fold, row.metric, estimate, f"{row.level:.0%}", interval, groups])
+    return _aligned(["models", "folds", "metric", "difference", "level", "interval", "resampled"], lines)
+
+
+def _shown(value: float | None, decimals: int, sign: bool = False) -> str:
+    if value is None:
+        return "-"
+    return "undefined" if np.isnan(value) else f"{value:{'+' if sign else ''}.{decimals}f}"
+
+
+def _aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, the first flush left; what no screen should get is escaped."""
+    table = [[printable(cell) for cell in line] for line in [headings, *lines]]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rows = (
+        [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in table
+    )
+    return "\n".join("  ".join(row) for row in rows)

@@ -1,0 +1,312 @@
+"""Two runs, or two results of benchmarks, beside each other: only what differs, with intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import hypot
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from hybrid_sim.core.errors import InputError
+from hybrid_sim.core.types import FloatArray, IntArray
+from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.bench_report import Report
+from hybrid_sim.evaluation.scores import ResultRow, RmseInterval
+from hybrid_sim.simulation.run_results import FinishedRun, Truth, flat
+
+MEASURES = ("mae", "rmse_rounded", "log_loss", "rps", "ece", "coverage", "width", "kl", "within_user_sd")
+"""Figures of a benchmark that are compared fold by fold, beside RMSE."""
+
+
+NOTHING = 1e-12
+"""A smaller difference, resampled or not, is rounding."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A measure of both (None where it is only of their difference), and A minus B with its interval.
+
+    `basis` says what the interval is: "paired" bootstrap, made from the "stored" ones of each, or from the smallest to
+    the largest difference over "folds", which is no interval of confidence.
+    """
+
+    measure: str
+    a: float | None
+    b: float | None
+    difference: float
+    low: float | None
+    high: float | None
+    n: int
+    basis: Literal["paired", "stored", "folds"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between `a` and `b`.
+
+    `how` says where intervals come from; `settings` and `counts` hold a name, A's value and B's.
+    """
+
+    a: str
+    b: str
+    about: str
+    how: str
+    synthetic: bool
+    differences: tuple[Difference, ...]
+    settings: tuple[tuple[str, str, str], ...]
+    counts: tuple[tuple[str, str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; what is undefined is null."""
+        content = asdict(self)
+        for row in content["differences"]:
+            row.update({key: None for key, value in row.items() if isinstance(value, float) and not np.isfinite(value)})
+        return {"kind": "comparison", **content}
+
+
+def compare_runs(
+    a: FinishedRun,
+    b: FinishedRun,
+    names: tuple[str, str],
+    truths: tuple[Truth, Truth] | None = None,
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Two runs on the pairs that both have; whole users are resampled, the same for both runs.
+
+    `truths` are the real ratings of the pairs of A and of B, read from one file.
+
+    Raises:
+        InputError: the scales differ, or no pair is in both.
+    """
+    if a.scale != b.scale:
+        raise InputError(f"the runs have different rating scales, {a.scale} and {b.scale}; they cannot be compared")
+    rows = _shared(a, b)
+    if not len(rows[0]):
+        raise InputError(f"{names[0]} and {names[1]} have no pair in common; compare runs about the same pairs")
+    found = [
+        _difference(name, kind, pair, a.user[rows[0]][keep], n_boot, seed)
+        for name, kind, pair, keep in _columns(a, b, rows, truths)
+    ]
+    equal = [
+        row.measure for row in found if not np.any(np.abs([row.difference, row.low or 0, row.high or 0]) > NOTHING)
+    ]
+    same = int(np.isclose(a.distribution.probs[rows[0]], b.distribution.probs[rows[1]], atol=1e-12).all(axis=1).sum())
+    n_users = len(np.unique(a.user[rows[0]]))
+    notes = [f"{same:,} of {len(rows[0]):,} pairs have the same distribution in both."]
+    if equal:
+        notes.append(f"Equal in both: {', '.join(equal)}.")
+    left = [f"{len(run) - len(rows[0]):,} of {name}" for run, name in ((a, names[0]), (b, names[1]))]
+    if len(a) > len(rows[0]) or len(b) > len(rows[1]):
+        notes.append(f"Pairs that only one of them has (or has twice) are left out: {', '.join(left)}.")
+    return Comparison(
+        *names,
+        about=f"{a.dataset}, {len(rows[0]):,} pairs of {n_users:,} users in both runs, seeds {a.seed} and {b.seed}",
+        how=f"95% intervals by paired bootstrap over {n_users:,} users, {n_boot:,} resamples, seed {seed}",
+        synthetic=a.synthetic or b.synthetic,
+        differences=tuple(row for row in found if row.measure not in equal),
+        settings=_differing(_settings(a.about), _settings(b.about)),
+        counts=_counts(a, b, rows),
+        notes=tuple(notes),
+    )
+
+
+def _shared(a: FinishedRun, b: FinishedRun) -> tuple[IntArray, IntArray]:
+    """Rows of the pairs that are in both, in the order of A; of a pair that is there twice, the first."""
+    frames = [
+        pd.DataFrame({"user": run.user_ids[run.user], "item": run.item_ids[run.item], "row": np.arange(len(run))})
+        for run in (a, b)
+    ]
+    both = (
+        frames[0]
+        .drop_duplicates(["user", "item"])
+        .merge(frames[1].drop_duplicates(["user", "item"]), on=["user", "item"])
+    )
+    return both["row_x"].to_numpy(dtype=np.int64), both["row_y"].to_numpy(dtype=np.int64)
+
+
+Columns = tuple[str, metrics.Statistic, tuple[FloatArray, FloatArray | None], IntArray]
+"""A measure's name, its statistic, a loss or value per pair of A and of B (None: A holds the difference), the rows."""
+
+
+def _columns(
+    a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray], truths: tuple[Truth, Truth] | None
+) -> Iterator[Columns]:
+    everything = np.arange(len(rows[0]))
+    first, second = a.distribution.take(rows[0]), b.distribution.take(rows[1])
+    expected, drawn = (first.mean(), second.mean()), (a.rating[rows[0]], b.rating[rows[1]])
+    yield "expected rating, mean", "mean", expected, everything
+    yield "drawn rating, mean", "mean", drawn, everything
+    yield "spread of the distributions", "mean", (first.std(), second.std()), everything
+    yield (
+        "width of the intervals",
+        "mean",
+        (a.high[rows[0]] - a.low[rows[0]], b.high[rows[1]] - b.low[rows[1]]),
+        everything,
+    )
+    yield "distance of the expected ratings", "mean", (np.abs(expected[0] - expected[1]), None), everything
+    yield "share of pairs drawn differently", "mean", ((drawn[0] != drawn[1]).astype(float), None), everything
+    if truths is None:
+        return
+    real = truths[0].rating[rows[0]]
+    keep = np.flatnonzero(~np.isnan(real))
+    if not len(keep):
+        raise InputError(f"{truths[0].name}: no row is about a pair that both runs have; name the ratings held out")
+    real, first, second = real[keep], first.take(keep), second.take(keep)
+    means, sampled = (expected[0][keep], expected[1][keep]), (drawn[0][keep], drawn[1][keep])
+    rounded = (a.scale.round(means[0]), a.scale.round(means[1]))
+    for name, answers in (("raw", means), ("rounded", rounded), ("of the drawn rating", sampled)):
+        yield f"RMSE, {name}", "rmse", ((answers[0] - real) ** 2, (answers[1] - real) ** 2), keep
+    yield "MAE, raw", "mean", (np.abs(means[0] - real), np.abs(means[1] - real)), keep
+    yield "log loss, nats", "mean", (metrics.log_losses(real, first), metrics.log_losses(real, second)), keep
+    scores = metrics.ranked_probability_scores
+    yield "ranked probability score", "mean", (scores(real, first), scores(real, second)), keep
+    inside = [
+        ((real >= run.low[at][keep] - 1e-9) & (real <= run.high[at][keep] + 1e-9)).astype(float)
+        for run, at in ((a, rows[0]), (b, rows[1]))
+    ]
+    yield "share inside the interval", "mean", (inside[0], inside[1]), keep
+
+
+def _difference(
+    name: str,
+    kind: metrics.Statistic,
+    pair: tuple[FloatArray, FloatArray | None],
+    users: IntArray,
+    n_boot: int,
+    seed: int,
+) -> Difference:
+    first, second = pair
+    beside = np.zeros_like(first) if second is None else second
+    got = metrics.paired_bootstrap(first, beside, users, kind, n_boot=n_boot, seed=seed)
+    values = [float(np.sqrt(part.mean()) if kind == "rmse" else part.mean()) for part in (first, beside)]
+    a, b = (None, None) if second is None else values
+    return Difference(name, a, b, got.estimate, got.low, got.high, len(first), "paired")
+
+
+def _settings(about: Mapping[str, Any]) -> dict[str, str]:
+    return flat({name: about.get(name, {}) for name in ("settings", "provenance")})
+
+
+def _differing(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
+    names = dict.fromkeys([*a, *b])
+    return tuple((name, a.get(name, "–"), b.get(name, "–")) for name in names if a.get(name) != b.get(name))
+
+
+def _counts(a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray]) -> tuple[tuple[str, str, str], ...]:
+    """Sources of the shared answers, and what the runs took; those that differ."""
+    sources = [Counter(run.source[at].tolist()) for run, at in ((a, rows[0]), (b, rows[1]))]
+    told = [{f"answers from {name}": f"{count:,}" for name, count in of.items()} for of in sources]
+    for one, run in zip(told, (a, b), strict=True):
+        ledger = run.about.get("ledger") or {}
+        one |= {f"language model: {name.replace('_', ' ')}": value for name, value in flat(ledger).items()}
+    return _differing(told[0], told[1])
+
+
+def compare_benches(a: Report, b: Report, names: tuple[str, str]) -> Comparison:
+    """Two results of benchmarks, for every protocol and model that both have on the same folds.
+
+    The rows are not stored, so the runs cannot be paired: the interval of a difference in RMSE is made from the two
+    stored ones as if they were independent (Zou and Donner 2008), which is too wide where they share their users.
+
+    Raises:
+        InputError: nothing is in both.
+    """
+    found: list[Difference] = []
+    notes: list[str] = []
+    shared: list[tuple[str, str]] = []
+    intervals = [{(row.protocol, row.model): row for row in report.intervals} for report in (a, b)]
+    for key in [key for key in intervals[0] if key in intervals[1]]:
+        first, second = intervals[0][key], intervals[1][key]
+        label = f"{key[1]} ({key[0]})"
+        if first.fold != second.fold:
+            notes.append(f"{label} is left out: folds {first.fold} against {second.fold}.")
+            continue
+        shared.append(key)
+        if first != second:
+            found.append(_stored_difference(f"RMSE, raw: {label}", first, second, _n(a.results, key)))
+        found += _by_fold(label, *(_rows(report.results, key) for report in (a, b)))
+    if not shared:
+        raise InputError(f"{names[0]} and {names[1]} have no protocol and model on the same folds in common")
+    only = [sorted({key[1] for key in one} - {key[1] for key in other}) for one, other in (intervals, intervals[::-1])]
+    notes += [f"Only in {name}: {', '.join(models)}." for name, models in zip(names, only, strict=True) if models]
+    if a.provenance.data_hash != b.provenance.data_hash:
+        notes.append("The data differ (see the data hash): these are figures of different ratings.")
+    return Comparison(
+        *names,
+        about=f"{a.provenance.dataset}, protocol {', '.join(dict.fromkeys(protocol for protocol, _ in shared))}, "
+        f"{len(shared)} models in both, seeds {a.provenance.seed} and {b.provenance.seed}",
+        how="RMSE: intervals from the stored ones as if independent (not paired: the rows are not stored); other "
+        "measures: the smallest and largest difference on a fold",
+        synthetic=a.provenance.synthetic or b.provenance.synthetic,
+        differences=tuple(found),
+        settings=_differing(flat(asdict(a.provenance)), flat(asdict(b.provenance))),
+        notes=tuple(notes),
+    )
+
+
+def _stored_difference(name: str, a: RmseInterval, b: RmseInterval, n: int) -> Difference:
+    gap = a.estimate - b.estimate
+    low = gap - hypot(a.estimate - a.low, b.high - b.estimate)
+    high = gap + hypot(a.high - a.estimate, b.estimate - b.low)
+    return Difference(name, a.estimate, b.estimate, gap, low, high, n, "stored")
+
+
+def _rows(results: Sequence[ResultRow], key: tuple[str, str]) -> dict[str, ResultRow]:
+    return {str(row.fold): row for row in results if (row.protocol, row.model) == key}
+
+
+def _n(results: Sequence[ResultRow], key: tuple[str, str]) -> int:
+    return sum(row.n for row in _rows(results, key).values())
+
+
+def _by_fold(label: str, a: Mapping[str, ResultRow], b: Mapping[str, ResultRow]) -> Iterator[Difference]:
+    """Mean differences over folds with the smallest and the largest; measures that do not differ are left out."""
+    folds = [fold for fold in a if fold in b]
+    for measure in MEASURES:
+        pairs = [(getattr(a[fold], measure), getattr(b[fold], measure)) for fold in folds]
+        if not pairs or any(value is None or not np.isfinite(value) for pair in pairs for value in pair):
+            continue
+        gaps = [first - second for first, second in pairs]
+        if any(gaps):
+            means = np.mean(pairs, axis=0)
+            n, mean = sum(a[fold].n for fold in folds), float(np.mean(gaps))
+            first, second = map(float, means)
+            yield Difference(f"{measure}: {label}", first, second, mean, min(gaps), max(gaps), n, "folds")
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """The comparison as tables for the screen; foreign text in it is not yet escaped."""
+    lines = [
+        f"A: {comparison.a}",
+        f"B: {comparison.b}",
+        f"{comparison.about}{' (synthetic data)' if comparison.synthetic else ''}",
+        "",
+        f"A minus B; {comparison.how}",
+    ]
+    width = max((len(row.measure) for row in comparison.differences), default=0)
+    if comparison.differences:
+        lines.append(f"{'':<{width}}  {'A':>10}  {'B':>10}  {'A - B':>10}  interval")
+    else:
+        lines.append("No figure differs.")
+    for row in comparison.differences:
+        values = "  ".join(f"{_shown(value):>10}" for value in (row.a, row.b))
+        interval = f"[{_shown(row.low, '+')}, {_shown(row.high, '+')}]"
+        told = " over folds" if row.basis == "folds" else ""
+        lines.append(f"{row.measure:<{width}}  {values}  {_shown(row.difference, '+'):>10}  {interval}{told}")
+    for heading, rows in (("Counts that differ", comparison.counts), ("Settings that differ", comparison.settings)):
+        if rows:
+            lines += ["", heading, *(f"  {name}: {first} | {second}" for name, first, second in rows)]
+    if not comparison.settings:
+        lines += ["", "No setting differs."]
+    return "\n".join([*lines, *([""] if comparison.notes else []), *comparison.notes])
+
+
+def _shown(value: float | None, sign: str = "") -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:{sign}.4f}"

@@ -1,0 +1,333 @@
+"""How good predicted and simulated ratings are: errors, proper scores, calibration, realism, intervals.
+
+Nothing is skipped in silence: a row without an answer is an error here, so that models are compared on
+equal rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hybrid_sim.core.errors import InputError
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+
+PROBABILITY_FLOOR = 1e-12
+"""Smallest probability in a logarithm: a rating that was held impossible costs 27.6 nats, not infinity."""
+
+Events = Literal["levels", "pooled", "top"]
+Statistic = Literal["rmse", "mean"]
+
+
+def rmse(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Root of the mean squared error, in rating units.
+
+    Raises:
+        InputError: there are no rows, or one is not a finite number (so for every measure of this module).
+    """
+    truth, predicted = _columns(truth=truth, predicted=predicted)
+    return float(np.sqrt(np.mean((predicted - truth) ** 2)))
+
+
+def mae(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Mean absolute error, in rating units."""
+    truth, predicted = _columns(truth=truth, predicted=predicted)
+    return float(np.mean(np.abs(predicted - truth)))
+
+
+def pearson(truth: ArrayLike, predicted: ArrayLike) -> float:
+    """Pearson's correlation; NaN where it is undefined: one of the columns is constant to within rounding."""
+    truth, predicted = _columns(truth=truth, predicted=predicted)
+    x, y = truth - truth.mean(), predicted - predicted.mean()
+    for column, deviation in ((truth, x), (predicted, y)):
+        if np.abs(deviation).max() <= 1e-12 * max(1.0, float(np.abs(column).max())):
+            return float("nan")
+    correlation = float((x @ y) / (np.sqrt(x @ x) * np.sqrt(y @ y)))
+    return min(1.0, max(-1.0, correlation))
+
+
+def log_losses(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray:
+    """Minus the natural logarithm of the probability given to each rating, at most 27.6, shape `(n_rows,)`.
+
+    Raises:
+        InputError: there are no rows, or one abstains.
+        ScaleError: a rating is not on the scale.
+    """
+    truth = _answered(truth, distribution)
+    return -np.log(np.maximum(distribution.prob_of(truth), PROBABILITY_FLOOR))
+
+
+def ranked_probability_scores(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray:
+    """Squared gaps of predicted and observed cumulative probability, summed over levels, shape `(n_rows,)`.
+
+    From 0 (certain and right) to `n_levels - 1`: not divided by the levels (Epstein 1969, Murphy 1971).
+    """
+    truth = _answered(truth, distribution)
+    observed = np.arange(distribution.scale.n_levels) >= distribution.scale.index(truth)[:, None]
+    return np.asarray(((distribution.cdf() - observed) ** 2).sum(axis=1))
+
+
+def log_loss(truth: ArrayLike, distribution: RatingDistribution) -> float:
+    """Mean of `log_losses`, in nats."""
+    return float(log_losses(truth, distribution).mean())
+
+
+def ranked_probability_score(truth: ArrayLike, distribution: RatingDistribution) -> float:
+    """Mean of `ranked_probability_scores`."""
+    return float(ranked_probability_scores(truth, distribution).mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Forecast against outcome in bins of probability: the data of a reliability diagram.
+
+    All three have shape `(n_kinds, n_bins)`, one kind of event per row: the mean forecast, the share of
+    events that came true (both NaN in an empty bin), and the number of forecasts.
+    """
+
+    forecast: FloatArray
+    observed: FloatArray
+    count: IntArray
+
+    @property
+    def error(self) -> float:
+        """Mean distance between forecast and outcome, bins weighted by their number of forecasts."""
+        gap = np.abs(self.forecast - self.observed)
+        return float((np.where(self.count > 0, gap, 0.0) * self.count).sum() / self.count.sum())
+
+
+def reliability(
+    truth: ArrayLike, distribution: RatingDistribution, events: Events = "levels", n_bins: int = 10
+) -> Reliability:
+    """Forecasts and outcomes in `n_bins` bins of equal width; a bin holds its lower edge, the last also 1.
+
+    `events` says what is forecast: `"levels"` takes "the rating is this level" for every row and level,
+    each level binned for itself; `"pooled"` the same events in one set of bins, where errors of different
+    levels may cancel; `"top"` only "the rating is the most probable level" (the lowest of equals), one
+    event per row.
+    """
+    if events not in get_args(Events):
+        raise ValueError(f"events {events!r} must be one of {', '.join(get_args(Events))}")
+    truth = _answered(truth, distribution)
+    probs, n_levels = distribution.probs, distribution.scale.n_levels
+    happened = distribution.scale.index(truth)[:, None] == np.arange(n_levels)
+    kind = np.broadcast_to(np.arange(n_levels) if events == "levels" else 0, probs.shape)
+    if events == "top":
+        top = (np.arange(len(probs)), probs.argmax(axis=1))
+        probs, happened, kind = probs[top], happened[top], kind[top]
+    n_kinds = n_levels if events == "levels" else 1
+    cell = (kind * n_bins + np.clip((probs * n_bins).astype(np.int64), 0, n_bins - 1)).ravel()
+
+    def total(weights: FloatArray | None) -> FloatArray:
+        return np.bincount(cell, weights, minlength=n_kinds * n_bins).reshape(n_kinds, n_bins).astype(float)
+
+    count = total(None)
+    with np.errstate(invalid="ignore"):
+        forecast, observed = total(probs.ravel()) / count, total(happened.ravel().astype(float)) / count
+    return Reliability(forecast, observed, count.astype(np.int64))
+
+
+def calibration_error(
+    truth: ArrayLike, distribution: RatingDistribution, events: Events = "levels", n_bins: int = 10
+) -> float:
+    """Expected calibration error: mean distance between forecast and outcome over bins of probability.
+
+    With `"levels"` the class-wise error, the mean over levels of their binary errors (Kull et al. 2019;
+    "static calibration error" of Nixon et al. 2019), which judges the whole distribution; with `"top"` the
+    error of the most probable level alone (Guo et al. 2017). All are biased upwards on few rows.
+    """
+    return reliability(truth, distribution, events, n_bins).error
+
+
+def interval_coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
+    """Share of ratings inside their closed interval (to within 1e-9)."""
+    truth, low, high = _columns(truth=truth, low=low, high=high)
+    return float(np.mean((truth >= low - 1e-9) & (truth <= high + 1e-9)))
+
+
+def interval_width(low: ArrayLike, high: ArrayLike) -> float:
+    """Mean width of intervals, in rating units."""
+    low, high = _columns(low=low, high=high)
+    return float(np.mean(high - low))
+
+
+def kl_divergence(simulated: ArrayLike, real: ArrayLike, scale: RatingScale) -> float:
+    """Relative entropy of the simulated histogram with respect to the real one, in nats: sum of q log(q / p).
+
+    q is the simulated and p the real share of a level (Kullback and Leibler 1951). Half a count is added to
+    every level of both histograms (Krichevsky and Trofimov 1981), so the answer stays finite and is 0 for
+    equal ones. Two samples of n ratings from one law have about `(n_levels - 1) / n`.
+    """
+    q, p = _histogram(simulated, scale, 0.5), _histogram(real, scale, 0.5)
+    return float(np.sum(q * np.log(q / p)))
+
+
+def wasserstein(simulated: ArrayLike, real: ArrayLike, scale: RatingScale) -> float:
+    """Wasserstein-1 distance of two histograms: how far, in rating units, one is moved to be the other."""
+    difference = np.cumsum(_histogram(simulated, scale) - _histogram(real, scale))[:-1]
+    return float(np.abs(difference) @ np.diff(scale.values))
+
+
+def within_user_sd(ratings: ArrayLike, users: ArrayLike) -> float:
+    """Mean over users of the sample standard deviation (n - 1) of their ratings.
+
+    Users with one rating have none and do not count; NaN where no user has two.
+    """
+    (ratings,) = _columns(ratings=ratings)
+    _, user = np.unique(np.asarray(users), return_inverse=True)
+    if user.shape != ratings.shape:
+        raise ValueError(f"{len(ratings)} ratings and {user.size} users must be columns of one length")
+    n = np.bincount(user)
+    deviation = ratings - (np.bincount(user, ratings) / n)[user]
+    squares, several = np.bincount(user, deviation**2), n > 1
+    return float(np.sqrt(squares[several] / (n[several] - 1)).mean()) if several.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its bootstrap interval; `low` and `high` are NaN with fewer than two groups."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+
+
+def bootstrap_rmse(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    groups: ArrayLike,
+    *,
+    folds: ArrayLike | None = None,
+    n_boot: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """RMSE of one model with an interval that resamples whole groups, see `paired_bootstrap`."""
+    truth, predicted = _columns(truth=truth, predicted=predicted)
+    squared = (predicted - truth) ** 2
+    return _bootstrap([squared], groups, folds, root=True, n_boot=n_boot, seed=seed, level=level)
+
+
+def paired_bootstrap(
+    loss_a: ArrayLike,
+    loss_b: ArrayLike,
+    groups: ArrayLike,
+    statistic: Statistic = "rmse",
+    *,
+    folds: ArrayLike | None = None,
+    n_boot: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Model a minus model b on the same rows, with a percentile interval that resamples whole groups.
+
+    Ratings of one user are alike (those of one item too, which matters for items nobody has rated), so
+    users or items are drawn with replacement and bring all their rows (cluster bootstrap, Davison and
+    Hinkley 1997, section 3.8). The losses are squared errors with `"rmse"`, which compares roots of means;
+    any loss per row with `"mean"`. With `folds` (one label per row) the statistic is the mean over folds,
+    and a group that is drawn comes with its rows of all folds.
+
+    Raises:
+        InputError: there are no rows, or a loss is not a finite number.
+    """
+    if statistic not in get_args(Statistic):
+        raise ValueError(f"statistic {statistic!r} must be one of {', '.join(get_args(Statistic))}")
+    losses = _columns(loss_a=loss_a, loss_b=loss_b)
+    return _bootstrap(losses, groups, folds, root=statistic == "rmse", n_boot=n_boot, seed=seed, level=level)
+
+
+def _bootstrap(
+    losses: list[FloatArray],
+    groups: ArrayLike,
+    folds: ArrayLike | None,
+    *,
+    root: bool,
+    n_boot: int,
+    seed: int,
+    level: float,
+) -> Interval:
+    sums = _sums_by_group([*losses, np.ones_like(losses[0])], groups, folds)
+
+    estimate = float(_mean_over_folds(sums.sum(axis=0)[None], root)[0])
+    if len(sums) < 2:
+        return Interval(estimate, float("nan"), float("nan"), level)
+    resampled = _mean_over_folds(_resampled(sums, n_boot, np.random.default_rng(seed)), root)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), level)
+
+
+def _sums_by_group(columns: list[FloatArray], groups: ArrayLike, folds: ArrayLike | None) -> FloatArray:
+    """Sums over the rows of each group and fold, shape `(n_groups, n_columns, n_folds)`."""
+    groups = np.asarray(groups)
+    folds = np.zeros(len(groups)) if folds is None else np.asarray(folds)
+    if not groups.shape == folds.shape == columns[0].shape:
+        raise ValueError(f"{columns[0].shape} losses, {groups.shape} groups and {folds.shape} folds differ in shape")
+    group_labels, group = np.unique(groups, return_inverse=True)
+    fold_labels, fold = np.unique(folds, return_inverse=True)
+    shape = (len(group_labels), len(fold_labels))
+    cell = group * shape[1] + fold
+    sums = [np.bincount(cell, column, minlength=shape[0] * shape[1]).reshape(shape) for column in columns]
+    return np.stack(sums, axis=1)
+
+
+def _resampled(sums: FloatArray, n_boot: int, rng: np.random.Generator) -> FloatArray:
+    """Sums over groups drawn with replacement, shape `(n_boot, n_columns, n_folds)`."""
+    n_groups = len(sums)
+    flat = sums.reshape(n_groups, -1)
+    out = np.empty((n_boot, flat.shape[1]))
+    step = max(1, 2_000_000 // n_groups)  # keeps the table of weights below 32 MB
+    for start in range(0, n_boot, step):
+        n = min(step, n_boot - start)
+        drawn = rng.integers(n_groups, size=(n, n_groups)) + n_groups * np.arange(n)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=n * n_groups).reshape(n, n_groups)
+        out[start : start + n] = weights.astype(float) @ flat
+    return out.reshape(n_boot, *sums.shape[1:])
+
+
+def _mean_over_folds(totals: FloatArray, root: bool) -> FloatArray:
+    """The statistic of one model, or of the first minus the second, from sums `(n, n_columns, n_folds)`."""
+    count = totals[:, -1]
+    seen = count > 0  # a resample of few groups may leave a fold empty
+    means = totals[:, :-1] / np.where(seen, count, 1.0)[:, None]
+    values = np.sqrt(means) if root else means
+    differences = values[:, 0] - values[:, 1] if values.shape[1] == 2 else values[:, 0]
+    return np.asarray(np.where(seen, differences, 0.0).sum(axis=1) / seen.sum(axis=1))
+
+
+def _histogram(ratings: ArrayLike, scale: RatingScale, added: float = 0.0) -> FloatArray:
+    (ratings,) = _columns(ratings=ratings)
+    counts = np.bincount(scale.index(ratings), minlength=scale.n_levels) + added
+    return np.asarray(counts / counts.sum())
+
+
+def _columns(**columns: ArrayLike) -> list[FloatArray]:
+    arrays = [np.asarray(column, dtype=float) for column in columns.values()]
+    if arrays[0].ndim != 1 or any(array.shape != arrays[0].shape for array in arrays):
+        raise ValueError(f"{', '.join(columns)} must be columns of one length, got {[a.shape for a in arrays]}")
+    if not len(arrays[0]):
+        raise InputError("there are no ratings to score: nothing is held out, or nobody answered")
+    for name, array in zip(columns, arrays, strict=True):
+        bad = ~np.isfinite(array)
+        if bad.any():
+            raise InputError(
+                f"{name} row {int(bad.argmax())} is {array[bad][0]}, expected a finite number "
+                f"({int(bad.sum())} of {len(array)} rows); put a rater that always answers behind this one"
+            )
+    return arrays
+
+
+def _answered(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray:
+    (truth,) = _columns(truth=truth)
+    if len(truth) != len(distribution):
+        raise ValueError(f"{len(truth)} ratings and {len(distribution)} predictions must be of one length")
+    silent: NDArray[np.bool_] = ~distribution.answered
+    if silent.any():
+        raise InputError(
+            f"row {int(silent.argmax())} abstains ({int(silent.sum())} of {len(silent)} rows); "
+            "put a rater that always answers behind this one, or leave these rows out and report how many"
+        )
+    return truth

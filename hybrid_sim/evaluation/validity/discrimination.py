@@ -1,0 +1,172 @@
+"""Whether a simulator can pick, among several items, the one that the user liked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.validity import verdicts
+from hybrid_sim.evaluation.validity.judged import Trial
+from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table
+from hybrid_sim.evaluation.validity.verdicts import describe, plain
+
+MOST_OTHERS = 9
+"""A liked item is picked among one to this many others (1:1 to 1:9, as in Agent4Rec, Zhang et al. 2024)."""
+
+POOL = 30
+"""Items per user from which the others are taken where the user has not rated them."""
+
+LIKED, DISLIKED = 0.6, 0.4
+"""Parts of the scale's range at and above which an item is liked, and below which it is disliked: 4, 5 and 1, 2."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """Items that a liked one is picked among: pairs with a score each from the simulator and the items' means."""
+
+    kind: str
+    user: IntArray
+    scores: FloatArray
+    item_means: FloatArray
+
+
+def discrimination(trial: Trial) -> Section:
+    """Share of right picks among 1 to 9 others: disliked by the user, or not rated (any, or as popular)."""
+    scale, truth = trial.held_out.scale, trial.truth
+    share = (truth - scale.low) / (scale.high - scale.low)
+    liked, disliked = np.flatnonzero(share >= LIKED), np.flatnonzero(share < DISLIKED)
+    own, plain_scores = trial.subject.expected(), trial.references["item_mean"].mean()
+    others = [Others("disliked", trial.held_out.user[disliked], own[disliked], plain_scores[disliked])]
+    if trial.subject.rater is not None:
+        others += [_not_rated(trial, as_popular) for as_popular in (False, True)]
+    rows: list[tuple[Cell, ...]] = []
+    first: dict[str, Interval] = {}
+    for other in others:
+        for n in range(1, MOST_OTHERS + 1):
+            hits = [
+                _right_picks(trial, liked, other, n, scores, of_others)
+                for scores, of_others in ((own, other.scores), (plain_scores, other.item_means))
+            ]
+            cases = np.isfinite(hits[0])
+            if not cases.any():
+                continue
+            group = trial.group[liked[cases]]
+            found = trial.by_group.mean(hits[0][cases], group)
+            by_means = float(hits[1][cases].mean())
+            if n == 1:
+                first[other.kind] = trial.by_group.mean((hits[0] - hits[1])[cases], group)
+            ends = plain(found.low), plain(found.high)
+            rows.append((other.kind, f"1:{n}", int(cases.sum()), found.estimate, *ends, by_means, 1 / (n + 1)))
+    tables = (Table("picks", "Share of right picks of the liked item", _COLUMNS, tuple(rows), _NOTE),)
+    charts = (Chart("lines", "Picking the liked item among others", "picks", "others", ("accuracy",), "low", "high",
+                    series="kind", x_label="liked : others", y_label="share of right picks"),)  # fmt: skip
+    notes = () if trial.subject.rater is not None else ("Items that were not rated cannot be asked about.",)
+    if "disliked" not in first:
+        why = "No user has both a liked and a disliked held-out item."
+        unknown = verdicts.cannot_tell(verdicts.PICKING, why)
+        return Section("discrimination", "Telling liked items from others", why, tables, charts, (unknown,), notes)
+    difference = first["disliked"]
+    right = next(row for row in rows if row[0] == "disliked")
+    verdict = verdicts.judge(
+        verdicts.PICKING,
+        difference,
+        f"{right[3]:.1%} of picks are right, {right[6]:.1%} by the items' means, the difference is",
+    )
+    finding = (
+        f"Of one liked and one disliked item {right[3]:.1%} of picks are right ({right[6]:.1%} by the items' means, "
+        f"difference {describe(difference)})."
+    )
+    return Section("discrimination", "Telling liked items from others", finding, tables, charts, (verdict,), notes)
+
+
+_COLUMNS = (
+    Column("kind", "the others are"),
+    Column("others", "liked : others"),
+    Column("n", "cases"),
+    Column("accuracy", "right picks", 4),
+    Column("low", "from", 4),
+    Column("high", "to", 4),
+    Column("item_means", "by items' means", 4),
+    Column("chance", "by chance", 4),
+)
+_NOTE = (
+    "Liked and disliked by held-out ratings. Not rated: items that the user has rated nowhere, any of them or drawn by "
+    "their number of training ratings. Users who have too few others are left out. Equal scores are settled at random. "
+    "Intervals resample the users (of held-out items: the liked items)."
+)
+
+
+def _not_rated(trial: Trial, as_popular: bool) -> Others:
+    """Up to `POOL` items per user that the user has rated neither in training nor in the held-out part."""
+    kind = "not rated, as popular" if as_popular else "not rated"
+    users = np.unique(trial.held_out.user)
+    rated = np.zeros((len(users), trial.train.n_items), dtype=bool)
+    for part in (trial.train, trial.held_out):
+        place = np.searchsorted(users, part.user).clip(0, len(users) - 1)
+        mine = users[place] == part.user
+        rated[place[mine], part.item[mine]] = True
+    known = (trial.train.item_counts > 0) | (trial.held_out.item_counts > 0)
+    weight = np.log(np.maximum(trial.train.item_counts + trial.held_out.item_counts, 1.0)) if as_popular else 0.0
+    key = stream(trial.seed, "validity", kind).gumbel(size=rated.shape) + weight
+    key[rated | ~known] = -np.inf
+    size = min(POOL, key.shape[1])
+    chosen = np.argpartition(-key, size - 1, axis=1)[:, :size]
+    able = np.isfinite(np.take_along_axis(key, chosen, axis=1))
+    pairs = Pairs(np.repeat(users, size)[able.ravel()], chosen.ravel()[able.ravel()].astype(np.int64))
+    assert trial.subject.rater is not None, "only called where somebody can be asked"
+    answer = trial.subject.rater.rate(pairs)
+    scores = np.where(answer.answered, answer.mean(), trial.train.rating.mean())
+    if not trial.subject.has_distributions:
+        scores = trial.drawn_from(answer, pairs)
+    return Others(kind, pairs.user, scores, _training_means(trial.train)[pairs.item])
+
+
+def _training_means(train: Dataset) -> FloatArray:
+    from hybrid_sim.models import make_rater
+
+    everything = Pairs(np.zeros(train.n_items, dtype=np.int64), np.arange(train.n_items))
+    answer: RatingDistribution = make_rater("item_mean").fit(train).rate(everything)
+    return np.where(answer.answered, answer.mean(), train.rating.mean())
+
+
+def _right_picks(
+    trial: Trial, liked: IntArray, others: Others, n: int, scores: FloatArray, of_others: FloatArray
+) -> FloatArray:
+    """Probability that a liked item's score is above those of `n` of its user's others, drawn without replacement.
+
+    One number per liked row, NaN where the user has fewer others. With b others of which w are below it is
+    C(w, n) / C(b, n): exact, where drawing would only be an estimate.
+    """
+    user, n_users = trial.held_out.user[liked], trial.held_out.n_users
+    available = np.bincount(others.user, minlength=n_users)[user]
+    below = _below(trial, user, scores[liked], others.user, of_others)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_share = _log_choose(below, n) - _log_choose(available, n)
+    return np.where(available < n, np.nan, np.where(below < n, 0.0, np.exp(log_share)))
+
+
+def _below(trial: Trial, user: IntArray, score: FloatArray, other_user: IntArray, other_score: FloatArray) -> IntArray:
+    """How many of the same user's others score lower; equal scores are settled at random."""
+    n = len(user)
+    everyone = np.append(user, other_user)
+    value = np.round(np.append(score, other_score), 9)
+    tie = stream(trial.seed, "validity", "ties", n).random(len(everyone))
+    is_other = np.append(np.zeros(n, dtype=np.int64), np.ones(len(other_user), dtype=np.int64))
+    order = np.lexsort((tie, value, everyone))
+    counted = np.cumsum(is_other[order])
+    starts = np.searchsorted(everyone[order], everyone[order])
+    before_user = np.append(0, counted)[starts]
+    below = np.empty(len(everyone), dtype=np.int64)
+    below[order] = counted - is_other[order] - before_user
+    return below[:n]
+
+
+def _log_choose(total: IntArray, n: int) -> FloatArray:
+    total = np.maximum(total, n).astype(float)
+    return np.asarray(gammaln(total + 1) - gammaln(n + 1) - gammaln(total - n + 1))

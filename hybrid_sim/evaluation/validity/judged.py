@@ -1,0 +1,123 @@
+"""What is judged, and on what: a simulator's answers about held-out pairs, beside the ratings that people gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import InputError
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.seeding import pair_uniforms
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.evaluation.scores import Groups
+from hybrid_sim.evaluation.validity.bootstrap import Resampler
+from hybrid_sim.evaluation.validity.contamination import Probe
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the answers took: seconds of fitting and of rating all held-out pairs, dollars; None is not known."""
+
+    fit_seconds: float | None = None
+    rate_seconds: float | None = None
+    dollars: float | None = None
+    calls: int | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A simulator that is to be judged, by its answers: one row per held-out rating.
+
+    `drawn` holds a rating per pair, on the scale. Where only such ratings are known (`has_distributions` False),
+    `distribution` gives each of them all the probability. `low` and `high` are the interval of each row. `rater` can be
+    asked about other pairs, None where nobody can. `members` holds the expected ratings of the parts of the simulator.
+    """
+
+    name: str
+    distribution: RatingDistribution
+    drawn: FloatArray
+    has_distributions: bool = True
+    low: FloatArray | None = None
+    high: FloatArray | None = None
+    rater: Rater | None = None
+    members: Mapping[str, FloatArray] = field(default_factory=dict)
+    cost: Cost = Cost()
+    notes: tuple[str, ...] = ()
+
+    def expected(self) -> FloatArray:
+        """The expected rating of each pair; where only drawn ratings are known, these."""
+        return self.distribution.mean() if self.has_distributions else self.drawn
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything the evidence is made from.
+
+    `references` are the baselines' answers about the held-out pairs, `recommenders` the scores that recommenders give
+    to them, shape `(n_pairs,)`. Nothing here has learned from a held-out rating, except where `subject.notes` says so.
+
+    Raises:
+        InputError: the subject does not answer for every held-out rating.
+    """
+
+    train: Dataset
+    held_out: Dataset
+    subject: Subject
+    references: Mapping[str, RatingDistribution]
+    recommenders: Mapping[str, FloatArray]
+    groups: Groups = "users"
+    seed: int = 0
+    probe: Probe | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.held_out):
+            raise InputError("there are no held-out ratings to validate against; choose another protocol or fold")
+        n_rows, n_answers = len(self.held_out), int(self.subject.distribution.answered.sum())
+        if len(self.subject.drawn) != n_rows or n_answers != n_rows:
+            raise InputError(f"{self.subject.name} answers {n_answers} of {n_rows} held-out pairs; it must answer all")
+
+    @property
+    def truth(self) -> FloatArray:
+        """The real ratings."""
+        return self.held_out.rating
+
+    @property
+    def unit(self) -> float:
+        """A quarter of the range of the scale: a star from 1 to 5."""
+        return (self.held_out.scale.high - self.held_out.scale.low) / 4.0
+
+    @property
+    def group(self) -> IntArray:
+        """What intervals resample: the user or the item of each row."""
+        return self.held_out.user if self.groups == "users" else self.held_out.item
+
+    @cached_property
+    def by_group(self) -> Resampler:
+        """Resamples what ratings are alike by: users, or items where whole items were held out."""
+        n_groups = self.held_out.n_users if self.groups == "users" else self.held_out.n_items
+        return Resampler(self.group, n_groups, self.seed)
+
+    @cached_property
+    def by_user(self) -> Resampler:
+        """Resamples users, for what is counted per user."""
+        return Resampler(self.held_out.user, self.held_out.n_users, self.seed)
+
+    def drawn_from(self, distribution: RatingDistribution, pairs: Pairs | None = None) -> FloatArray:
+        """A rating per pair (None: the held-out ones), drawn with the numbers that all simulators are given."""
+        return draw(distribution, self.held_out, self.held_out.pairs if pairs is None else pairs, self.seed)
+
+    def expected_of(self, reference: str) -> FloatArray:
+        """A baseline's expected ratings, or drawn ones where only such are known of the subject."""
+        distribution = self.references[reference]
+        return distribution.mean() if self.subject.has_distributions else self.drawn_from(distribution)
+
+
+def draw(distribution: RatingDistribution, dataset: Dataset, pairs: Pairs, seed: int) -> FloatArray:
+    """One rating per pair; it depends on the seed and the pair's ids alone."""
+    user_ids = np.append(dataset.users.index.to_numpy(dtype=object), "")[pairs.user]
+    item_ids = np.append(dataset.items.index.to_numpy(dtype=object), "")[pairs.item]
+    return distribution.quantile(pair_uniforms(seed, user_ids, item_ids))

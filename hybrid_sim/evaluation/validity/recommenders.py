@@ -1,0 +1,227 @@
+"""Whether a simulator ranks recommenders as the real log does: the use that simulators are built for.
+
+Recommenders learn from the training part alone and choose among each user's held-out items. The real quality of a
+choice is the mean of the ratings that people gave to it, the simulated quality the mean of the simulator's ratings of
+the same items. No rating is used twice: a recommender's training ratings are in neither quality. Simulator and
+recommenders do learn from the same training ratings; a simulator whose probabilities are right given these is not
+fooled by any choice that is made from these, and one that is fooled ranks wrongly here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.rater import Rater, expected
+from hybrid_sim.core.seeding import derive_seed, stream
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs
+from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.validity import verdicts
+from hybrid_sim.evaluation.validity.judged import Trial
+from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table, Verdict
+from hybrid_sim.evaluation.validity.verdicts import describe, plain
+from hybrid_sim.models import make_rater
+
+MIN_RECOMMENDERS = 8
+"""Fewer rankings than this say little about agreement."""
+
+N_HALVES = 50
+"""Random halves of the users, to see how well real ratings agree with each other."""
+
+SLATE = 5
+"""Items that a recommender chooses for each user; fewer where users have fewer than twice as many held-out items."""
+
+
+def scores(train: Dataset, pairs: Pairs, embedder: Embedder, seed: int) -> dict[str, FloatArray]:
+    """What recommenders of clearly different quality think of the pairs, `(n_pairs,)` each; they learn from `train`.
+
+    Five learn and two count; content and factorization, which can speak of new items too, are also diluted with noise
+    and turned upside down; one is random. Those that cannot tell any user's items apart are left out.
+    """
+    number = derive_seed(seed, "recommenders") % 2**31
+    raters: dict[str, Rater] = {
+        "item mean": make_rater("biases"),
+        "item kNN": make_rater("knn", user_based=False, similarity="msd"),
+        "SVD": make_rater("svd", seed=number),
+        "content": make_rater("content_gp", embedder=embedder),
+        "factorization": make_rater(
+            "factorization", n_factors=8, n_iterations=60, burn_in=20, n_draws=20, embedder=embedder, seed=number
+        ),
+    }
+    found = {name: _filled(expected(rater.fit(train), pairs)) for name, rater in raters.items()}
+    found["popularity"] = np.log1p(train.item_counts[pairs.item].astype(float))
+    found["rarest first"] = -found["popularity"]
+    rng = stream(seed, "recommenders", "noise")
+    found["random"] = rng.random(len(pairs))
+    for name in ("content", "factorization"):
+        found[f"{name}, half noise"] = _diluted(found[name], pairs.user, train.n_users, rng)
+        found[f"{name}, upside down"] = -found[name]
+    found["content, half noise, upside down"] = -_diluted(found["content"], pairs.user, train.n_users, rng)
+    return {name: score for name, score in found.items() if _within(score, pairs.user, train.n_users).std() > 1e-6}
+
+
+def _filled(column: FloatArray) -> FloatArray:
+    """Silence as an average opinion."""
+    known = np.isfinite(column)
+    return np.where(known, column, column[known].mean() if known.any() else 0.0)
+
+
+def _diluted(column: FloatArray, user: IntArray, n_users: int, rng: np.random.Generator) -> FloatArray:
+    """A score with as much noise as it varies within users."""
+    return column + rng.normal(0.0, float(_within(column, user, n_users).std()), len(column))
+
+
+def _within(column: FloatArray, user: IntArray, n_users: int) -> FloatArray:
+    """Deviations from the user's mean."""
+    count = np.maximum(np.bincount(user, minlength=n_users), 1)
+    return column - (np.bincount(user, column, minlength=n_users) / count)[user]
+
+
+def recommenders(trial: Trial) -> Section:
+    """Real against simulated quality of the recommenders, Kendall's tau, and the pairs that clearly differ."""
+    size = _slate_size(trial.held_out)
+    title = "Ranking recommenders"
+    if size is None or len(trial.recommenders) < MIN_RECOMMENDERS:
+        why = "Too few users have several held-out items to choose among."
+        if size is not None:
+            why = f"Only {len(trial.recommenders)} of {MIN_RECOMMENDERS} recommenders can tell held-out items apart."
+        rules = (verdicts.RANKING, verdicts.GOOD_BAD)
+        return Section("recommenders", title, why, verdicts=tuple(verdicts.cannot_tell(rule, why) for rule in rules))
+    slates = {name: _slate(trial, score, size) for name, score in trial.recommenders.items()}
+    columns = {"real": trial.truth, "simulated": trial.subject.expected(), "drawn": trial.subject.drawn}
+    quality = {kind: _qualities(trial, column, slates) for kind, column in columns.items()}
+    order = sorted(range(len(slates)), key=lambda k: -float(quality["real"][0, k]))
+    rows = tuple(_row(trial, list(slates)[k], k, quality) for k in order)
+    note = (
+        f"Mean rating of the {size} items that a recommender puts first among the held-out items of each user with at "
+        f"least {2 * size}. Simulated: expected ratings; drawn: one drawn rating each. Intervals resample "
+        f"{trial.groups}."
+    )
+    table = Table("recommenders", "Quality of recommenders by real and by simulated ratings", _COLUMNS, rows, note)
+    chart = Chart("scatter", "Real and simulated quality", "recommenders", "real", ("simulated",), label="recommender",
+                  x_label="mean real rating", y_label="mean simulated rating")  # fmt: skip
+    tau = trial.by_group.interval(kendall(quality["real"], quality["simulated"]))
+    of_draws = trial.by_group.interval(kendall(quality["real"], quality["drawn"]))
+    clear, right = _clear_pairs(trial, quality)
+    taus = _tau_table(trial, tau, of_draws, _between_halves(trial, slates))
+    verdict = verdicts.judge(verdicts.RANKING, tau, f"Kendall's tau over {len(slates)} recommenders is")
+    finding = f"Kendall's tau over {len(slates)} recommenders is {describe(tau)}; {right} of {clear} pairs that real "
+    finding += "ratings tell apart are in the right order."
+    return Section(
+        "recommenders", title, finding, (table, taus), (chart,), (verdict, _good_against_bad(clear, right)), _NOTES
+    )
+
+
+_COLUMNS = (
+    Column("recommender", "recommender"),
+    Column("real", "real", 4),
+    Column("real_low", "from", 4),
+    Column("real_high", "to", 4),
+    Column("simulated", "simulated", 4),
+    Column("simulated_low", "from", 4),
+    Column("simulated_high", "to", 4),
+    Column("drawn", "drawn", 4),
+)
+_NOTES = (
+    "Recommenders learn from training ratings alone; the ratings that judge their choices are held out from them and "
+    "from the simulator.",
+    "Recommenders rank items that the user did rate: how they would do on all other items no log can tell.",
+)
+
+
+def _slate_size(held_out: Dataset) -> int | None:
+    """How many items a recommender chooses per user; None where hardly anybody has several."""
+    counts = held_out.user_counts
+    size = next((k for k in range(SLATE, 0, -1) if (counts >= 2 * k).sum() >= 20), None)
+    return size
+
+
+def _slate(trial: Trial, score: FloatArray, size: int) -> IntArray:
+    """Rows of the `size` best held-out items of every user who has twice as many; equal scores settled at random."""
+    user = trial.held_out.user
+    tie = stream(trial.seed, "validity", "slates").random(len(score))
+    order = np.lexsort((tie, -np.round(score, 9), user))
+    starts = np.searchsorted(user[order], user[order])
+    able = trial.held_out.user_counts[user[order]] >= 2 * size
+    return np.asarray(order[(np.arange(len(order)) - starts < size) & able])
+
+
+def _qualities(trial: Trial, ratings: FloatArray, slates: Mapping[str, IntArray]) -> FloatArray:
+    """Mean rating of every recommender's slates, per resample, `(1 + n_boot, n_recommenders)`."""
+    group = trial.group
+    sums = [
+        trial.by_group.sums(np.column_stack([ratings[rows], np.ones(len(rows))]), group[rows])
+        for rows in slates.values()
+    ]
+    return np.column_stack([s[:, 0] / s[:, 1] for s in sums])
+
+
+def kendall(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Kendall's tau-b of each row of `a` and `b`, shape `(n, n_things)`; NaN where one of them is constant.
+
+    >>> kendall(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 3.0, 2.0]])).round(3)
+    array([0.333])
+    """
+    first, second = np.triu_indices(a.shape[1], 1)
+    signs = [np.sign(np.round(x[:, first] - x[:, second], 9)) for x in (a, b)]
+    untied = [np.abs(sign).sum(axis=1) for sign in signs]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((signs[0] * signs[1]).sum(axis=1) / np.sqrt(untied[0] * untied[1]))
+
+
+def _clear_pairs(trial: Trial, quality: Mapping[str, FloatArray]) -> tuple[int, int]:
+    """How many pairs of recommenders real ratings tell apart, and how many of these the simulator orders rightly."""
+    first, second = np.triu_indices(quality["real"].shape[1], 1)
+    real = quality["real"][:, first] - quality["real"][:, second]
+    clear: NDArray[np.bool_] = np.array(
+        [verdicts.beyond_doubt(trial.by_group.interval(column)) > 0 for column in real.T]
+    )
+    simulated = np.round(quality["simulated"][0, first] - quality["simulated"][0, second], 9)
+    return int(clear.sum()), int((clear & (np.sign(simulated) == np.sign(real[0]))).sum())
+
+
+def _good_against_bad(clear: int, right: int) -> Verdict:
+    if not clear:
+        return verdicts.cannot_tell(verdicts.GOOD_BAD, "Real ratings tell no two recommenders apart; more are needed.")
+    words = f"{right} of {clear} pairs that real ratings tell apart are in the right order, a share of"
+    return verdicts.judge(verdicts.GOOD_BAD, verdicts.point(right / clear), words)
+
+
+def _row(trial: Trial, name: str, k: int, quality: Mapping[str, FloatArray]) -> tuple[Cell, ...]:
+    real, simulated = (trial.by_group.interval(quality[kind][:, k]) for kind in ("real", "simulated"))
+    ends = [(found.estimate, plain(found.low), plain(found.high)) for found in (real, simulated)]
+    return (name, *ends[0], *ends[1], float(quality["drawn"][0, k]))
+
+
+def _between_halves(trial: Trial, slates: Mapping[str, IntArray]) -> float:
+    """Kendall's tau between real qualities in one half of the users and in the other, mean over random halves."""
+    rng = stream(trial.seed, "validity", "halves")
+    user, n_users = trial.held_out.user, trial.held_out.n_users
+    first = rng.integers(2, size=(N_HALVES, n_users)).astype(float)
+    halves = []
+    for weights in (first, 1.0 - first):
+        parts = [
+            (np.bincount(user[rows], trial.truth[rows], minlength=n_users), np.bincount(user[rows], minlength=n_users))
+            for rows in slates.values()
+        ]
+        halves.append(np.column_stack([(weights @ total) / np.maximum(weights @ n, 1.0) for total, n in parts]))
+    return float(np.nanmean(kendall(halves[0], halves[1])))
+
+
+def _tau_table(trial: Trial, tau: Interval, of_draws: Interval, halves: float) -> Table:
+    rows: tuple[tuple[Cell, ...], ...] = (
+        ("expected ratings", *map(plain, (tau.estimate, tau.low, tau.high))),
+        ("one drawn rating each", *map(plain, (of_draws.estimate, of_draws.low, of_draws.high))),
+        ("real ratings of other users", plain(halves), None, None),
+    )
+    columns = (Column("by", "ranked by"), Column("tau", "Kendall's tau", 4), Column("low", "from", 4),
+               Column("high", "to", 4))  # fmt: skip
+    note = (
+        f"Intervals resample {trial.groups}, for both rankings at once. Real ratings: one half of the users against "
+        "the other."
+    )
+    return Table("taus", "Agreement with the ranking by real ratings", columns, rows, note)

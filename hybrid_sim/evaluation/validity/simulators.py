@@ -1,0 +1,251 @@
+"""Where simulators to be judged come from: fitted here, with recorded LLM ratings, a run folder, or a table."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.rater import expected
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
+from hybrid_sim.data.columns import Table, read_table
+from hybrid_sim.data.recorded_file import read_recorded
+from hybrid_sim.data.recordings import SUSPICIOUS
+from hybrid_sim.ensemble.correction import cross_fitted_correction
+from hybrid_sim.evaluation.scores import Groups
+from hybrid_sim.evaluation.validity.judged import Cost, Subject, draw
+from hybrid_sim.models.recorded import Recorded, RecordedRatings
+from hybrid_sim.simulation.run_folder import RunFolder
+from hybrid_sim.simulation.simulator import Simulator
+
+_log = logging.getLogger("hybrid_sim")
+
+MIN_ROWS = 100
+"""Held-out ratings that a table must speak about; fewer tell nothing."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A simulator and the held-out ratings that it speaks about, row by row."""
+
+    subject: Subject
+    held_out: Dataset
+
+
+def fitted(simulator: Simulator, held_out: Dataset, seed: int, cost: Callable[[], Cost] = Cost) -> Answers:
+    """A simulator that was fitted to training ratings; `cost` is called when it has answered."""
+    prediction = simulator.predict_pairs(held_out.pairs)
+    spent = cost()
+    members = simulator.ensemble_.members_
+    return Answers(
+        Subject(
+            f"simulator ({len(members)} members)",
+            prediction.distribution,
+            prediction.sample(seed),
+            low=prediction.low,
+            high=prediction.high,
+            rater=simulator,
+            members={name: expected(member, held_out.pairs) for name, member in members.items()},
+            cost=spent,
+        ),
+        held_out,
+    )
+
+
+def with_recording(answers: Answers, recording: RecordedRatings, seed: int, groups: Groups = "users") -> Answers:
+    """The simulator corrected by recorded LLM ratings; each user's (or item's) correction is learned from the others.
+
+    Raises:
+        DataError: none of the held-out pairs was recorded.
+    """
+    subject, held_out = answers.subject, answers.held_out
+    said = Recorded(recording).fit(held_out).rate(held_out.pairs)
+    if not said.answered.any():
+        raise DataError("no held-out pair has a recorded LLM rating; choose the fold that was recorded")
+    new_items = groups == "items"
+    distribution = cross_fitted_correction(subject.distribution, said, held_out, seed, new_items=new_items)
+    notes = (
+        f"{int(said.answered.sum()):,} of {len(held_out):,} held-out pairs have an LLM rating; how far to trust it is "
+        f"learned on ratings of other {groups} of the same fold (cross-fitted). Intervals are those without it.",
+    )
+    return Answers(
+        replace(
+            subject,
+            name=f"{subject.name} with recorded LLM ratings",
+            distribution=distribution,
+            drawn=draw(distribution, held_out, held_out.pairs, seed),
+            members={**subject.members, "LLM": said.mean()},
+            cost=replace(subject.cost, dollars=None),
+            notes=(*subject.notes, *notes),
+        ),
+        held_out,
+    )
+
+
+def read_simulated(path: Path, held_out: Dataset) -> RecordedRatings:
+    """A table `user_id, item_id, rating` of a simulator's ratings.
+
+    Raises:
+        DataError: a row is refused, or the table repeats the held-out ratings.
+    """
+    table = read_recorded(path, held_out.scale)
+    replayed = Recorded(table).fit(held_out).rate(held_out.pairs)
+    known = replayed.answered
+    agreed = replayed.take(known).prob_of(held_out.rating[known])
+    if known.sum() >= MIN_ROWS and agreed.mean() >= SUSPICIOUS:
+        raise DataError(
+            f"{path.name}: {agreed.mean():.0%} of its ratings equal the held-out ones, so it holds the truth and not "
+            "what a simulator said; write the simulated ratings into the column 'rating'"
+        )
+    return table
+
+
+def from_table(recording: RecordedRatings, held_out: Dataset, name: str) -> Answers:
+    """Somebody else's simulator, known by the ratings it drew; one of each pair counts as drawn, the first.
+
+    Raises:
+        DataError: it speaks about fewer than `MIN_ROWS` held-out pairs.
+    """
+    encoded = held_out.encode(recording.user_ids, recording.item_ids)
+    rows, of_table = _match(held_out, encoded.user, encoded.item, name)
+    part = held_out.take(rows)
+    drawn = recording.ratings[of_table]
+    probs = np.zeros((len(part), part.scale.n_levels))
+    probs[np.arange(len(part)), part.scale.index(drawn)] = 1.0
+    notes = (f"The table speaks about {len(part):,} of {len(held_out):,} held-out ratings; only these are judged.",)
+    distribution = RatingDistribution(part.scale, probs)
+    return Answers(Subject(name, distribution, drawn, has_distributions=False, notes=notes), part)
+
+
+def from_run(folder: RunFolder, train: Dataset, held_out: Dataset) -> Answers:
+    """The ratings of a run of `hybrid-sim simulate`, with the distributions that they were drawn from.
+
+    Raises:
+        SettingsError: the folder is no finished run, or its simulator learned from other data than `train`, so that
+            it may have seen the held-out ratings.
+        DataError: it speaks about fewer than `MIN_ROWS` held-out pairs, or its table is damaged.
+    """
+    about = _about(folder, train)
+    table = read_table(folder.ratings)
+    levels = [f"p_{level:g}" for level in train.scale.levels]
+    for column in ("user_id", "item_id", "rating", "low", "high", *levels):
+        table.require(column, "a run of hybrid-sim simulate, made again")
+    encoded = held_out.encode(_texts(table, "user_id"), _texts(table, "item_id"))
+    rows, of_run = _match(held_out, encoded.user, encoded.item, folder.ratings.name)
+    part = held_out.take(rows)
+    drawn, low, high = (table.numbers(name)[of_run] for name in ("rating", "low", "high"))
+    probs = np.column_stack([table.numbers(name)[of_run] for name in levels])
+    _require_sane(probs, drawn, part, folder.ratings)
+    ledger = about.get("ledger")
+    model = about.get("settings", {}).get("llm", {}).get("model") if ledger else None
+    notes = (f"The run speaks about {len(part):,} of {len(held_out):,} held-out ratings; only these are judged.",)
+    return Answers(
+        Subject(
+            f"run of the simulator with {model}" if model else "run of the simulator",
+            RatingDistribution(part.scale, probs / probs.sum(axis=1, keepdims=True)),
+            drawn,
+            low=low,
+            high=high,
+            cost=_cost(ledger, len(part) / len(table)),
+            notes=notes,
+        ),
+        part,
+    )
+
+
+def read_truth(path: Path, train: Dataset) -> Dataset:
+    """Held-out ratings from a table `user_id, item_id, rating`; rows whose user or item nobody knows are left out.
+
+    Raises:
+        DataError: a row is refused, is one of the training ratings, or none is left.
+    """
+    table = read_recorded(path, train.scale)
+    pairs = train.encode(table.user_ids, table.item_ids)
+    known = (pairs.user >= 0) & (pairs.item >= 0)
+    keys = pairs.user * train.n_items + pairs.item
+    seen = known & np.isin(keys, train.user * train.n_items + train.item)
+    if seen.any():
+        row = int(seen.argmax())
+        raise DataError(
+            f"{path.name}: user {table.user_ids[row]!r} and item {table.item_ids[row]!r} are a training rating too "
+            f"({int(seen.sum())} such rows); held-out ratings must not have been learned from"
+        )
+    first = np.zeros(len(keys), dtype=bool)
+    first[np.unique(keys, return_index=True)[1]] = True
+    kept = known & first
+    if not kept.any():
+        raise DataError(f"{path.name}: none of its users and items is in {train.name}; check the ids")
+    if not known.all():
+        _log.warning(
+            "%s: %d of %d rows are left out, their user or item is not in %s",
+            path.name,
+            int((~known).sum()),
+            len(known),
+            train.name,
+        )
+    return replace(train, user=pairs.user[kept], item=pairs.item[kept], rating=table.ratings[kept], timestamp=None)
+
+
+def _match(held_out: Dataset, user: IntArray, item: IntArray, name: str) -> tuple[IntArray, IntArray]:
+    """Held-out rows that are in a table, and the first row of the table for each."""
+    keys = np.where((user < 0) | (item < 0), -1, user * held_out.n_items + item)
+    distinct, first = np.unique(keys, return_index=True)
+    wanted = held_out.user * held_out.n_items + held_out.item
+    place = np.searchsorted(distinct, wanted).clip(0, len(distinct) - 1) if len(distinct) else np.zeros(0, dtype=int)
+    found = np.flatnonzero(distinct[place] == wanted) if len(distinct) else np.zeros(0, dtype=np.int64)
+    if len(found) < MIN_ROWS:
+        raise DataError(
+            f"{name} speaks about {len(found)} of {len(wanted)} held-out pairs, at least {MIN_ROWS} are needed; "
+            "simulate the held-out pairs, or name the protocol and fold that they are of"
+        )
+    return found, first[place[found]]
+
+
+def _about(folder: RunFolder, train: Dataset) -> dict[str, Any]:
+    """What `run.json` says, once it is known that the run learned from `train` alone."""
+    try:
+        about: dict[str, Any] = json.loads(folder.about.read_bytes())
+        digest = about["provenance"]["data_hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(
+            f"{folder.path} is no finished run of hybrid-sim simulate: {folder.about.name} is missing or damaged"
+        ) from error
+    if digest != train.digest:
+        raise SettingsError(
+            f"{folder.path}: its simulator learned from other data than the training ratings of this validation, and "
+            "may have seen the held-out ones; name the data that it was run on, and held-out ratings with --truth FILE"
+        )
+    return about
+
+
+def _require_sane(probs: FloatArray, drawn: FloatArray, part: Dataset, path: Path) -> None:
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(probs.sum(axis=1) - 1.0) < 1e-3) & (probs >= 0.0).all(axis=1) & part.scale.contains(drawn)
+    if not good.all():
+        row = int((~good).argmax())
+        user, item = part.users.index[part.user[row]], part.items.index[part.item[row]]
+        raise DataError(
+            f"{path}: the row of user {user!r} and item {item!r} holds no distribution, or a rating off the scale "
+            f"{part.scale}; run the simulation again"
+        )
+
+
+def _texts(table: Table, column: str) -> NDArray[np.object_]:
+    ids = table.ids(column)
+    return np.asarray(ids.names[ids.codes])
+
+
+def _cost(ledger: dict[str, Any] | None, share: float) -> Cost:
+    """The part of a run's money and calls that belongs to the judged ratings; money is in nano-dollars."""
+    if not ledger:
+        return Cost(dollars=0.0, calls=0)
+    money = None if ledger.get("unknown_cost") else ledger["money"] * 1e-9 * share
+    return Cost(dollars=money, calls=round(ledger["calls"] * share))

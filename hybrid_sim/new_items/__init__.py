@@ -1,0 +1,1 @@
+"""Cold start: how users would rate items that nobody has rated yet."""

@@ -1,0 +1,115 @@
+"""Groups of users by what is known of them, and which of them would like an item more than the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.types import FloatArray
+from hybrid_sim.models.side_features import TEXT_COLUMNS
+
+AGES = (0, 18, 25, 35, 45, 55, np.inf)
+"""Bounds of the age groups, as MovieLens draws them."""
+
+MAX_GROUPS = 40
+"""A column with more different values holds no groups but names."""
+
+LEAST_USERS = 10
+"""A smaller group is left out."""
+
+N_BOOT = 500
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One group of users: its mean expected rating of an item and mean probability of a like.
+
+    `difference` is how far the item is above the members' own usual ratings, less the same of the other users, with a
+    95% bootstrap interval over users; it says how far users vary, not how sure their expected ratings are.
+    """
+
+    column: str
+    group: str
+    n_users: int
+    mean: float
+    likes: float
+    difference: float
+    low: float
+    high: float
+
+
+class Segments:
+    """The groups of a set of users, drawn once and used for many items.
+
+    >>> users = pd.DataFrame({"gender": ["F", "M"] * 20}, index=[f"u{k}" for k in range(40)])
+    >>> means, likes, above = (np.tile(pair, 20) for pair in ([4.0, 3.0], [0.9, 0.5], [0.5, -0.5]))
+    >>> found = Segments(users, seed=0).of(means, likes, above)
+    >>> [(segment.group, segment.difference) for segment in found]
+    [('F', 1.0), ('M', -1.0)]
+    """
+
+    def __init__(self, users: pd.DataFrame, seed: int) -> None:
+        """`users` are the rows of the catalogue's frame that are asked about, in the order of the asking."""
+        groups = {name: _groups(users[name]) for name in map(str, users.columns) if name not in TEXT_COLUMNS}
+        self._names: list[tuple[str, str]] = []
+        members: list[NDArray[np.bool_]] = []
+        for column, labels in groups.items():
+            for label in sorted(set(labels) - {""}, key=_order):
+                inside = labels == label
+                if LEAST_USERS <= inside.sum() < len(users):
+                    self._names.append((column, label))
+                    members.append(inside)
+        self._members = np.array(members, dtype=float).reshape(len(members), len(users))
+        drawn = stream(seed, "segments").multinomial(len(users), np.full(len(users), 1 / max(len(users), 1)), N_BOOT)
+        self._weights = drawn.astype(float)
+
+    def of(self, means: FloatArray, likes: FloatArray, above: FloatArray) -> tuple[Segment, ...]:
+        """The segments of one item, most above the others first.
+
+        `means` are the users' expected ratings, `likes` their probabilities of a like, and `above` how far each
+        expected rating is above the user's own usual.
+        """
+        if not len(self._members):
+            return ()
+        count, total = self._members.sum(axis=1), self._members @ above
+        difference = total / count - (above.sum() - total) / (len(above) - count)
+        low, high = np.nanquantile(self._resampled_differences(above), [0.025, 0.975], axis=0)
+        figures = np.column_stack([self._members @ means / count, self._members @ likes / count, difference, low, high])
+        found = [
+            Segment(column, group, int(n), *row)
+            for (column, group), n, row in zip(self._names, count, figures.tolist(), strict=True)
+        ]
+        return tuple(sorted(found, key=lambda segment: -segment.difference))
+
+    def _resampled_differences(self, above: FloatArray) -> FloatArray:
+        """Shape `(N_BOOT, n_segments)`; NaN where a resample has nobody inside or outside."""
+        inside = self._weights @ self._members.T
+        total_inside = (self._weights * above) @ self._members.T
+        outside = self._weights.sum(axis=1, keepdims=True) - inside
+        total_outside = (self._weights @ above)[:, None] - total_inside
+        apart = total_inside / np.where(inside > 0, inside, np.nan) - total_outside / np.where(
+            outside > 0, outside, np.nan
+        )
+        return np.asarray(apart)
+
+
+def _groups(column: pd.Series[float] | pd.Series[str]) -> NDArray[np.object_]:
+    """The label of each user's group, "" for none: bands of ages, else the values of few-valued columns."""
+    if pd.api.types.is_numeric_dtype(column):
+        if column.name != "age":
+            return np.full(len(column), "", dtype=object)
+        ages = column.to_numpy(dtype=float, na_value=np.nan)
+        band = np.digitize(np.nan_to_num(ages, nan=-1.0), AGES)
+        labels = ["", "under 18", "18-24", "25-34", "35-44", "45-54", "55 and over", ""]
+        return np.array(labels, dtype=object)[band]
+    values = np.array([cell if isinstance(cell, str) else "" for cell in column], dtype=object)
+    return values if len(set(values.tolist())) <= MAX_GROUPS else np.full(len(values), "", dtype=object)
+
+
+def _order(label: str) -> tuple[bool, str]:
+    """Groups by name, the youngest first."""
+    return not label.startswith("under"), label

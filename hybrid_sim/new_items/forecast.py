@@ -1,0 +1,314 @@
+"""New items: how users would rate what nobody has rated yet, who would like it most and why, and what it resembles.
+
+The flow: `hybrid_sim.data.new_items` reads the items and puts them beside those of a dataset; the simulator is fitted
+to that, or refitted with them (`hybrid_sim.simulation.refit`); `foresee` asks it about every user. A language model, if
+there is one, is asked for a few of them, the panel; what it thinks of an item then counts for all
+(`hybrid_sim.simulation.llm_value`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
+from hybrid_sim.ensemble.correction import N_VOICES
+from hybrid_sim.new_items.audience import Segment, Segments
+from hybrid_sim.new_items.uncertainty import LevelDoubt
+from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
+from hybrid_sim.simulation.explain import Explanation, explain
+from hybrid_sim.simulation.interviewer import Interviewer
+from hybrid_sim.simulation.simulate import Simulation, simulate
+from hybrid_sim.simulation.simulator import Prediction, Simulator
+
+LIKED_FROM = 0.6
+"""Ratings in the upper 40% of the scale's range are likes: 4 and 5 of 1 to 5, 3.5 and more of 0.5 to 5."""
+
+N_KEYWORDS = 5
+
+
+@dataclass(frozen=True)
+class Fan:
+    """A user who would like an item, and why.
+
+    `likes` is the probability of a like, `above_usual` the expected rating less the user's own mean.
+    """
+
+    user_id: str
+    mean: float
+    likes: float
+    above_usual: float
+    explanation: Explanation
+
+
+@dataclass(frozen=True)
+class Similar:
+    """An item of the catalogue, how alike its content is (cosine, at most 1), and how it was rated."""
+
+    item_id: str
+    title: str
+    similarity: float
+    n_ratings: int
+    mean_rating: float
+
+
+@dataclass(frozen=True)
+class Reception:
+    """How users would rate one item.
+
+    `mean` is the expected rating, `likes` the expected share of ratings from `like_from` upwards and `probs` the
+    distribution over the levels, all averaged over the `n_users` who were asked about. `low` and `high` enclose the
+    mean that the item's ratings will turn out to have, in `level` of the cases (see `LevelDoubt`); None where that
+    could not be learned. A language model answered for `panel` users, and its word moved `mean` by `shift`. `fans`
+    would like it most, `segments` are groups of users by what is known of them, and `keywords` what the item shares
+    with what its fans liked.
+    """
+
+    item_id: str
+    title: str
+    n_users: int
+    mean: float
+    low: float | None
+    high: float | None
+    level: float
+    likes: float
+    like_from: float
+    panel: int
+    shift: float
+    probs: dict[str, float]
+    keywords: tuple[str, ...]
+    fans: tuple[Fan, ...]
+    segments: tuple[Segment, ...]
+    similar: tuple[Similar, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        fans = [{**vars(fan), "explanation": fan.explanation.to_json()} for fan in self.fans]
+        parts = {name: [asdict(part) for part in getattr(self, name)] for name in ("segments", "similar")}
+        return {**vars(self), "keywords": list(self.keywords), "fans": fans, **parts}
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """The receptions of some items, and the simulation of every pair, all users of the first item first."""
+
+    receptions: list[Reception]
+    simulation: Simulation
+
+    @property
+    def prediction(self) -> Prediction:
+        """The prediction of every pair."""
+        return self.simulation.prediction
+
+
+def foresee(
+    simulator: Simulator,
+    dataset: Dataset,
+    items: IntArray,
+    users: IntArray | None = None,
+    *,
+    like_from: float | None = None,
+    n_shown: int = 5,
+    level: float = 0.9,
+    interviewer: Interviewer | None = None,
+    n_panel: int = N_VOICES,
+    seed: int = 0,
+) -> Foresight:
+    """How users would receive items.
+
+    `items` and `users` are row numbers of `dataset`, which the simulator was fitted to or refitted to.
+    None asks about all users that have rated something. Ratings from `like_from` upwards are likes (None: those in the
+    upper 40% of the scale). `n_shown` fans and similar items are told of each item. `interviewer` asks a language model
+    about every item for the same `n_panel` of the users, whom `seed` chooses.
+
+    Raises:
+        SettingsError: the simulator knows other data, there is nobody to ask, or `like_from` is beyond the scale.
+    """
+    simulator.require_fitted_to(dataset)
+    users = np.flatnonzero(dataset.user_counts) if users is None else np.unique(users)
+    if not len(users):
+        raise SettingsError(f"there is no user to ask in {dataset.name}; name data with ratings")
+    like_from = like_level(dataset.scale, like_from)
+    panel = _panel(users, n_panel, seed)
+    simulation = _simulated(simulator, dataset, items, users, panel, interviewer, seed)
+    prediction, shape = simulation.prediction, (len(items), len(users))
+    shift = (prediction.distribution.mean() - simulation.statistical.mean()).reshape(shape).mean(axis=1)
+    heard = simulation.said.answered.reshape(shape).sum(axis=1)
+    support = simulator.ensemble_.support_
+    answers = _Answers.of(prediction, support.user_shares_[users] @ support.levels_, like_from)
+    fans = _fans(simulator, dataset, users, simulation, answers, n_shown)
+    doubt = LevelDoubt.learn(simulator.ensemble_, dataset)
+    segments, catalogue = Segments(dataset.users.iloc[users], simulator.seed), _Catalogue(simulator, dataset)
+    receptions = []
+    for row, item in enumerate(items.tolist()):
+        means, likes, mean = answers.means[row], answers.likes[row], float(answers.means[row].mean())
+        low, high = (None, None) if doubt is None else doubt.interval(mean, dataset.scale, level)
+        by_level = zip(dataset.scale.levels, answers.probs[row].mean(axis=0).tolist(), strict=True)
+        reception = Reception(
+            item_id=str(dataset.items.index[item]),
+            title=catalogue.titles[item],
+            n_users=len(users),
+            mean=mean,
+            low=low,
+            high=high,
+            level=level,
+            likes=float(likes.mean()),
+            like_from=like_from,
+            panel=int(heard[row]),
+            shift=float(shift[row]),
+            probs={f"{name:g}": prob for name, prob in by_level},
+            keywords=_common_keywords(fans[row]),
+            fans=fans[row],
+            segments=segments.of(means, likes, answers.above[row]),
+            similar=catalogue.nearest(item, n_shown),
+        )
+        receptions.append(reception)
+    return Foresight(receptions, simulation)
+
+
+def _simulated(
+    simulator: Simulator,
+    dataset: Dataset,
+    items: IntArray,
+    users: IntArray,
+    panel: IntArray,
+    interviewer: Interviewer | None,
+    seed: int,
+) -> Simulation:
+    """Every user about every item, the language model for the panel about those that have a text."""
+    pairs = Pairs(np.tile(users, len(items)), np.repeat(items, len(users)))
+    user_ids, item_ids = dataset.users.index[pairs.user].tolist(), dataset.items.index[pairs.item].tolist()
+    told = np.array([bool(text) for text in item_texts(dataset)])
+    asked = np.flatnonzero(np.isin(pairs.user, panel) & told[pairs.item])
+    return simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
+
+
+def _panel(users: IntArray, n: int, seed: int) -> IntArray:
+    """The users for whom a language model is asked, by chance: who will rate an item is not known before."""
+    return stream(seed, "panel").permutation(users)[:n]
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What every user says about every item, shape `(n_items, n_users)`.
+
+    The expected rating, the probability of a like, how far the expected rating is above the user's own mean, and the
+    distribution, shape `(n_items, n_users, n_levels)`.
+    """
+
+    means: FloatArray
+    likes: FloatArray
+    above: FloatArray
+    probs: FloatArray
+
+    @classmethod
+    def of(cls, prediction: Prediction, usual: FloatArray, like_from: float) -> _Answers:
+        """`usual` are the users' own means, in the order of the prediction's users."""
+        scale, probs = prediction.distribution.scale, prediction.distribution.probs
+        probs = probs.reshape(-1, len(usual), scale.n_levels)
+        means, liked = probs @ scale.values, scale.values >= like_from
+        return cls(means, probs[:, :, liked].sum(axis=2), means - usual, probs)
+
+
+def like_level(scale: RatingScale, like_from: float | None = None) -> float:
+    """The lowest level that is a like: the first from `like_from` upwards, or from 60% of the way up the scale.
+
+    >>> like_level(RatingScale((1, 2, 3, 4, 5)))
+    4.0
+
+    Raises:
+        SettingsError: no level of the scale, or every one, would be a like.
+    """
+    wanted = scale.low + LIKED_FROM * (scale.high - scale.low) if like_from is None else like_from
+    liked = [level for level in scale.levels if level >= wanted - 1e-9]
+    if not 0 < len(liked) < scale.n_levels:
+        raise SettingsError(
+            f"likes from {wanted:g} upwards are all or none of the scale {scale}; choose a level within"
+        )
+    return liked[0]
+
+
+def _fans(
+    simulator: Simulator,
+    dataset: Dataset,
+    users: IntArray,
+    simulation: Simulation,
+    answers: _Answers,
+    n_shown: int,
+) -> list[tuple[Fan, ...]]:
+    """For each item the users who would like it most beyond their own usual.
+
+    Among those who like it rather than not, if there are any: some users like everything, and for a user who likes
+    nothing a rating above the usual is no like yet. Nobody is a fan whose rating would be below the usual.
+    """
+    means, likes, above = answers.means, answers.likes, answers.above
+    probable = likes > 0.5
+    eager = np.where((probable | ~probable.any(axis=1, keepdims=True)) & (above > 0.0), above, -np.inf)
+    order = np.argsort(-eager, axis=1, kind="stable")[:, :n_shown]
+    row, place = np.nonzero(np.isfinite(np.take_along_axis(eager, order, axis=1)))
+    column = order[row, place]
+    rows = row * len(users) + column
+    told = explain(simulator, _take(simulation.prediction, rows), dataset, simulation.reasons[rows].tolist())
+    fans = [
+        Fan(explanation.user_id, float(means[k, u]), float(likes[k, u]), float(above[k, u]), explanation)
+        for k, u, explanation in zip(row, column, told, strict=True)
+    ]
+    ends = np.searchsorted(row, np.arange(len(means) + 1))
+    return [tuple(fans[ends[k] : ends[k + 1]]) for k in range(len(means))]
+
+
+def _take(prediction: Prediction, rows: IntArray) -> Prediction:
+    return Prediction(
+        prediction.user_ids[rows],
+        prediction.item_ids[rows],
+        prediction.distribution.take(rows),
+        prediction.low[rows],
+        prediction.high[rows],
+        prediction.source[rows],
+    )
+
+
+def _common_keywords(fans: Sequence[Fan]) -> tuple[str, ...]:
+    """What the item has in common with what more of its fans liked than disliked, the commonest first."""
+    counts = Counter(keyword for fan in fans for keyword in fan.explanation.keywords)
+    counts.subtract(keyword for fan in fans for keyword in fan.explanation.against)
+    return tuple(keyword for keyword, n in counts.most_common(N_KEYWORDS) if n > 0)
+
+
+class _Catalogue:
+    """The rated items, by how alike their content is in the eyes of the content process, if the ensemble has one."""
+
+    def __init__(self, simulator: Simulator, dataset: Dataset) -> None:
+        items = dataset.items
+        titles = items["title"].tolist() if "title" in items else [""] * len(items)
+        self.titles = [title or str(item_id) for title, item_id in zip(titles, items.index, strict=True)]
+        self._ids, self._counts = items.index, dataset.item_counts
+        self._totals = np.bincount(dataset.item, weights=dataset.rating, minlength=dataset.n_items)
+        process = next((m for m in simulator.ensemble_.members_.values() if isinstance(m, ContentGP)), None)
+        content = np.zeros((len(items), 1)) if process is None else process.features_[:, N_PLAIN:]
+        lengths = np.linalg.norm(content, axis=1, keepdims=True)
+        self._directions = content / np.where(lengths > 0, lengths, 1.0)
+
+    def nearest(self, item: int, n: int) -> tuple[Similar, ...]:
+        """The rated items that are most alike, those that are not alike at all left out."""
+        cosines = self._directions @ self._directions[item]
+        cosines[(self._counts == 0) | (np.arange(len(cosines)) == item)] = 0.0
+        order = np.argsort(-cosines, kind="stable")[:n]
+        return tuple(
+            Similar(
+                str(self._ids[other]),
+                self.titles[other],
+                float(cosines[other]),
+                int(self._counts[other]),
+                float(self._totals[other] / self._counts[other]),
+            )
+            for other in order[cosines[order] > 0].tolist()
+        )

@@ -1,0 +1,253 @@
+"""Does a column of items know what only their ratings can tell?
+
+A feature of an item that nobody has rated yet may use only what is known before its first rating. A column that was
+made from ratings, or gathered after them, makes a benchmark of new items look better than anything that could be had.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, IntArray
+from hybrid_sim.models.biases import Biases
+from hybrid_sim.models.side_features import SideEncoder
+from hybrid_sim.retrieval.content import genre_block, text_block, year_block
+from hybrid_sim.retrieval.tfidf import TfidfSVD
+
+LEAST_ITEMS = 100
+"""With fewer rated items that have a value nothing can be told."""
+
+COUNT_LIMIT = 0.65
+"""Correlation with the number of ratings, beyond what content tells of both. On MovieLens 100K: runtime .34, budget
+.50; TMDB's count of votes .73, the number of ratings itself .98."""
+
+SCATTER_LIMIT = -0.20
+"""Rank correlation of a value's distance from what content lets expect with the number of ratings. An average of few
+ratings is scattered widely, one of many is not: MovieLens 100K has -.27 for averages of LLM ratings over an item's
+raters and -.30 for those of true ratings; year and runtime have -.05 and -.03, TMDB's average vote -.18."""
+
+RATER_LIMIT, RATER_SIGMAS = 0.14, 3.5
+"""Correlation with how generous the item's raters are elsewhere, and how far it is from chance in standard deviations.
+MovieLens 100K: year .03, runtime .12; averages of LLM ratings .26, of true ratings .45, even shrunk ones .26."""
+
+FAINT = 0.6
+"""Both signs of an average at this part of their limits are as telling as one of them at its limit."""
+
+RATER_SUPPORT = 20.0
+"""An item with this many ratings counts half in the correlation with its raters: of many raters all averages agree."""
+
+N_SHUFFLES = 100
+TEXT_DIRECTIONS, RIDGE, N_FOLDS = 24, 5.0, 5
+
+_log = logging.getLogger("hybrid_sim")
+
+
+@dataclass(frozen=True)
+class LeakCheck:
+    """What one column gives away about the ratings of its items; a figure is NaN where it cannot be told.
+
+    `count`, `scatter` and `raters` are the correlations that `COUNT_LIMIT`, `SCATTER_LIMIT` and `RATER_LIMIT` are
+    about, `rater_sigmas` says how far `raters` is from what shuffled raters give.
+    """
+
+    column: str
+    n_items: int
+    count: float
+    scatter: float
+    raters: float
+    rater_sigmas: float
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """What speaks for a leak, a clause each; nothing where nothing does."""
+        found = []
+        if abs(self.count) >= COUNT_LIMIT:
+            found.append(f"it follows the number of ratings (correlation {self.count:+.2f} beyond content)")
+        if self._is_average:
+            found.append(
+                f"it behaves like an average over an item's raters (steadier with more ratings: {self.scatter:+.2f}; "
+                f"follows their generosity: {self.raters:+.2f}, {self.rater_sigmas:+.1f} sigma)"
+            )
+        return tuple(found)
+
+    @property
+    def _is_average(self) -> bool:
+        scatter, raters = self.scatter / SCATTER_LIMIT, self.raters / RATER_LIMIT
+        raters = min(raters, self.rater_sigmas / RATER_SIGMAS)
+        return scatter >= 1.0 or raters >= 1.0 or (scatter >= FAINT and raters >= FAINT)
+
+    @property
+    def found(self) -> bool:
+        """Whether the column looks as if it was made from ratings, or gathered after them."""
+        return bool(self.signs)
+
+    def __str__(self) -> str:
+        if not self.found:
+            return f"item column {self.column!r} shows no sign of knowing ratings ({self.n_items} items)"
+        return (
+            f"item column {self.column!r} seems to know its items' ratings: {'; '.join(self.signs)}. A new item has "
+            "none: leave the column out, or make it from what is known before the first rating"
+        )
+
+
+def exposure_leak(dataset: Dataset, column: str, seed: int = 0) -> LeakCheck:
+    """Check a column of `dataset.items` against all ratings of `dataset`, those of held-out items too.
+
+    Three things are looked for that no property of an item itself should show, all beyond what text, genres and year of
+    the item explain (a cross-fitted ridge regression, the column itself left out): that the column follows the number
+    of ratings, that it is scattered like an average of them, and that it follows how generous the item's raters are
+    with their *other* ratings (against raters that are shuffled while every item keeps its number of ratings). Of a
+    column of categories or sets only the first can be told, value by value; the most suspicious value counts. A leak
+    that is faint, noisy, or of few items can be missed, and a column that rightly tells how popular an item will be (an
+    advertising budget) can be accused: it is a warning and no proof.
+
+    Raises:
+        SettingsError: there is no such column.
+    """
+    if column not in dataset.items:
+        raise SettingsError(f"there is no item column {column!r}; columns are {', '.join(dataset.items.columns)}")
+    content = _content(dataset, column)
+    if pd.api.types.is_numeric_dtype(dataset.items[column]):
+        values = dataset.items[column].to_numpy(dtype=float, na_value=np.nan)
+        return _check_number(column, values, dataset, content, seed)
+    flags = SideEncoder().fit(dataset.items[[column]]).encode(dataset.items[[column]]) > 0
+    checks = [_check_flag(column, flag.astype(float), dataset, content, seed) for flag in flags.T]
+    return max(checks, key=lambda check: abs(check.count), default=_unknown(column, 0))
+
+
+def warn_of_leaks(dataset: Dataset, columns: Iterable[str], seed: int = 0) -> list[LeakCheck]:
+    """Check these columns and say in the log which ones look like a leak; returns all checks."""
+    checks = [exposure_leak(dataset, column, seed) for column in columns]
+    for check in checks:
+        if check.found:
+            _log.warning("%s", check)
+    return checks
+
+
+@dataclass(frozen=True)
+class _Exposure:
+    """Who rated the items.
+
+    `generosity`, per rating, is how much above usual its user rates other items; `circumstances`, shape `(n_items, 4)`,
+    are the number of ratings and how much their users rate, both also squared.
+    """
+
+    generosity: FloatArray
+    circumstances: FloatArray
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> _Exposure:
+        biases = Biases().fit(dataset)
+        residual = dataset.rating - biases.global_mean_ - biases.item_bias_[dataset.item]
+        total = np.bincount(dataset.user, weights=residual, minlength=dataset.n_users)
+        n_others = dataset.user_counts - 1.0
+        elsewhere = (total[dataset.user] - residual) / (n_others[dataset.user] + biases.reg_user)
+        log_count = np.log(np.maximum(dataset.item_counts, 1))
+        activity = _item_means(dataset, np.log(dataset.user_counts[dataset.user]))
+        columns = [_standard(column, dataset.item_counts > 0) for column in (log_count, activity)]
+        return cls(elsewhere, np.column_stack([*columns, *(column**2 for column in columns)]))
+
+
+def _check_number(column: str, values: FloatArray, dataset: Dataset, content: FloatArray, seed: int) -> LeakCheck:
+    rows = _told(values, dataset)
+    if not len(rows):
+        return _unknown(column, int(np.isfinite(values).sum()))
+    rng = stream(seed, "leak", column)
+    fold, counts = rng.permutation(len(rows)) % N_FOLDS, dataset.item_counts[rows]
+    exposure = _Exposure.of(dataset)
+    score, explained = _normal_scores(values[rows]), np.hstack([content, exposure.circumstances])[rows]
+    rest = _beyond(explained, score, fold)
+    generosity = _beyond(explained, _item_means(dataset, exposure.generosity)[rows], fold)
+    weights: FloatArray = RATER_SUPPORT / (RATER_SUPPORT + counts.astype(float))
+    raters = _correlation(rest, generosity, weights)
+    chance = [
+        _correlation(rest, _item_means(dataset, rng.permutation(exposure.generosity))[rows], weights)
+        for _ in range(N_SHUFFLES)
+    ]
+    return LeakCheck(
+        column,
+        len(rows),
+        count=_follows_count(content[rows], score, counts, fold),
+        scatter=_correlation(rankdata(np.abs(rest)), rankdata(counts)),
+        raters=raters,
+        rater_sigmas=raters / max(float(np.std(chance)), 1e-9),
+    )
+
+
+def _check_flag(column: str, flag: FloatArray, dataset: Dataset, content: FloatArray, seed: int) -> LeakCheck:
+    rows = _told(flag, dataset)
+    if not len(rows):
+        return _unknown(column, dataset.n_items)
+    fold = stream(seed, "leak", column).permutation(len(rows)) % N_FOLDS
+    count = _follows_count(content[rows], _normal_scores(flag[rows]), dataset.item_counts[rows], fold)
+    return LeakCheck(column, len(rows), count, *[float("nan")] * 3)
+
+
+def _told(values: FloatArray, dataset: Dataset) -> IntArray:
+    """The rated items with a value; none where they are too few, or all alike."""
+    rows = np.flatnonzero(np.isfinite(values) & (dataset.item_counts > 0))
+    return rows if len(rows) >= LEAST_ITEMS and np.ptp(values[rows]) > 0 else rows[:0]
+
+
+def _unknown(column: str, n_items: int) -> LeakCheck:
+    return LeakCheck(column, n_items, *[float("nan")] * 4)
+
+
+def _follows_count(content: FloatArray, score: FloatArray, counts: IntArray, fold: IntArray) -> float:
+    popularity = _normal_scores(counts.astype(float))
+    return _correlation(_beyond(content, score, fold), _beyond(content, popularity, fold))
+
+
+def _content(dataset: Dataset, column: str) -> FloatArray:
+    """Text, genres and year without the column itself, shape `(n_items, n_features)`."""
+    items = dataset.items.drop(columns=[column])
+    texts = item_texts(Dataset(dataset.name, dataset.scale, dataset.users, items, *_no_ratings()))
+    vectors = TfidfSVD().fit(texts).embed(texts).astype(float)
+    return np.hstack([text_block(vectors, TEXT_DIRECTIONS), genre_block(items), year_block(items)])
+
+
+def _no_ratings() -> tuple[IntArray, IntArray, FloatArray]:
+    return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)
+
+
+def _item_means(dataset: Dataset, of_ratings: FloatArray) -> FloatArray:
+    total = np.bincount(dataset.item, weights=of_ratings, minlength=dataset.n_items)
+    return np.asarray(total / np.maximum(dataset.item_counts, 1))
+
+
+def _beyond(features: FloatArray, target: FloatArray, fold: IntArray) -> FloatArray:
+    """What a ridge regression that was fitted to the other folds leaves over of the target."""
+    design = np.column_stack([np.ones(len(target)), features])
+    penalty = RIDGE * np.diag([0.0, *np.ones(features.shape[1])])
+    rest = np.empty(len(target))
+    for k in range(N_FOLDS):
+        learn, held = fold != k, fold == k
+        system = design[learn].T @ design[learn] + penalty
+        rest[held] = target[held] - design[held] @ np.linalg.solve(system, design[learn].T @ target[learn])
+    return rest
+
+
+def _normal_scores(values: FloatArray) -> FloatArray:
+    """Each value replaced by the normal quantile of its rank; ties share their mean rank."""
+    return np.asarray(norm.ppf((rankdata(values) - 0.5) / len(values)))
+
+
+def _standard(column: FloatArray, rows: NDArray[np.bool_]) -> FloatArray:
+    return np.asarray((column - column[rows].mean()) / max(float(column[rows].std()), 1e-9))
+
+
+def _correlation(a: FloatArray, b: FloatArray, weights: FloatArray | None = None) -> float:
+    share = np.full(len(a), 1.0 / len(a)) if weights is None else weights / weights.sum()
+    a, b = a - share @ a, b - share @ b
+    return float((share * a) @ b / max(float(np.sqrt((share @ a**2) * (share @ b**2))), 1e-12))

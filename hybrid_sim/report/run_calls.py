@@ -1,0 +1,73 @@
+"""What a run asked of a language model: calls, failures, tokens and money, in all and by prompt."""
+
+from __future__ import annotations
+
+from hybrid_sim.llm.budget import dollars
+from hybrid_sim.llm.journal import Journal
+from hybrid_sim.llm.ledger import Ledger, Seen
+from hybrid_sim.report.bars import bars_chart
+from hybrid_sim.report.page import Block, Cell, Chart, Column, Figure, Figures, Section, Table
+from hybrid_sim.simulation.run_results import FinishedRun
+
+
+def calls_section(run: FinishedRun) -> Section:
+    """The section on calls, from the journal of the run.
+
+    Raises:
+        RunError: the journal is damaged.
+    """
+    if not run.folder.journal.is_file():
+        return Section("calls", "Calls and money", "No language model was asked: the run cost no calls.", ())
+    with Journal(run.folder.journal, replay=True) as journal:
+        ledger, failures, seen = journal.ledger(), journal.failures(), journal.seen()
+    blocks: list[Block] = [_figures(ledger, len(run)), _prompts(seen)]
+    if failures:
+        blocks.append(_failures(failures))
+    finding = (
+        f"{ledger.calls:,} calls were sent, {ledger.answered:,} were answered and {ledger.failed:,} failed; "
+        f"known costs are {dollars(ledger.money)}."
+    )
+    notes = []
+    if ledger.possibly_paid:
+        notes.append(f"{ledger.possibly_paid:,} calls without an answer may have been paid all the same.")
+    if ledger.unknown_cost:
+        worst = f"at most {dollars(ledger.at_worst)}" if not ledger.unpriced else "without a known price"
+        notes.append(f"{ledger.unknown_cost:,} calls have a cost that is not known, {worst}.")
+    return Section("calls", "Calls and money", finding, tuple(blocks), tuple(notes))
+
+
+def _figures(ledger: Ledger, n_pairs: int) -> Figures:
+    to = "#table-prompts"
+    per_thousand = dollars(round(ledger.money * 1000 / max(n_pairs, 1)))
+    return Figures(
+        (
+            Figure("calls", f"{ledger.calls:,}", f"{ledger.failed:,} failed", to),
+            Figure("tokens in", f"{ledger.prompt_tokens:,}", "", to),
+            Figure("tokens out", f"{ledger.completion_tokens:,}", "", to),
+            Figure("money", dollars(ledger.money), f"{per_thousand} per 1,000 pairs", to),
+        )
+    )
+
+
+def _prompts(seen: list[Seen]) -> Block:
+    title = "Calls by prompt"
+    columns = (
+        Column("prompt"), Column("attempts"), Column("answers"), Column("bytes sent"), Column("tokens in"),
+        Column("tokens out"), Column("money"),
+    )  # fmt: skip
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (s.prompt, s.attempts, s.answers, s.size, s.prompt_tokens, s.completion_tokens, dollars(s.cost)) for s in seen
+    )
+    note = "Bytes, tokens and money are of the calls whose tokens the server counted."
+    table = Table("table-prompts", title, columns, rows, note)
+    if not seen:
+        return table
+    drawing = bars_chart(title, [one.prompt for one in seen], [float(one.attempts) for one in seen], "attempts")
+    return Chart(title, drawing, table)
+
+
+def _failures(failures: dict[str, int]) -> Chart:
+    title = "Failed calls by kind"
+    rows = tuple(sorted(failures.items(), key=lambda entry: -entry[1]))
+    drawing = bars_chart(title, [kind for kind, _ in rows], [float(n) for _, n in rows], "calls")
+    return Chart(title, drawing, Table("table-failures", title, (Column("kind"), Column("calls")), rows))

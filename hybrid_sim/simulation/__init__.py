@@ -1,0 +1,1 @@
+"""The simulator, simulations with or without a language model, their explanations and their run folders."""

@@ -1,0 +1,229 @@
+"""A finished run, read from its folder: what was simulated of whom, and what the ratings really were, if known."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.data.columns import read_table
+from hybrid_sim.data.ratings import read_times
+from hybrid_sim.simulation.run_folder import RunFolder
+
+NEEDED = ("user_id", "item_id", "rating", "mean", "low", "high", "source")
+
+UNJUDGED = -2
+"""Stands for a pair whose rating the simulator learned from: its answer is no forecast."""
+
+HEADER_ROWS = 1
+"""Rows of `ratings.csv` before the first pair; rows are counted from 1, as in every message about a file."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run has written, in columns of one length; `user` and `item` are places in `user_ids` and `item_ids`.
+
+    `rating` is what was drawn, `said` what the language model said (NaN: nothing), `known` the rating that the data of
+    the run holds already (NaN: none), `about` is what `run.json` holds,
+    empty where the run has not come to its end.
+    """
+
+    folder: RunFolder
+    about: Mapping[str, Any]
+    user_ids: NDArray[np.object_]
+    item_ids: NDArray[np.object_]
+    user: IntArray
+    item: IntArray
+    rating: FloatArray
+    distribution: RatingDistribution
+    low: FloatArray
+    high: FloatArray
+    source: NDArray[np.object_]
+    said: FloatArray
+    known: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.rating)
+
+    @property
+    def scale(self) -> RatingScale:
+        """The rating scale of the run."""
+        return self.distribution.scale
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the run says that it is about synthetic data."""
+        return bool(self.about.get("provenance", {}).get("synthetic", False))
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data."""
+        return str(self.about.get("provenance", {}).get("dataset", "data that the run does not name"))
+
+    @property
+    def seed(self) -> str:
+        """The seed, as far as it is known."""
+        return str(self.about.get("provenance", {}).get("seed", "not known"))
+
+    def user_of(self, user_id: str) -> int:
+        """The place of a user.
+
+        Raises:
+            SettingsError: the run has no rating by this user.
+        """
+        found = np.flatnonzero(self.user_ids == user_id)
+        if not len(found):
+            raise SettingsError(
+                f"the run in {self.folder.path} has no rating by user {user_id!r}; it has {len(self.user_ids)} users, "
+                f"for example {self.user_ids[0]!r}"
+            )
+        return int(found[0])
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """The run in this folder.
+
+    Raises:
+        SettingsError: there is no such folder, or no run in it.
+        DataError: a file of the run is damaged.
+    """
+    files = RunFolder(folder)
+    if not files.ratings.is_file():
+        raise SettingsError(f"{folder} holds no {files.ratings.name}; name a folder that `hybrid-sim simulate` wrote")
+    table = read_table(files.ratings)
+    for column in NEEDED:
+        if column not in table.names:
+            raise DataError(f"{files.ratings} lacks the column {column!r}; run `hybrid-sim simulate` again")
+    levels = [name for name in table.names if name.startswith("p_")]
+    scale = RatingScale(tuple(float(name.removeprefix("p_")) for name in levels))
+    users, items = table.ids("user_id"), table.ids("item_id")
+    numbers = {name: table.numbers(name) for name in ("rating", "low", "high", *levels)}
+    for name, amounts in numbers.items():
+        bad = np.flatnonzero(~np.isfinite(amounts))
+        if len(bad):
+            raise DataError(f"{table.where(int(bad[0]), name)}: not a number; run `hybrid-sim simulate` again")
+    if not scale.contains(numbers["rating"]).all():
+        row = int((~scale.contains(numbers["rating"])).argmax())
+        raise DataError(
+            f"{table.where(row, 'rating')}: {numbers['rating'][row]:g} is not on the scale {scale}; "
+            "run `hybrid-sim simulate` again"
+        )
+    return FinishedRun(
+        files,
+        _about(files.about),
+        users.names,
+        items.names,
+        users.codes,
+        items.codes,
+        scale.round(numbers["rating"]),
+        RatingDistribution(scale, np.column_stack([numbers[name] for name in levels])),
+        numbers["low"],
+        numbers["high"],
+        np.array(table.texts("source"), dtype=object),
+        *(
+            table.numbers(name) if name in table.names else np.full(len(table), np.nan)
+            for name in ("llm_rating", "known_rating")
+        ),
+    )
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings as names and values in words, tables inside by dotted names; addresses lose user names and passwords.
+
+    >>> flat({"seed": 1, "llm": {"model": "m", "top_p": None}})
+    {'seed': '1', 'llm.model': 'm', 'llm.top_p': 'none'}
+    """
+    found: dict[str, str] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = "none" if value is None else re.sub(r"(?<=//)[^/@\s]+@", "", str(value))
+    return found
+
+
+def _about(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: is not JSON ({error}); run `hybrid-sim simulate` again") from error
+    about = content if isinstance(content, dict) else {}
+    if not isinstance(content, dict) or not all(
+        isinstance(about.get(name) or {}, dict) for name in ("provenance", "settings", "ledger")
+    ):
+        raise DataError(f"{file}: holds no table of settings and provenance; run `hybrid-sim simulate` again")
+    return about
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What users really gave to the pairs of a run: `rating` is NaN where that is not known, `at` in seconds UTC."""
+
+    name: str
+    rating: FloatArray
+    at: IntArray | None
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which pairs have a true rating."""
+        return ~np.isnan(self.rating)
+
+
+def read_truth(file: Path, run: FinishedRun) -> Truth:
+    """The real ratings of the run's pairs, from a table with user_id, item_id, rating and perhaps timestamp.
+
+    Where a pair stands there twice the last row counts. Pairs whose rating the simulator learned from stay unknown.
+
+    Raises:
+        SettingsError: there is no such file.
+        DataError: a row is damaged or off the run's scale, or no row is about a pair of the run.
+    """
+    table = read_table(file)
+    for column in ("user_id", "item_id", "rating"):
+        table.require(column, "a header that says user_id, item_id, rating")
+    users, items, ratings = table.ids("user_id"), table.ids("item_id"), table.numbers("rating")
+    off = np.flatnonzero(~run.scale.contains(ratings))
+    if len(off):
+        raise DataError(
+            f"{table.where(int(off[0]), 'rating')}: {ratings[off[0]]:g} is not on the scale of the run, {run.scale}; "
+            "fix or remove the row"
+        )
+    asked_at = _keys(run.user_ids, run.item_ids, run.user_ids[run.user], run.item_ids[run.item])
+    asked = np.where(np.isnan(run.known), asked_at, UNJUDGED)
+    there = _keys(run.user_ids, run.item_ids, users.names[users.codes], items.names[items.codes])
+    known = there >= 0
+    row_of = pd.Series(np.flatnonzero(known), index=there[known])
+    row_of = row_of[~row_of.index.duplicated(keep="last")]
+    rows = row_of.reindex(asked).to_numpy(dtype=float)
+    found = ~np.isnan(rows)
+    if not found.any():
+        n_known = int(row_of.index.isin(asked_at).sum())
+        why = (
+            f"the simulator learned from all {n_known} that are about its pairs"
+            if n_known
+            else "none is about its pairs"
+        )
+        raise DataError(f"{table.path.name}: no row can judge the run, {why}; name ratings that were held out")
+    places = np.where(found, rows, 0).astype(np.int64)
+    times = read_times(table, "timestamp") if "timestamp" in table.names else None
+    return Truth(table.path.name, np.where(found, ratings[places], np.nan), None if times is None else times[places])
+
+
+def _keys(
+    user_ids: NDArray[np.object_], item_ids: NDArray[np.object_], users: NDArray[np.object_], items: NDArray[np.object_]
+) -> IntArray:
+    """One number per pair, -1 where user or item are not among the ids."""
+    user = pd.Index(user_ids).get_indexer(pd.Index(users, dtype=object))
+    item = pd.Index(item_ids).get_indexer(pd.Index(items, dtype=object))
+    return np.where((user >= 0) & (item >= 0), user * len(item_ids) + item, -1).astype(np.int64)

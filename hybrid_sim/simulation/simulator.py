@@ -1,0 +1,220 @@
+"""The story: fit a simulator to a dataset, ask it how users would rate items, draw ratings, save it.
+
+>>> from hybrid_sim.data import load
+>>> world = load("world")
+>>> simulator = Simulator(members=("biases", "svd")).fit(world)
+>>> prediction = simulator.predict(world.users.index[:2], world.items.index[:2])
+>>> len(prediction.sample(seed=0))
+2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hybrid_sim.core import model_files
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.errors import ModelFileError, SettingsError
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.seeding import pair_uniforms
+from hybrid_sim.core.texts import item_texts
+from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
+from hybrid_sim.ensemble.components import switched
+from hybrid_sim.ensemble.default_members import SHAPES, default_members
+from hybrid_sim.ensemble.ensemble import Ensemble
+from hybrid_sim.models.means import GlobalMean
+from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+
+SOURCES = ("global", "item", "user", "stat")
+"""Rungs of the fallback ladder by what is known: nothing, the item, the user, both (1 * item + 2 * user)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the simulator says about pairs: distributions, intervals, and the rung of the ladder of each answer."""
+
+    user_ids: NDArray[np.object_]
+    item_ids: NDArray[np.object_]
+    distribution: RatingDistribution
+    low: FloatArray
+    high: FloatArray
+    source: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def sample(self, seed: int, replicate: int = 0) -> FloatArray:
+        """One rating drawn per pair; it depends on seed, replicate, user and item alone, not on the batch."""
+        return self.distribution.quantile(pair_uniforms(seed, self.user_ids, self.item_ids, replicate))
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table: `user_id, item_id, mean, sd, p_<level>..., low, high, source`."""
+        scale = self.distribution.scale
+        columns: dict[str, NDArray[np.generic]] = {
+            "user_id": self.user_ids,
+            "item_id": self.item_ids,
+            "mean": self.distribution.mean(),
+            "sd": self.distribution.std(),
+            **{f"p_{level:g}": self.distribution.probs[:, k] for k, level in enumerate(scale.levels)},
+            "low": self.low,
+            "high": self.high,
+            "source": self.source,
+        }
+        return pd.DataFrame(columns)
+
+
+@dataclass
+class Simulator:
+    """Learns from a dataset how users rate items, and answers for any user and any item.
+
+    `members` names the raters of the ensemble (None: all of `default_members`). `embedder` turns item texts into
+    vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run
+    at a time (None: one per core); results do not depend on it. `without` names components, or members one by one,
+    that are left out (see `hybrid_sim.ensemble.components`).
+    """
+
+    seed: int = 0
+    members: Sequence[str] | None = None
+    embedder: Embedder | None = None
+    n_jobs: int | None = None
+    without: Sequence[str] = ()
+    user_ids_: pd.Index = field(init=False, repr=False)
+    item_ids_: pd.Index = field(init=False, repr=False)
+    user_known_: NDArray[np.bool_] = field(init=False, repr=False)
+    item_known_: NDArray[np.bool_] = field(init=False, repr=False)
+    dataset_digest_: str = field(init=False, repr=False)
+    embedder_name_: str = field(init=False, repr=False)
+    ensemble_: Ensemble = field(init=False, repr=False)
+    fallback_: GlobalMean = field(init=False, repr=False)
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Fit the ensemble to the ratings of `dataset`; its users and items are those that can be asked about.
+
+        Raises:
+            DataError: there are no ratings, or too few to hold any out.
+            SettingsError: a member's name is not known.
+        """
+        texts = item_texts(dataset)
+        self.know(dataset, texts)
+        embedder = self.embedder or (TfidfSVD() if dataset.synthetic else default_embedder())
+        embedder = embedder.fit(texts)
+        self.embedder_name_ = embedder.name
+        chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
+        left = switched(tuple(chosen), self.without)
+        chosen = {name: chosen[name] for name in left.members}
+        shapes = [name for name in SHAPES if name in chosen]
+        self.ensemble_ = Ensemble(
+            chosen,
+            shapes,
+            boosted=left.boosted,
+            weighted=left.combiner,
+            shaped=left.calibration,
+            seed=self.seed,
+            n_jobs=self.n_jobs,
+        ).fit(dataset)
+        self.fallback_ = GlobalMean().fit(dataset)
+        return self
+
+    def know(self, dataset: Dataset, texts: Sequence[str]) -> None:
+        """Note who and what can be asked about; `texts` are those of the items. The members are not touched."""
+        self.dataset_digest_ = dataset.digest
+        self.user_ids_, self.item_ids_ = dataset.users.index, dataset.items.index
+        self.user_known_ = np.append(dataset.user_counts > 0, False)
+        self.item_known_ = np.append((dataset.item_counts > 0) | (np.array(texts, dtype=object) != ""), False)
+
+    def require_fitted_to(self, dataset: Dataset) -> None:
+        """Check that this is the dataset that the simulator learned from, ratings included.
+
+        Raises:
+            SettingsError: it is another.
+        """
+        if dataset.digest != self.dataset_digest_:
+            raise SettingsError(
+                f"the simulator was fitted to other data than {dataset.name} as read now (ids, texts, ratings or scale "
+                "differ); name the data that it was fitted to, or fit again"
+            )
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        """A simulator is a rater too, one that always answers."""
+        return self.predict_pairs(pairs).distribution
+
+    def predict(self, user_ids: Iterable[str], item_ids: Iterable[str]) -> Prediction:
+        """What each user would give to the item beside it; unknown ids are answered from what is known.
+
+        Raises:
+            SettingsError: the ids are not two lists of texts of one length.
+        """
+        users, items = _ids("user", user_ids), _ids("item", item_ids)
+        if len(users) != len(items):
+            raise SettingsError(f"{len(users)} users cannot stand beside {len(items)} items; give one user per item")
+        pairs = Pairs(
+            self.user_ids_.get_indexer(pd.Index(users, dtype=object)).astype(np.int64),
+            self.item_ids_.get_indexer(pd.Index(items, dtype=object)).astype(np.int64),
+        )
+        return self._predict(users, items, pairs)
+
+    def predict_pairs(self, pairs: Pairs) -> Prediction:
+        """The same for row numbers of the fitted dataset's users and items; the id of -1 is empty."""
+        users = np.append(self.user_ids_.to_numpy(dtype=object), "")[pairs.user]
+        items = np.append(self.item_ids_.to_numpy(dtype=object), "")[pairs.item]
+        return self._predict(users, items, pairs)
+
+    def _predict(self, users: NDArray[np.object_], items: NDArray[np.object_], pairs: Pairs) -> Prediction:
+        rung = self.item_known_[pairs.item] + 2 * self.user_known_[pairs.user].astype(np.int64)
+        opinion = self.ensemble_.rate(pairs)
+        stands = opinion.answered & (rung > 0)
+        probs = np.where(stands[:, None], opinion.probs, self.fallback_.rate(pairs).probs)
+        distribution = RatingDistribution(opinion.scale, probs)
+        interval = self.ensemble_.interval(pairs, distribution)
+        source = np.array(SOURCES, dtype=object)[np.where(stands, rung, 0)]
+        return Prediction(users, items, distribution, interval.low, interval.high, source)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted simulator into `folder`, without pickle, with checksums.
+
+        Raises:
+            SettingsError: `folder` holds something else.
+            StorageError: the disk is full or not writable.
+        """
+        model_files.save(self, folder, {"kind": "simulator"})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Simulator:
+        """The simulator that was saved in `folder`.
+
+        Raises:
+            ModelFileError: a file is damaged, missing or no simulator.
+        """
+        loaded = model_files.load(folder).rater
+        if not isinstance(loaded, cls):
+            raise ModelFileError(f"{folder} holds a {type(loaded).__name__}, not a simulator")
+        return loaded
+
+    def _chosen(self, members: dict[str, Rater]) -> dict[str, Rater]:
+        if self.members is None:
+            return members
+        for name in self.members:
+            if name not in members:
+                raise SettingsError(f"there is no member {name!r}; members are {', '.join(members)}")
+        return {name: members[name] for name in self.members}
+
+
+def _ids(noun: str, ids: Iterable[str]) -> NDArray[np.object_]:
+    """The ids as an array. Ids are texts: the number 17 would silently be another id than the text "17"."""
+    if isinstance(ids, str):
+        raise SettingsError(f"{noun}_ids is the text {ids!r}; give a list of {noun} ids, for example [{ids!r}]")
+    found = np.array(list(ids), dtype=object)
+    wrong = next((one for one in found.tolist() if not isinstance(one, str)), None)
+    if wrong is not None:
+        raise SettingsError(
+            f"{noun} id {wrong!r} is a {type(wrong).__name__}; ids are texts, for example {str(wrong)!r}"
+        )
+    return found
