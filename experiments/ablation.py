@@ -18,10 +18,10 @@ from pathlib import Path
 import hybrid_sim as hs
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.data.recordings import read_recordings
 from hybrid_sim.evaluation.ablation import Ablation, AblationReport, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import gather
-from hybrid_sim.evaluation.bench_report import provenance
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol
 
 RESULTS = Path(__file__).parent / "results"

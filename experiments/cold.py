@@ -22,11 +22,11 @@ import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.data.recordings import read_recordings, shuffle_within_users
 from hybrid_sim.data.sources import load
 from hybrid_sim.ensemble.correction import cross_fitted_correction
-from hybrid_sim.evaluation.bench_report import provenance
 from hybrid_sim.evaluation.protocols import Fold, make_protocol, parse_folds
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.evaluation.scores import (

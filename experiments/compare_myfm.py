@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, Pairs
 from hybrid_sim.data import load
-from hybrid_sim.evaluation.bench_report import provenance
 from hybrid_sim.evaluation.metrics import paired_bootstrap
 from hybrid_sim.evaluation.protocols import Fold, make_protocol
 from hybrid_sim.evaluation.resources import measured

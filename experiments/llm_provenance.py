@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.testing import tiny_dataset
 
 _KEPT = ("command", "commit", "seed", "python", "platform")

@@ -19,7 +19,7 @@ import pandas as pd
 
 import hybrid_sim as hs
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.core.provenance import provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from pages_browser import CHROMIUM, DRIVER, browser

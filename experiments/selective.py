@@ -27,13 +27,13 @@ from selective_rules import VARIANTS, Case, crossed, ours, scores
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ModelFileError
 from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.rater import expected
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.data import load
 from hybrid_sim.data.recordings import read_recordings, shuffle_within_users
 from hybrid_sim.ensemble.correction import Correction
-from hybrid_sim.evaluation.bench_report import provenance
 from hybrid_sim.evaluation.metrics import log_losses
 from hybrid_sim.evaluation.protocols import Fold, make_protocol
 from hybrid_sim.models.recorded import Recorded, RecordedRatings

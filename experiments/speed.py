@@ -18,7 +18,7 @@ import numpy as np
 
 import hybrid_sim as hs
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.evaluation.bench_report import provenance
+from hybrid_sim.core.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))

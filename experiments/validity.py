@@ -27,13 +27,13 @@ import numpy as np
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import RatingDistribution
 from hybrid_sim.data.recordings import read_recordings
 from hybrid_sim.data.sources import load
 from hybrid_sim.data.world import make_world
-from hybrid_sim.evaluation.bench_report import provenance
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.evaluation.splits import kfold
 from hybrid_sim.evaluation.validity import simulators

@@ -17,6 +17,7 @@ from hybrid_sim.cli.parsing import Parser, parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.progress import listen
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, switched
@@ -26,7 +27,6 @@ from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.scoring import Judge
 from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights, resample
 from hybrid_sim.evaluation.ablation.variants import Variant, each_variant, subsets
-from hybrid_sim.evaluation.bench_report import provenance
 from hybrid_sim.evaluation.metrics import paired_bootstrap
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.models.recorded import RecordedRatings

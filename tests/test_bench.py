@@ -13,11 +13,12 @@ import pytest
 from hybrid_sim.cli.protocol_options import PROTOCOLS as COMMAND_LINE_PROTOCOLS
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, InputError, SettingsError
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import RatingDistribution
 from hybrid_sim.data.recordings import RecordingColumns, read_recordings, shuffle_within_users
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.bench import Benchmark, Opinion, choose_models
-from hybrid_sim.evaluation.bench_report import Report, provenance, table_text, write_json
+from hybrid_sim.evaluation.bench_report import Report, table_text, write_json
 from hybrid_sim.evaluation.protocols import PROTOCOLS, Protocol, make_protocol, parse_folds
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.evaluation.scoreboard import shared_rows

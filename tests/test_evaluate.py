@@ -14,9 +14,10 @@ import pytest
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import InputError, SettingsError, StorageError
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, RatingDistribution, RatingScale
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.bench_report import Report, provenance, table_text, write_json
+from hybrid_sim.evaluation.bench_report import Report, table_text, write_json
 from hybrid_sim.evaluation.scores import (
     Losses,
     Metric,

@@ -12,6 +12,7 @@ from pages_checks import HOSTILE, PageReader
 
 from hybrid_sim.cli import main
 from hybrid_sim.core.errors import InputError
+from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.evaluation.ablation.report import (
     AblationReport,
     ComponentRow,
@@ -22,7 +23,6 @@ from hybrid_sim.evaluation.ablation.report import (
     WaterfallStep,
     write_ablation,
 )
-from hybrid_sim.evaluation.bench_report import Provenance
 from hybrid_sim.evaluation.validity.report import (
     Chart,
     Column,

@@ -59,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(f"--json {options.json}: cannot be written; name a file in a folder that exists")
     if options.without is not None:
         raise SettingsError("--without: ablate leaves out every subset by itself; --components says of what")
+    from hybrid_sim.core.provenance import provenance
     from hybrid_sim.evaluation.ablation import Ablation, ablation_text, write_ablation
-    from hybrid_sim.evaluation.bench_report import provenance
 
     dataset = read_data(options, default="world")
     protocol = read_protocol(options, dataset)

@@ -53,8 +53,9 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the benchmark, print the table and write the files."""
     _check_outputs(options)
+    from hybrid_sim.core.provenance import provenance
     from hybrid_sim.evaluation.bench import Benchmark, choose_models
-    from hybrid_sim.evaluation.bench_report import provenance, table_text, write_json
+    from hybrid_sim.evaluation.bench_report import table_text, write_json
 
     models = choose_models(options.models, bool(options.llm_ratings))
     dataset = read_data(options, default="world")

@@ -246,7 +246,7 @@ class _Job:
 
     def _write(self, found: Foresight, llm: LLM | None) -> None:
         from hybrid_sim.core.files import write_whole
-        from hybrid_sim.evaluation.bench_report import provenance
+        from hybrid_sim.core.provenance import provenance
 
         self.folder.make()
         items, words = table(found.receptions), ["hybrid-sim", *self.options.words]

@@ -287,7 +287,7 @@ class _Job:
         return wanted == "all" or (wanted == "auto" and n_pairs <= MANY)
 
     def _about(self, simulation: Simulation, llm: LLM | None) -> dict[str, Any]:
-        from hybrid_sim.evaluation.bench_report import provenance
+        from hybrid_sim.core.provenance import provenance
 
         words, embedder = ["hybrid-sim", *self.options.words], self.simulator.embedder_name_
         made = provenance(words, self.options.seed, self.dataset, embedder)

@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Validate, print the verdicts and write the files."""
     _check(options)
-    from hybrid_sim.evaluation.bench_report import provenance
+    from hybrid_sim.core.provenance import provenance
     from hybrid_sim.evaluation.validity.report import write_validity
     from hybrid_sim.evaluation.validity.text import validity_text
     from hybrid_sim.evaluation.validity.validate import make_trial, validate

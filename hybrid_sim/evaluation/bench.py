@@ -19,11 +19,12 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.progress import track
+from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import Pairs, RatingDistribution
 from hybrid_sim.data.recordings import shuffle_within_users
-from hybrid_sim.evaluation.bench_report import Provenance, Report
+from hybrid_sim.evaluation.bench_report import Report
 from hybrid_sim.evaluation.protocols import Fold, Protocol
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.evaluation.scoreboard import Opinion, Scoreboard

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.core.types import FloatArray, RatingDistribution
-from hybrid_sim.evaluation.bench_report import Provenance, Report
+from hybrid_sim.evaluation.bench_report import Report
 from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.evaluation.scores import (
     Groups,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hybrid_sim.core.provenance import dataset_label
 from hybrid_sim.evaluation.ablation.report import AblationReport, SubsetRow, Waterfall
-from hybrid_sim.evaluation.bench_report import dataset_label
 from hybrid_sim.report.bars import Amounts, Step, points_chart, waterfall_chart
 from hybrid_sim.report.cost_quality import Candidate, frontier
 from hybrid_sim.report.origin import provenance_facts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hybrid_sim.evaluation.bench_report import ACCURACY, DISTRIBUTION, EFFORT, Report, dataset_label
+from hybrid_sim.core.provenance import dataset_label
+from hybrid_sim.evaluation.bench_report import ACCURACY, DISTRIBUTION, EFFORT, Report
 from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
 from hybrid_sim.report.bars import Amounts, points_chart
 from hybrid_sim.report.cost_quality import Candidate, frontier

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from hybrid_sim.core.errors import InputError, SettingsError
 from hybrid_sim.core.files import printable, write_whole
-from hybrid_sim.evaluation.bench_report import Report, dataset_label
+from hybrid_sim.core.provenance import dataset_label
+from hybrid_sim.evaluation.bench_report import Report
 from hybrid_sim.evaluation.scores import RmseInterval
 
 BLUE, ORANGE, INK, GRID = "#0072B2", "#D55E00", "#222222", "#D9D9D9"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hybrid_sim.evaluation.bench_report import Provenance, dataset_label
+from hybrid_sim.core.provenance import Provenance, dataset_label
 
 
 def provenance_facts(source: Provenance) -> Mapping[str, str]:

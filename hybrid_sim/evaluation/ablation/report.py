@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_sim.core.files import printable, write_whole
-from hybrid_sim.evaluation.bench_report import Provenance, dataset_label
+from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import Groups
 
 METRICS = ("rmse", "log_loss")

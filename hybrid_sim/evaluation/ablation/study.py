@@ -10,6 +10,7 @@ from pathlib import Path
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
+from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.ensemble.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, WITH_LLM
 from hybrid_sim.evaluation.ablation.combiner_steps import SHAPE, TREES, WEIGHTS
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
@@ -17,7 +18,6 @@ from hybrid_sim.evaluation.ablation.report import AblationReport, ComponentRow, 
 from hybrid_sim.evaluation.ablation.scoring import CORRECTION, LLM, Judge, Judged, Key
 from hybrid_sim.evaluation.ablation.summary import key_order, summarise
 from hybrid_sim.evaluation.ablation.variants import each_variant
-from hybrid_sim.evaluation.bench_report import Provenance
 from hybrid_sim.evaluation.protocols import Protocol
 from hybrid_sim.models.recorded import RecordedRatings
 

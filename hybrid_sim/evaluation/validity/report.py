@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.evaluation.bench_report import Provenance
+from hybrid_sim.core.provenance import Provenance
 
 KIND, FORMAT = "validity", 1
 """How the JSON of a validity report calls itself."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.progress import track
-from hybrid_sim.evaluation.bench_report import Provenance
+from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.evaluation.protocols import Fold, Protocol
 from hybrid_sim.evaluation.validity.accuracy import accuracy, information
 from hybrid_sim.evaluation.validity.baselines import references

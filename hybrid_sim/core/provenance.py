@@ -1,0 +1,113 @@
+"""Provenance of a result: command, commit, seed, data hash and package versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from hybrid_sim.core.dataset import Dataset
+
+PACKAGES = (
+    "hybrid-sim",
+    "numpy",
+    "scipy",
+    "pandas",
+    "numba",
+    "scikit-learn",
+    "scikit-surprise",
+    "lightgbm",
+    "faiss-cpu",
+    "sentence-transformers",
+    "torch",
+)
+"""Packages whose versions belong to the provenance of a figure."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is needed to make a figure again; holds no secrets and no folders of the machine."""
+
+    command: str
+    commit: str | None
+    seed: int
+    dataset: str
+    synthetic: bool
+    data_hash: str
+    n_users: int
+    n_items: int
+    n_ratings: int
+    embedder: str | None
+    python: str
+    platform: str
+    versions: Mapping[str, str]
+
+
+def provenance(command: Sequence[str], seed: int, dataset: Dataset, embedder: str | None = None) -> Provenance:
+    """Where a result comes from; what cannot be found out (no git, a missing package) is None or left out.
+
+    `command` is the command line in words. Absolute paths in it become relative to the working folder or,
+    outside it, `.../name`; user names and passwords are taken out of addresses. `embedder` names the text
+    embedder, if any.
+    """
+    return Provenance(
+        command=shlex.join([Path(command[0]).name, *map(_shareable, command[1:])]) if command else "",
+        commit=_commit(),
+        seed=seed,
+        dataset=dataset.name,
+        synthetic=dataset.synthetic,
+        data_hash=dataset.digest,
+        n_users=dataset.n_users,
+        n_items=dataset.n_items,
+        n_ratings=len(dataset),
+        embedder=embedder,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        versions=_versions(),
+    )
+
+
+def _shareable(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if Path(word).is_absolute() or not equals:
+        option, equals, value = "", "", word
+    value = re.sub(r"(?<=//)[^/@\s]+@", "", value)
+    path = Path(value)
+    if path.is_absolute():
+        value = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else f".../{path.name}"
+    home = os.path.expanduser("~")
+    return (option + equals + value).replace(home, "~" if len(home) > 1 else home)
+
+
+def _commit() -> str | None:
+    """The commit of the repository that tracks this file, "-dirty" after it if the package was changed since."""
+    package = Path(__file__).parents[1]
+    git = ["git", "-C", str(package)]
+    try:  # a package installed inside somebody else's repository is not tracked there
+        for question in (["ls-files", "--error-unmatch", "__init__.py"], ["rev-parse", "HEAD"]):
+            asked = subprocess.run([*git, *question], capture_output=True, check=True, timeout=10, text=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() + ("-dirty" if changed.stdout else "")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def dataset_label(source: Provenance) -> str:
+    """The name of the data, marked as synthetic where it is."""
+    return f"{source.dataset} (synthetic data)" if source.synthetic else source.dataset
