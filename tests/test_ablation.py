@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.cli import ablate
-from hybrid_sim.cli.parsing import Parser, parse
+from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.progress import listen
@@ -412,9 +411,7 @@ def test_real_data_with_its_cold_items_is_answered_as_the_simulator_does(
 
 def command(*words: str) -> int:
     """`hybrid-sim` with this one command."""
-    parser = Parser(prog="hybrid-sim")
-    ablate.add_parser(parser.add_subparsers(dest="command"))
-    options = parse(parser, words)
+    options = parse(words)
     options.words = list(words)
     status: int = options.run(options)
     return status

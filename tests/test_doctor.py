@@ -12,8 +12,7 @@ import pytest
 from llm_server import LoopbackLLM, always, dead_address
 from pytest_httpserver import HTTPServer
 
-from hybrid_sim.cli import doctor
-from hybrid_sim.cli.parsing import Parser, parse
+from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.diagnosis import Finding
 from hybrid_sim.llm.doctor import examine
@@ -30,10 +29,7 @@ def found(url: str | None, folder: Path, *, ask: bool = True, key: str = "", **s
 
 
 def command_line(*words: str) -> int:
-    parser = Parser(prog="hybrid-sim")
-    commands = parser.add_subparsers(dest="command")
-    doctor.add_parser(commands)
-    options = parse(parser, ["doctor", *words])
+    options = parse(["doctor", *words])
     status: int = options.run(options)
     return status
 

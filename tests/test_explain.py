@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.cli import why
-from hybrid_sim.cli.parsing import Parser, parse
+from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.rater import Rater
@@ -288,9 +287,7 @@ def test_other_scales_have_their_own_words() -> None:
 
 def ask_why(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What the command prints."""
-    parser = Parser(prog="hybrid-sim")
-    why.add_parser(parser.add_subparsers(dest="command"))
-    options = parse(parser, ["why", *words])
+    options = parse(["why", *words])
     assert options.run(options) == 0
     return capsys.readouterr().out
 

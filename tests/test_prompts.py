@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_sim.cli import prompt
-from hybrid_sim.cli.parsing import Parser, parse
+from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.history import Histories
@@ -323,9 +322,7 @@ def _own(dataset: Dataset, user: int) -> tuple[list[int], list[float]]:
 
 def shown(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     """What `hybrid-sim prompt` writes."""
-    parser = Parser(prog="hybrid-sim")
-    prompt.add_parser(parser.add_subparsers(dest="command"))
-    options = parse(parser, ["prompt", *map(str, words)])
+    options = parse(["prompt", *map(str, words)])
     assert options.run(options) == 0
     return capsys.readouterr().out
 

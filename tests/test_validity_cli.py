@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from llm_server import LoopbackLLM, rating_mind
 
-from hybrid_sim.cli import main, validate
-from hybrid_sim.cli.parsing import Parser, parse
+from hybrid_sim.cli import main
+from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, HybridSimError, SettingsError
 from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RunSettings
@@ -37,9 +37,7 @@ MEMBERS = ["--members", "biases,content_gp"]
 
 def command(words: list[str]) -> int:
     """Run `hybrid-sim validate` with these words."""
-    parser = Parser(prog="hybrid-sim")
-    validate.add_parser(parser.add_subparsers(dest="command"))
-    options = parse(parser, ["validate", *words])
+    options = parse(["validate", *words])
     options.words = ["validate", *words]
     status: int = options.run(options)
     return status

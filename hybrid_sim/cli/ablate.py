@@ -7,10 +7,10 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
-from hybrid_sim.cli.parsing import add_common, words_list
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, words_list
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.core.errors import SettingsError
 
@@ -33,10 +33,8 @@ run of the same folds takes seconds. Without options: the synthetic world.
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("ablate", help="what each component is worth", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     what = parser.add_argument_group("what is run")
     add_protocol_options(what)
     what.add_argument(
@@ -50,7 +48,6 @@ def add_parser(commands: Any) -> None:
     add_recording_options(parser.add_argument_group("recorded LLM ratings"))
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", metavar="OUT", type=Path, help="all figures with their provenance")
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,3 +86,6 @@ def _shelf(named: str | None) -> Path | None:
     folder = Path(os.environ.get("HYBRID_SIM_CACHE") or platformdirs.user_cache_dir("hybrid-sim")) / "answers"
     _log.info("members' answers are kept in %s", folder)
     return folder
+
+
+COMMANDS.add("ablate", Command("what each component is worth", DESCRIPTION, add_options, run, "evaluate"))

@@ -6,10 +6,10 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
-from hybrid_sim.cli.parsing import add_common, words_list
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, words_list
 from hybrid_sim.cli.protocol_options import (
     EXPLAINED,
     add_protocol_options,
@@ -29,10 +29,8 @@ Without options: the synthetic world, in about a minute. Protocols:
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("bench", help="compare models on held-out ratings", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     what = parser.add_argument_group("what is run")
     add_protocol_options(what)
     what.add_argument("--models", metavar="knn,svd,...", type=words_list, help="only these, for example knn,svd,hybrid")
@@ -47,7 +45,6 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="default bench-<data>-<protocol>.png here; .svg is possible, 'none' for no figure",
     )
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -105,3 +102,6 @@ def _check_outputs(options: argparse.Namespace) -> None:
             raise SettingsError(f"{option} {path}: cannot be written; name a file in a folder that exists")
     if options.figure is not None and options.figure.suffix.lower() not in (".png", ".svg", ""):
         raise SettingsError(f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix")
+
+
+COMMANDS.add("bench", Command("compare models on held-out ratings", DESCRIPTION, add_options, run, "evaluate"))

@@ -14,12 +14,12 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.forecast_output import page, table
 from hybrid_sim.cli.llm_options import add_budget_options, ahead, exit_status, open_llm, what_was_asked
-from hybrid_sim.cli.parsing import add_common, whole_number
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, whole_number
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.core.errors import ModelFileError, SettingsError
 
@@ -67,10 +67,8 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("cold", help="how users would receive new items", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder to write into")
     what = parser.add_argument_group("what is asked")
     what.add_argument(
@@ -101,7 +99,6 @@ def add_parser(commands: Any) -> None:
     what.add_argument("--replay", action="store_true", help="send nothing: a missing answer is an error")
     what.add_argument("--dry-run", action="store_true", help="say what asking the model would take, and send nothing")
     add_data_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -329,3 +326,6 @@ def _report_formulas(texts: Sequence[str]) -> None:
             len(formulas),
             formulas[0],
         )
+
+
+COMMANDS.add("cold", Command("how users would receive new items", DESCRIPTION, add_options, run, "simulate"))

@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.cli.report import check_output
 from hybrid_sim.core.errors import SettingsError
 
@@ -23,16 +23,13 @@ same for both), or of two files that `bench --json` wrote. With --truth two runs
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("compare", help="what differs between two results", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("a", metavar="A", type=Path, help="a run folder, or the JSON of a benchmark")
     parser.add_argument("b", metavar="B", type=Path, help="another of the same kind")
     parser.add_argument("--truth", metavar="FILE", type=Path, help="real ratings: user_id, item_id, rating")
     parser.add_argument("--html", metavar="OUT.html", type=Path, help="also as a page")
     parser.add_argument("--json", metavar="OUT", type=Path, help="also as JSON")
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,3 +77,6 @@ def _of_benches(options: argparse.Namespace) -> Comparison:
 
 def _names(options: argparse.Namespace) -> tuple[str, str]:
     return str(options.a), str(options.b)
+
+
+COMMANDS.add("compare", Command("what differs between two results", DESCRIPTION, add_options, run, "inspect"))

@@ -6,30 +6,26 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
+
+DESCRIPTION = """\
+get NAME downloads a data set, texts NAME gathers its films' overviews from TMDB (key in TMDB_API_KEY), list says which
+data sets are there, where names the folder.
+"""
 
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "data",
-        help="fetch known data sets and say where they are",
-        description="get NAME downloads a MovieLens set, texts NAME gathers its films' overviews from TMDB "
-        "(key in TMDB_API_KEY), list says what is there, where names the folder.",
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("action", metavar="get|texts|list|where")
     parser.add_argument("name", metavar="NAME", nargs="?", help="ml-100k, ml-1m, ml-latest-small or ml-25m")
     parser.add_argument("--data", metavar="DIR", type=Path, help="the folder (else HYBRID_SIM_DATA, else the cache)")
     parser.add_argument("--mirror", metavar="URL", help="get or gather from another server")
     parser.add_argument("--md5", metavar="HEX", help="the checksum that the archive must have")
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -98,3 +94,6 @@ def _where(options: argparse.Namespace) -> int:
 
     sys.stdout.write(f"{download_folder(options.data)}\n")
     return 0
+
+
+COMMANDS.add("data", Command("fetch known data sets and say where they are", DESCRIPTION, add_options, run, "set up"))

@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.cli.terminal import say
 
@@ -24,17 +24,12 @@ Exit status: 0 all well or nothing worse than a warning, 2 settings, 3 the endpo
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "doctor", help="what is missing for a run with a language model", description=DESCRIPTION
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("-o", "--output", metavar="RUN_DIR", type=Path, default=Path(), help="where a run would write")
     parser.add_argument("--no-question", action="store_true", help="do not ask the model anything")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     add_settings_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,3 +65,8 @@ def say_json(findings: list[Finding]) -> None:
     """The findings as one JSON array."""
     rows = [{"name": one.name, "state": one.state, "sentence": one.sentence} for one in findings]
     sys.stdout.write(f"{json.dumps(rows, indent=2)}\n")
+
+
+COMMANDS.add(
+    "doctor", Command("what is missing for a run with a language model", DESCRIPTION, add_options, run, "set up")
+)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -18,14 +18,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "fit",
-        help="learn from ratings and save the simulator",
-        description="Learn from all ratings of a data set and save the simulator in a folder.",
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "-o",
         "--output",
@@ -43,7 +37,6 @@ def add_parser(commands: Any) -> None:
     )
     add_run_options(parser)
     add_data_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,3 +70,15 @@ def _simulator(options: argparse.Namespace, dataset: Dataset) -> Simulator:
     if options.members is not None or options.without is not None:
         raise SettingsError("--members and --without belong to a new fit; leave them or --teach out")
     return taught(Simulator.load(options.teach), dataset, options.jobs)
+
+
+COMMANDS.add(
+    "fit",
+    Command(
+        "learn from ratings and save the simulator",
+        "Learn from all ratings of a data set and save the simulator in a folder.",
+        add_options,
+        run,
+        "simulate",
+    ),
+)

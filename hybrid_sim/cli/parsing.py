@@ -1,17 +1,35 @@
-"""Parsing of words into options: mistakes are answered with the nearest thing that exists."""
+"""Commands by name, and parsing of the command line; mistakes are answered with the nearest name."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from hybrid_sim import __version__
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
+from hybrid_sim.core.registry import Registry
+
+TOPICS = ("evaluate", "simulate", "inspect", "set up", "other packages")
+"""Sections of `hybrid-sim --help`, in order."""
+
+EPILOG = """\
+Options of a command: hybrid-sim COMMAND --help. Try first: hybrid-sim bench
+
+Exit status: 0 done, 1 a defect of the program, 2 bad input or settings, 3 an endpoint or the network,
+4 a budget or quota, 5 the disk, 6 done but some pairs failed, 130 interrupted.
+"""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises instead of leaving the program, and never guesses abbreviations."""
+    """An argument parser that raises instead of leaving the program, and accepts no abbreviations.
+
+    `help` of an argument may be a function: it is called when the help is shown, so that names out of a registry are
+    listed without importing its modules (and numpy) in every run.
+    """
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -25,40 +43,90 @@ class Parser(argparse.ArgumentParser):
         """
         raise SettingsError(message if message.endswith("?") else f"{message}; see {self.prog} --help")
 
-    def option_names(self) -> list[str]:
-        """All options that this command knows."""
-        return [name for name in self._option_string_actions if name.startswith("--")]
+    def format_help(self) -> str:
+        """The help text, with the arguments' help functions called."""
+        for action in self._actions:
+            if callable(action.help):
+                action.help = action.help()
+        return super().format_help()
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """The options.
+
+        Raises:
+            SettingsError: an option is not known, or a value is refused.
+        """
+        options, unknown = self.parse_known_args(words)
+        if unknown:
+            names = [name for name in self._option_string_actions if name.startswith("--")]
+            raise SettingsError(f"there is no option {unknown[0]!r}; {nearest(unknown[0], names)}")
+        return options
 
 
-def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """The options, with `run` set to what the command does.
+@dataclass(frozen=True)
+class Command:
+    """A command: `help` is its line in `hybrid-sim --help`; `run` returns the exit status."""
+
+    help: str
+    description: str
+    add_options: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], int]
+    topic: str = TOPICS[-1]
+
+
+COMMANDS: Registry[Command] = Registry("command", "commands", ["hybrid_sim.cli"])
+"""Each command is registered at the end of its module."""
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The options of the command that `words` name, with `run` set to what it does.
+
+    Only the parser of that command is built. Without a command, `run` shows the commands.
 
     Raises:
         SettingsError: the command or an option is not known, or a value is refused.
     """
-    commands = _commands(parser)
-    command = next((word for word in words if not word.startswith("-")), None)
-    if command is not None and command not in commands:
-        raise SettingsError(f"there is no command {command!r}; {nearest(command, commands)}")
-    options, unknown = parser.parse_known_args(words)
-    if unknown:
-        asked = parser if options.command is None else commands[options.command]
-        raise SettingsError(f"there is no option {unknown[0]!r}; {nearest(unknown[0], asked.option_names())}")
-    return options if command else argparse.Namespace(run=lambda _: _show_help(parser), quiet=False)
-
-
-def add_common(parser: Parser) -> None:
-    """Options of every command."""
+    place = next((place for place, word in enumerate(words) if not word.startswith("-")), None)
+    if place is None:
+        parser = _overview()
+        parser.parse(words)
+        return argparse.Namespace(run=lambda _: _show(parser.format_help()), quiet=False)
+    command = COMMANDS[words[place]]
+    parser = Parser(prog=f"hybrid-sim {words[place]}", description=command.description)
+    command.add_options(parser)
     parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse([*words[:place], *words[place + 1 :]])
+    options.run = command.run
+    return options
 
 
-def one_of(known: Sequence[str]) -> Callable[[str], str]:
-    """A converter that lets only `known` words pass."""
+def _overview() -> Parser:
+    parser = Parser(
+        prog="hybrid-sim",
+        usage="hybrid-sim [-h] [--version] COMMAND ...",
+        description="Simulate how users would rate items: a calibrated ensemble with a statistical fallback.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"hybrid-sim {__version__}")
+    for topic in TOPICS:
+        lines = [f"{name:10} {command.help}" for name, command in sorted(COMMANDS.items()) if command.topic == topic]
+        if lines:
+            parser.add_argument_group(topic, "\n".join(lines))
+    return parser
+
+
+def _show(text: str) -> int:
+    sys.stdout.write(text)
+    return 0
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A converter that accepts only `names`."""
 
     def convert(word: str) -> str:
-        if word not in known:
-            raise argparse.ArgumentTypeError(f"{word!r} is not known; {nearest(word, known)}")
+        if word not in names:
+            raise argparse.ArgumentTypeError(f"{word!r} is not known; {nearest(word, names)}")
         return word
 
     return convert
@@ -78,13 +146,3 @@ def whole_number(low: int) -> Callable[[str], int]:
 def words_list(text: str) -> list[str]:
     """Words between commas, without spaces around them."""
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _commands(parser: Parser) -> dict[str, Parser]:
-    action = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(action.choices)
-
-
-def _show_help(parser: Parser) -> int:
-    parser.print_help()
-    return 0

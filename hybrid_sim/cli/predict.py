@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.pair_options import add_pairs_file, read_pairs, report_sources
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,14 +29,11 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("predict", help="rate pairs with a saved simulator", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="what `fit` saved")
     add_pairs_file(parser, required=True)
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="a .csv or .parquet file")
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,3 +76,6 @@ def _report_formulas(frame: pd.DataFrame) -> None:
             len(formulas),
             formulas[0],
         )
+
+
+COMMANDS.add("predict", Command("rate pairs with a saved simulator", DESCRIPTION, add_options, run, "simulate"))

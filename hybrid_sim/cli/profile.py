@@ -7,10 +7,10 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.data_options import add_data_options, read_data
-from hybrid_sim.cli.parsing import add_common, whole_number
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, whole_number
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 
@@ -27,10 +27,8 @@ evidence is shown by title and rating. What is new in a version has a + before i
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("profile", help="show a user's profile and how it changed", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("--user", metavar="ID", required=True, help="the user's id in the data")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--run", metavar="RUN_DIR", type=Path, dest="folder", help="what `simulate` wrote")
@@ -44,7 +42,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -161,3 +158,6 @@ def _moment(text: str) -> int:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 1997-12-31, or seconds since 1970") from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+COMMANDS.add("profile", Command("show a user's profile and how it changed", DESCRIPTION, add_options, run, "inspect"))

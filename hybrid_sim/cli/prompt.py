@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.data_options import add_data_options, read_data
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.cli.settings import add_settings_options, read_settings
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import printable
@@ -31,17 +31,14 @@ tokens this takes. Nothing is sent. The user's profile is the newest in RUN_DIR,
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("prompt", help="show what a language model would be asked", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("--user", metavar="ID", required=True, help="whose ratings are asked for")
     parser.add_argument("--item", metavar="ID", required=True, action="append", help="an item; again for more")
     parser.add_argument("--run", metavar="RUN_DIR", type=Path, dest="folder", help="a run whose profiles are used")
     parser.add_argument("--json", action="store_true", help="one JSON object per question")
     add_settings_options(parser)
     add_data_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -109,3 +106,6 @@ def _as_text(question: Question, model: str) -> str:
     )
     lines = [line for title, text in parts for line in (f"--- {title} ---", *text.split("\n"), "")]
     return "".join(f"{printable(line)}\n" for line in (*lines, about))
+
+
+COMMANDS.add("prompt", Command("show what a language model would be asked", DESCRIPTION, add_options, run, "inspect"))

@@ -6,10 +6,10 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.data_options import add_data_options, read_data
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ Name the data that a run is about (--dataset, --ratings), and items are shown by
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("report", help="a run or a stored result as an HTML page", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("source", metavar="RUN_DIR|RESULT.json", type=Path, help="a run folder or a stored result")
     parser.add_argument(
         "--html", metavar="OUT.html", type=Path, help="default RUN_DIR/report.html, or RESULT.html beside RESULT.json"
@@ -42,7 +40,6 @@ def add_parser(commands: Any) -> None:
     about.add_argument("--user", metavar="ID", help="whose profile and ratings are shown (default: who has most)")
     about.add_argument("--fitted", metavar="MODEL_DIR", type=Path, help="what `fit` saved, for the map of items")
     add_data_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -124,3 +121,6 @@ def _page_of_result(options: argparse.Namespace) -> Page:
         f"{options.source}: is no result that can be drawn; expected what --json of `hybrid-sim bench`, `ablate` or "
         "`validate` writes"
     )
+
+
+COMMANDS.add("report", Command("a run or a stored result as an HTML page", DESCRIPTION, add_options, run, "inspect"))

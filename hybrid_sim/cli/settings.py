@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.parsing import Parser, add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 
@@ -22,16 +22,9 @@ PATHS = (("prompts",), ("llm", "prices"))
 """Settings that name a file or folder; in a settings file they are relative to it."""
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command that shows all settings."""
-    parser = commands.add_parser(
-        "settings",
-        help="show all settings, as a TOML file",
-        description="All settings with what they mean, as a TOML file: those of FILE and --set, else the defaults.",
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     add_settings_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -158,3 +151,15 @@ def _describe(error: Any) -> str:
     if first["type"] == "value_error":
         return f"settings: {first['ctx']['error']}"
     return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+
+
+COMMANDS.add(
+    "settings",
+    Command(
+        "show all settings, as a TOML file",
+        "All settings with what they mean, as a TOML file: those of FILE and --set, else the defaults.",
+        add_options,
+        run,
+        "set up",
+    ),
+)

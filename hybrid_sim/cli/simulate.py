@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.llm_options import add_budget_options, ahead, exit_status, open_llm, what_was_asked
 from hybrid_sim.cli.pair_options import add_pair_choice, add_pairs_file, choose_pairs, report_sources
-from hybrid_sim.cli.parsing import Parser, add_common, one_of
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, one_of
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.core.errors import SettingsError
 
@@ -62,18 +62,8 @@ MANY = 20_000
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add both commands and their options."""
-    for name, run_, help_, description in (
-        ("simulate", run, "let users rate items, with or without a language model", DESCRIPTION),
-        ("plan", plan, "what a simulation would ask a language model, and what that costs", PLAN),
-    ):
-        parser = commands.add_parser(name, help=help_, description=description)
-        parser.set_defaults(run=run_)
-        _add_options(parser)
-
-
-def _add_options(parser: Parser) -> None:
+def add_options(parser: Parser) -> None:
+    """Add the options of both commands."""
     parser.add_argument("-o", "--output", metavar="RUN_DIR", type=Path, required=True, help="the folder of the run")
     pairs = parser.add_argument_group("who rates what: a file of pairs, or chosen users times chosen items")
     add_pairs_file(pairs, required=False)
@@ -105,7 +95,6 @@ def _add_options(parser: Parser) -> None:
     )
     add_run_options(how)
     add_data_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -314,3 +303,13 @@ def _read_profiles(place: Path | None) -> dict[str, Timeline]:
     from hybrid_sim.profiles.recorded import read_recorded_profiles
 
     return read_recorded_profiles(place)
+
+
+COMMANDS.add(
+    "simulate",
+    Command("let users rate items, with or without a language model", DESCRIPTION, add_options, run, "simulate"),
+)
+COMMANDS.add(
+    "plan",
+    Command("what a simulation would ask a language model, and what that costs", PLAN, add_options, plan, "simulate"),
+)

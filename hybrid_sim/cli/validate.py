@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.llm_options import add_budget_options, open_llm
-from hybrid_sim.cli.parsing import add_common, one_of
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, one_of
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.settings import add_settings_options, read_settings
 from hybrid_sim.core.errors import SettingsError
@@ -41,10 +41,8 @@ What is judged is the simulator as it is fitted here, unless one of these is nam
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("validate", help="judge a simulator by held-out ratings", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     what = parser.add_argument_group("what is held out (see `hybrid-sim bench --help`)")
     add_protocol_options(what, folds="1")
     what.add_argument(
@@ -70,7 +68,6 @@ def add_parser(commands: Any) -> None:
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", metavar="OUT", type=Path, help="the whole report with its provenance")
     out.add_argument("--html", metavar="OUT", type=Path, help="the same as a page")
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -204,3 +201,6 @@ def _clock(fit_seconds: float | None) -> Any:
         return Cost(fit_seconds, time.perf_counter() - started, dollars=0.0, calls=0)
 
     return stop
+
+
+COMMANDS.add("validate", Command("judge a simulator by held-out ratings", DESCRIPTION, add_options, run, "evaluate"))

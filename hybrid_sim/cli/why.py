@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.data_options import add_data_options, read_data
-from hybrid_sim.cli.parsing import add_common
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -42,16 +42,13 @@ WIDTH = 100
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser("why", help="why a rating is predicted", description=DESCRIPTION)
-    parser.set_defaults(run=run)
+def add_options(parser: Parser) -> None:
+    """Add the options of the command."""
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="what `fit` saved, or the folder of a run")
     parser.add_argument("--user", metavar="ID", required=True, help="whose rating")
     parser.add_argument("--item", metavar="ID", required=True, help="of what")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     add_data_options(parser)
-    add_common(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -191,3 +188,6 @@ def _parts(contributions: dict[str, float]) -> list[str]:
     order = [name for name in order if name == "base" or abs(contributions[name]) >= LEAST_SHOWN]
     width = max(map(len, order))
     return [f"{name:<{width}} {contributions[name]:{'' if name == 'base' else '+'}8.3f}" for name in order]
+
+
+COMMANDS.add("why", Command("why a rating is predicted", DESCRIPTION, add_options, run, "inspect"))

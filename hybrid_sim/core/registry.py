@@ -5,12 +5,12 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Registry(Generic[T]):
     (16711680, ['red'])
     >>> colours["rad"]
     Traceback (most recent call last):
-    hybrid_sim.core.errors.SettingsError: there is no colour 'rad'; did you mean 'red'? Known are red
+    hybrid_sim.core.errors.SettingsError: there is no colour 'rad'; did you mean 'red'?
     """
 
     noun: str
@@ -65,9 +65,7 @@ class Registry(Generic[T]):
         """
         self._load()
         if name not in self._entries:
-            near = get_close_matches(name, self._entries, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise SettingsError(f"there is no {self.noun} {name!r}; {hint}Known are {', '.join(self._entries)}")
+            raise SettingsError(f"there is no {self.noun} {name!r}; {nearest(name, self._entries)}")
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
@@ -93,7 +91,12 @@ class Registry(Generic[T]):
         self._loaded = True
         for home in self.homes:
             module = import_module(home)
-            for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
-                import_module(f"{home}.{found.name}")
+            for part in pkgutil.iter_modules(getattr(module, "__path__", ())):
+                import_module(f"{home}.{part.name}")
         for point in entry_points(group=f"hybrid_sim.{self.plural.replace(' ', '_')}"):
-            point.load()
+            try:
+                point.load()
+            except ImportError as error:
+                raise SettingsError(
+                    f"the installed package of {point.value} cannot be imported ({error}); mend or uninstall it"
+                ) from error
