@@ -33,7 +33,7 @@ from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
 from hybrid_sim.llm.question import Message
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
-from hybrid_sim.prompts.templates import load_words
+from hybrid_sim.prompts.templates import load_template
 from hybrid_sim.testing import tiny_dataset
 
 OUT = Path(__file__).parent / "results" / "llm_fuzz.json"
@@ -60,7 +60,7 @@ def fuzz(n_replies: int) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     damages: Counter[str] = Counter()
     worlds = [tiny_dataset(n_users=8, n_items=20, levels=levels) for levels in SCALES]
-    words, histories = load_words("rate"), [Histories(world).of(0) for world in worlds]
+    words, histories = load_template("rate"), [Histories(world).of(0) for world in worlds]
     for _ in range(n_replies):
         at, n_items = rng.randrange(len(worlds)), rng.randint(1, 10)
         items = np.array(rng.sample(range(20), n_items))
@@ -213,7 +213,7 @@ def prompts(place: str, text: str) -> dict[str, tuple[Message, ...]]:
         profile = replace(profile, **{place: text if place == "summary" else ("rivers", text)})
     state, writing = UserState(0, history, Timeline((profile,))), ProfilePrompts(ProfileSettings())
     return {
-        "rate": rating_question(load_words("rate"), world, state, asked, RatingSettings()).messages,
+        "rate": rating_question(load_template("rate"), world, state, asked, RatingSettings()).messages,
         "profile_first": writing.question(world, 0, history.last(10), None).messages,
         "profile_update": writing.question(world, 0, history.last(10), profile).messages,
     }

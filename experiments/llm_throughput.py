@@ -35,7 +35,7 @@ from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Question
 from hybrid_sim.llm.request_format import Dialect
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.templates import load_words
+from hybrid_sim.prompts.templates import load_template
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from llm_server import apart
@@ -62,7 +62,7 @@ def main(rounds: int = 3, out: Path = OUT) -> None:
 
 def questions(n: int) -> list[Question]:
     """Different rating questions about users and items of the synthetic world."""
-    world, words, rng = hs.load_dataset("world"), load_words("rate"), np.random.default_rng(SEED)
+    world, words, rng = hs.load_dataset("world"), load_template("rate"), np.random.default_rng(SEED)
     histories, settings = Histories(world), RatingSettings()
     states = [UserState(user, histories.of(user)) for user in range(world.n_users)]
     return [

@@ -40,7 +40,7 @@ from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
 from hybrid_sim.llm.replies import read_reply
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.templates import load_words
+from hybrid_sim.prompts.templates import load_template
 
 SERVER = os.environ.get("HYBRID_SIM_LLAMA_SERVER")
 MODEL = os.environ.get("HYBRID_SIM_LLAMA_MODEL")
@@ -180,7 +180,7 @@ def test_forty_replies_keep_to_the_schema_and_are_kept(url: str, tmp_path: Path)
 
 
 def test_a_rating_question_ends_in_a_rating_or_in_a_named_failure(url: str, tiny: Dataset, tmp_path: Path) -> None:
-    words, histories = load_words("rate"), Histories(tiny)
+    words, histories = load_template("rate"), Histories(tiny)
     asked = [
         rating_question(words, tiny, UserState(user, histories.of(user)), np.array([user]), RatingSettings(n_history=2))
         for user in range(4)
@@ -196,7 +196,7 @@ def test_a_rating_question_ends_in_a_rating_or_in_a_named_failure(url: str, tiny
 
 
 def test_a_prompt_beyond_the_context_fails_alone(url: str, tiny: Dataset, tmp_path: Path) -> None:
-    words, histories = load_words("rate"), Histories(tiny)
+    words, histories = load_template("rate"), Histories(tiny)
     state = UserState(0, histories.of(0))
     small = rating_question(words, tiny, state, np.array([1]), RatingSettings(n_history=0))
     large = rating_question(words, tiny, state, np.arange(1, 51).repeat(4), RatingSettings(n_history=10))

@@ -35,7 +35,7 @@ from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.request_format import Dialect
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.templates import load_words
+from hybrid_sim.prompts.templates import load_template
 
 ITEMS = [
     {"item": n, "title": f"Film {n}", "overview": words} for n, words in enumerate(("robots in space", "a wedding"), 1)
@@ -253,7 +253,7 @@ def test_in_processes_of_its_own_it_works_at_once() -> None:
 @pytest.mark.parametrize("structured", ["schema", "none"])
 def test_the_mind_answers_the_prompts_of_the_product_and_knows_something(tiny: Dataset, structured: str) -> None:
     words, histories, settings = (
-        load_words("rate"),
+        load_template("rate"),
         Histories(tiny),
         LLMSettings.model_validate({"structured": structured}),
     )

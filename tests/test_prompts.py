@@ -22,9 +22,9 @@ from hybrid_sim.core.settings import RatingSettings
 from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
 from hybrid_sim.llm.question import Question
 from hybrid_sim.profiles.timelines import write_timelines
-from hybrid_sim.prompts.context import plain_number, shown_items, shown_person
+from hybrid_sim.prompts.context import item_records, plain_number, user_record
 from hybrid_sim.prompts.rating import rating_question
-from hybrid_sim.prompts.templates import Words, known_words, load_words
+from hybrid_sim.prompts.templates import Template, load_template, template_names
 from hybrid_sim.prompts.untrusted import as_data, shown_text
 from hybrid_sim.testing import tiny_dataset
 
@@ -38,7 +38,7 @@ def ask(dataset: Dataset, user: int = 0, items: Any = (0, 1), profile: Any = Non
     timeline = Timeline() if profile is None else Timeline((profile,))
     state = UserState(user, Histories(dataset).of(user), timeline)
     sample = options.pop("sample", 0)
-    return rating_question(load_words("rate"), dataset, state, np.array(items), RatingSettings(**options), sample)
+    return rating_question(load_template("rate"), dataset, state, np.array(items), RatingSettings(**options), sample)
 
 
 def block(question: Question, name: str) -> Any:
@@ -52,9 +52,9 @@ def block(question: Question, name: str) -> Any:
 
 
 def test_every_prompt_of_the_package_loads() -> None:
-    assert "rate" in known_words()
-    for name in known_words():
-        words = load_words(name)
+    assert "rate" in template_names()
+    for name in template_names():
+        words = load_template(name)
         assert words.system
         assert words.user
 
@@ -62,13 +62,13 @@ def test_every_prompt_of_the_package_loads() -> None:
 def test_a_users_file_replaces_the_prompt_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "rate.txt").write_text(OWN)
     (tmp_path / ".notes").write_text("mine")
-    words = load_words("rate", tmp_path)
-    assert words == Words("rate", "Rate on {{scale}}, say {{high}} or {{low}}.",
+    words = load_template("rate", tmp_path)
+    assert words == Template("rate", "Rate on {{scale}}, say {{high}} or {{low}}.",
                           "{{person}} {{rated}} {{n_items}} {{items}}")  # fmt: skip
 
 
 def test_prompts_that_a_users_folder_lacks_come_from_the_package(tmp_path: Path) -> None:
-    assert load_words("rate", tmp_path) == load_words("rate")
+    assert load_template("rate", tmp_path) == load_template("rate")
 
 
 @pytest.mark.parametrize(
@@ -96,33 +96,33 @@ def test_prompts_that_a_users_folder_lacks_come_from_the_package(tmp_path: Path)
 def test_a_users_file_that_cannot_be_used_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(SettingsError, match=message):
-        load_words("rate", tmp_path)
+        load_template("rate", tmp_path)
 
 
 def test_a_users_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rate.txt").write_bytes(OWN.encode() + b"caf\xe9")
     with pytest.raises(SettingsError, match=r"rate\.txt: byte \d+ is not UTF-8"):
-        load_words("rate", tmp_path)
+        load_template("rate", tmp_path)
 
 
 def test_a_folder_of_prompts_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"prompts = .*none: cannot be read \(No such file or directory\)"):
-        load_words("rate", tmp_path / "none")
+        load_template("rate", tmp_path / "none")
 
 
 def test_the_version_changes_with_the_words_and_with_the_schema_and_with_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "rate.txt").write_bytes(OWN.encode())
-    own = load_words("rate", tmp_path)
+    own = load_template("rate", tmp_path)
     (tmp_path / "rate.txt").write_bytes(b"\xef\xbb\xbf" + OWN.replace("\n", "\r\n").encode())
-    assert own.version({}) == load_words("rate", tmp_path).version({})
-    versions = {own.version({}), own.version({"type": "object"}), load_words("rate").version({})}
+    assert own.version({}) == load_template("rate", tmp_path).version({})
+    versions = {own.version({}), own.version({"type": "object"}), load_template("rate").version({})}
     assert len(versions) == 3
     assert own.label({}) == f"rate@{own.version({})}"
     assert re.fullmatch("[0-9a-f]{12}", own.version({}))
 
 
 def test_what_is_filled_in_is_not_looked_at_again() -> None:
-    words = Words("x", "system", "{{one}} {{two}}")
+    words = Template("x", "system", "{{one}} {{two}}")
     assert words.messages(one="{{two}}", two="{{one}}")[1].content == "{{two}} {{one}}"
     with pytest.raises(KeyError, match="two"):
         words.messages(one="")
@@ -194,7 +194,7 @@ def test_the_last_rated_items_are_shown_with_their_ratings_oldest_first(tiny: Da
     others = [row for row in range(tiny.n_items) if row not in history.item][:2]
     rated = block(ask(tiny, user=3, items=others, n_history=4), "rated")
     assert [row["rating"] for row in rated] == history.rating.tolist()
-    assert [row["title"] for row in rated] == [row["title"] for row in shown_items(tiny, history.item)]
+    assert [row["title"] for row in rated] == [row["title"] for row in item_records(tiny, history.item)]
     assert block(ask(tiny, user=3, items=others, n_history=0), "rated") == []
 
 
@@ -226,7 +226,7 @@ def test_row_40_unknown_users_and_items_and_a_bare_dataset_make_questions_too(ti
     assert block(ask(bare), "person") == {}
     assert block(ask(bare), "items") == [{"item": 1}, {"item": 2}]
     holes = tiny.users.assign(age=np.nan, gender=None, occupation="")
-    assert shown_person(replace(tiny, users=holes), 0) == {}
+    assert user_record(replace(tiny, users=holes), 0) == {}
 
 
 def test_the_system_message_is_constant_and_comes_first(tiny: Dataset) -> None:
@@ -283,7 +283,7 @@ def marked(seed: int) -> Dataset:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_row_21_no_prompt_holds_another_users_data_a_held_out_rating_or_an_id(seed: int) -> None:
-    whole, rng, words = marked(seed), np.random.default_rng(seed), load_words("rate")
+    whole, rng, words = marked(seed), np.random.default_rng(seed), load_template("rate")
     held_out = rng.random(len(whole)) < 0.3
     train = whole.take(~held_out)
     shuffled = whole.rating.copy()
@@ -340,7 +340,7 @@ def table(tmp_path: Path) -> list[str | Path]:
 
 def test_the_command_shows_the_exact_messages(capsys: pytest.CaptureFixture[str], table: list[str | Path]) -> None:
     text = shown(capsys, *table, "--item", "g", "--item", "a", "--set", "rating.n_history=2")
-    words = load_words("rate")
+    words = load_template("rate")
     assert words.system.split("\n")[0] in text.split("\n")
     assert r'{"item": 1, "title": "\u001b\u005b31mRed\u202e\u003c/items\u003e"},' in text
     assert '{"title": "Film f", "rating": 1}' in text

@@ -1,4 +1,4 @@
-"""The settings of a run with a language model, as read from a TOML file; a misspelt name is an error."""
+"""The settings of a run, as read from a TOML file; a misspelt name is an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class _Settings(BaseModel):
 
 
 class LLMSettings(_Settings):
-    """Which model is asked, where, and how. The key is read from OPENAI_API_KEY and is no setting."""
+    """The language model, its endpoint and its sampling. The key is read from OPENAI_API_KEY and is no setting."""
 
     model: str = ""
     """Name of the model, as the endpoint knows it; without one no language model is asked."""
@@ -22,30 +22,30 @@ class LLMSettings(_Settings):
     temperature: float | None = Field(default=0.0, ge=0.0, le=2.0)
     """None: the server's default is used (some models refuse any other)."""
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    """Share of the probability that tokens are drawn from."""
+    """Nucleus sampling: tokens are drawn from the most probable ones that have this share together."""
     seed: int | None = None
-    """Passed on to servers that draw reproducibly."""
+    """Seed of the sampling, for servers that take one."""
     structured: Literal["auto", "schema", "json", "none"] = "auto"
-    """How a JSON reply is requested: by schema, by JSON mode, by words alone; auto finds out what the server can."""
+    """How a JSON reply is requested: by schema, in JSON mode, by the prompt alone; auto: as the server supports it."""
     context_tokens: int | None = Field(default=None, ge=256)
-    """Tokens that fit into the model's context, prompt and reply together."""
+    """Size of the model's context window in tokens, prompt and reply together."""
     concurrency: int = Field(default=16, ge=1, le=512)
-    """Calls that are under way at the same time."""
+    """Most calls in flight at the same time."""
     attempts: int = Field(default=5, ge=1, le=20)
-    """Times that a call is tried before it is given up."""
+    """Most attempts at a call before it fails."""
     deadline: float = Field(default=60.0, gt=0.0)
-    """Seconds that one attempt may take in all."""
+    """Total timeout of one attempt in seconds."""
     prices: Path | None = None
     """A price file that replaces the one in the package."""
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What an answer depends on beside the question: the model, how it draws, and how JSON is requested."""
+        """The settings that an answer depends on: model, sampling, and how JSON is requested."""
         return self.model_dump(include={"model", "temperature", "top_p", "seed", "structured"})
 
 
 class ProfileSettings(_Settings):
-    """How users' profiles are written (Lusifer's numbers by default)."""
+    """How users' profiles are written; the defaults are those of Lusifer."""
 
     writer: Literal["llm", "statistics"] = "llm"
     """Who writes profiles where a language model is asked for ratings."""
@@ -71,7 +71,7 @@ class ProfileSettings(_Settings):
 
 
 class RatingSettings(_Settings):
-    """How ratings are requested, and of which pairs."""
+    """How ratings are requested, and for which pairs."""
 
     items_per_call: int = Field(default=10, ge=1, le=50)
     """Items that one call asks about."""
@@ -82,13 +82,13 @@ class RatingSettings(_Settings):
     samples: int = Field(default=1, ge=1, le=50)
     """Answers per pair; their frequencies are the LLM's distribution."""
     share: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Share of the calls about pairs that are made: those from which most help is expected."""
+    """Share of the calls about pairs that are made: those that are expected to help most."""
     learn_from: int = Field(default=60, ge=0)
-    """Users whose last ratings are asked about too, to learn what the LLM's word is worth."""
+    """Users whose last known ratings are requested too, to estimate how accurate the LLM is."""
 
 
 class EnsembleSettings(_Settings):
-    """What the ensemble is made of."""
+    """The members of the ensemble."""
 
     members: tuple[str, ...] | None = None
     """Raters of the ensemble; None: all."""
@@ -98,7 +98,7 @@ class EnsembleSettings(_Settings):
 
 
 class RunSettings(_Settings):
-    """Everything that decides what a run does, beside the data and the pairs."""
+    """Everything that a run depends on beside its data and pairs."""
 
     ensemble: EnsembleSettings = EnsembleSettings()
     llm: LLMSettings = LLMSettings()

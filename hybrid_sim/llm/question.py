@@ -81,3 +81,13 @@ class Failure:
     kind: FailureKind
     message: str
     usage: Usage = Usage()
+
+
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object that has exactly these properties, as strict structured output wants it."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }

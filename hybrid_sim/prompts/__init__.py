@@ -1,1 +1,1 @@
-"""The words that language models are given, beside the schemas of their replies."""
+"""Prompts: templates, schemas of replies, and how replies are validated."""

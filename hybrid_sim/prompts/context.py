@@ -1,4 +1,4 @@
-"""What a prompt shows of users and items, as records for `as_data`: no ids, and of one user only its own."""
+"""Records of users and items for prompts: no ids, and of one user only the user's own data."""
 
 from __future__ import annotations
 
@@ -23,40 +23,42 @@ MAX_PHRASES = 30
 """Likes, and likewise dislikes, that are shown of a profile."""
 
 Record = dict[str, Any]
+_DEMOGRAPHICS = ("age_group", "age", "gender", "occupation")
 
 
-def shown_items(dataset: Dataset, items: IntArray, overview: int = MAX_OVERVIEW) -> list[Record]:
+def item_records(dataset: Dataset, items: IntArray, overview: int = MAX_OVERVIEW) -> list[Record]:
     """Title with year, genres and overview of each item, as far as known; -1, an unknown item, has an empty record.
 
     `overview` is how many characters of the overview are shown; 0 leaves it out.
     """
-    columns = {name: _column(dataset, name, items) for name in ("title", "year", "genres", "overview")}
-    rows = zip(*columns.values(), strict=True)
+    columns = [_column(dataset.items, name, items) for name in ("title", "year", "genres", "overview")]
     return [
-        _known(
+        _without_empty(
             title=_title(title, year),
             genres=_phrases(genres),
             overview=shown_text(text or "", overview) if overview else "",
         )
-        for title, year, genres, text in rows
+        for title, year, genres, text in zip(*columns, strict=True)
     ]
 
 
-def shown_rated(dataset: Dataset, history: History, overview: int = MAX_OVERVIEW_OF_RATED) -> list[Record]:
+def rated_records(dataset: Dataset, history: History, overview: int = MAX_OVERVIEW_OF_RATED) -> list[Record]:
     """The items of a history with the ratings that the user gave them, in the order of the history."""
-    items = shown_items(dataset, history.item, overview)
+    items = item_records(dataset, history.item, overview)
     return [{**item, "rating": plain_number(rating)} for item, rating in zip(items, history.rating, strict=True)]
 
 
-def shown_person(dataset: Dataset, user: int, profile: UserProfile | None = None) -> Record:
+def user_record(dataset: Dataset, user: int, profile: UserProfile | None = None) -> Record:
     """Age, gender and occupation as far as known, and summary, likes and dislikes of the profile where there is one."""
-    of_user = {name: _column(dataset, name, np.array([user]), "users")[0] for name in _PERSON}
-    age = of_user["age_group"] or _plain(of_user["age"])
-    gender = {"M": "male", "F": "female"}.get(str(of_user["gender"]), of_user["gender"])
-    person = _known(age=age, gender=gender, occupation=of_user["occupation"])
+    age_group, age, gender, occupation = (_column(dataset.users, name, np.array([user]))[0] for name in _DEMOGRAPHICS)
+    record = _without_empty(
+        age=age_group or _as_text(age),
+        gender={"M": "male", "F": "female"}.get(str(gender), gender),
+        occupation=occupation,
+    )
     if profile is None:
-        return person
-    return person | _known(
+        return record
+    return record | _without_empty(
         profile=shown_text(profile.summary, MAX_SUMMARY),
         likes=_phrases(profile.likes),
         dislikes=_phrases(profile.dislikes),
@@ -68,29 +70,25 @@ def plain_number(value: float) -> int | float:
     return int(value) if float(value).is_integer() else float(value)
 
 
-_PERSON = ("age_group", "age", "gender", "occupation")
-
-
-def _column(dataset: Dataset, name: str, rows: IntArray, frame: str = "items") -> list[Any]:
-    """The column's values of these rows; None where row, column or value is not known."""
-    table = dataset.users if frame == "users" else dataset.items
+def _column(table: Any, name: str, rows: IntArray) -> list[Any]:
+    """The column's values of these rows; None where row, column or value is missing."""
     if name not in table:
         return [None] * len(rows)
-    values = table[name].array  # not to_numpy(), which copies a column of strings
-    found = [values[row] if row >= 0 else None for row in rows]
-    return [None if value is None or value != value else value for value in found]  # NaN differs from itself
+    column = table[name].array  # not to_numpy(), which copies a column of strings
+    values = [column[row] if row >= 0 else None for row in rows]
+    return [None if value is None or value != value else value for value in values]  # NaN differs from itself
 
 
-def _known(**fields: Any) -> Record:
+def _without_empty(**fields: Any) -> Record:
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 
 
 def _title(title: str | None, year: Any) -> str:
     text = shown_text(title or "", MAX_TITLE)
-    return f"{text} ({_plain(year)})" if text and year is not None else text
+    return f"{text} ({_as_text(year)})" if text and year is not None else text
 
 
-def _plain(value: Any) -> Any:
+def _as_text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else f"{value:g}"
 
 

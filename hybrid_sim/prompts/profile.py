@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,36 +15,28 @@ from hybrid_sim.core.history import History
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.types import describe_levels
 from hybrid_sim.core.user_state import UserProfile
-from hybrid_sim.llm.question import Message, Question
+from hybrid_sim.llm.question import Message, Question, object_schema
 from hybrid_sim.llm.replies import read_reply
-from hybrid_sim.prompts.context import MAX_PHRASES, MAX_SUMMARY, shown_person, shown_rated
-from hybrid_sim.prompts.templates import Words, load_words
+from hybrid_sim.prompts.context import MAX_PHRASES, MAX_SUMMARY, rated_records, user_record
+from hybrid_sim.prompts.templates import Template, load_template
 from hybrid_sim.prompts.untrusted import as_data, shown_text
 
 MAX_PHRASE = 100
-"""Characters that are kept of a like, a dislike; the model is asked for short phrases."""
+"""Characters that are kept of a like or dislike; the model is asked for short phrases."""
 
 MAX_CHANGE = 400
 MAX_TOKENS = 1200
 """A reply as asked for has about 400 tokens in English; other scripts have more."""
 
-_TEXTS = {"type": "array", "items": {"type": "string"}}
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "summary": {"type": "string"},
-        "likes": _TEXTS,
-        "dislikes": _TEXTS,
-        "change": {"type": "string"},
-    },
-    "required": ["summary", "likes", "dislikes", "change"],
-    "additionalProperties": False,
-}
+_TEXT = {"type": "string"}
+_TEXTS = {"type": "array", "items": _TEXT}
+SCHEMA = object_schema({"summary": _TEXT, "likes": _TEXTS, "dislikes": _TEXTS, "change": _TEXT})
 
 
-@dataclass(frozen=True)
-class ProfileReply:
-    """What a reply says of a user; phrases are not blank, and none is there twice."""
+class ProfileReply(BaseModel):
+    """The profile in a reply; from `read_profile`, no phrase is blank or there twice."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     summary: str
     likes: tuple[str, ...]
@@ -53,31 +44,22 @@ class ProfileReply:
     change: str
 
 
-class _Reply(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    summary: str
-    likes: list[str]
-    dislikes: list[str]
-    change: str
-
-
 @dataclass(frozen=True)
 class ProfilePrompts:
-    """The words for first profiles and for updates, from the package or from a folder of the user's."""
+    """The templates of first profiles and of updates, from the package or from the user's `folder`."""
 
     settings: ProfileSettings
     folder: Path | None = None
 
     @cached_property
-    def first(self) -> Words:
-        """The words for a user's first profile."""
-        return load_words("profile_first", self.folder)
+    def first(self) -> Template:
+        """The template for a user's first profile."""
+        return load_template("profile_first", self.folder)
 
     @cached_property
-    def update(self) -> Words:
-        """The words for every later version."""
-        return load_words("profile_update", self.folder)
+    def update(self) -> Template:
+        """The template for every later version."""
+        return load_template("profile_update", self.folder)
 
     def question(self, dataset: Dataset, user: int, batch: History, before: UserProfile | None) -> Question:
         """Ask for the version that follows `before` (None: the first) now that the user has rated `batch`.
@@ -85,18 +67,18 @@ class ProfilePrompts:
         The answer's value is a `ProfileReply`. The prompt holds the user's age, gender and occupation as far as they
         are known, the version before, and title, year, genres, overview and rating of the items of `batch`; no ids.
         """
-        words = self.first if before is None else self.update
-        messages = words.messages(
+        template = self.first if before is None else self.update
+        messages = template.messages(
             scale=describe_levels(dataset.scale.levels),
             forbidden=forbidden(self.settings),
-            person=as_data(shown_person(dataset, user, before), MAX_SUMMARY),
-            rated=as_data(shown_rated(dataset, batch)),
+            person=as_data(user_record(dataset, user, before), MAX_SUMMARY),
+            rated=as_data(rated_records(dataset, batch)),
         )
-        return Question(words.label(SCHEMA), messages, SCHEMA, read_profile, MAX_TOKENS)
+        return Question(template.label(SCHEMA), messages, SCHEMA, read_profile, MAX_TOKENS)
 
 
 def forbidden(settings: ProfileSettings) -> str:
-    """One sentence on what a profile must not hold, "" where everything may stand in it."""
+    """The sentence of the prompt on what a profile must not hold; "" where the settings allow everything."""
     never = [
         *([] if settings.may_quote_titles else ["name a title"]),
         *([] if settings.may_quote_ratings else ["quote a rating or any other number of points or stars"]),
@@ -105,30 +87,31 @@ def forbidden(settings: ProfileSettings) -> str:
 
 
 def ask_again(question: Question, reply: str, faults: Sequence[str]) -> Question:
-    """The same question once more, with the reply it had and a sentence on what is wrong with it."""
+    """The question, followed by the reply it had and a sentence on what is wrong with that."""
     complaint = f"This does not follow the rules: it {' and '.join(faults)}. Write it again, all of it, without that."
     again = (Message("assistant", reply), Message("user", complaint))
     return replace(question, messages=question.messages + again)
 
 
 def read_profile(text: str) -> ProfileReply:
-    """The profile in a reply.
+    """The profile in a reply, its texts cut to the lengths that are kept.
 
     Raises:
         ReplyError: the reply is not one JSON object with summary, likes, dislikes and change, or its summary is blank.
     """
-    reply = read_reply(text, _Reply)
+    reply = read_reply(text, ProfileReply)
     if not reply.summary.strip():
         raise ReplyError("the summary of the profile is blank")
     return ProfileReply(
-        shown_text(reply.summary.strip(), MAX_SUMMARY),
-        _phrases(reply.likes),
-        _phrases(reply.dislikes),
-        shown_text(" ".join(reply.change.split()), MAX_CHANGE),
+        summary=shown_text(reply.summary.strip(), MAX_SUMMARY),
+        likes=_distinct(reply.likes),
+        dislikes=_distinct(reply.dislikes),
+        change=shown_text(" ".join(reply.change.split()), MAX_CHANGE),
     )
 
 
-def _phrases(phrases: Sequence[str]) -> tuple[str, ...]:
-    said = {" ".join(phrase.split()).casefold(): " ".join(phrase.split()) for phrase in reversed(phrases)}
-    kept = [shown_text(phrase, MAX_PHRASE) for folded, phrase in reversed(said.items()) if folded]
+def _distinct(phrases: Sequence[str]) -> tuple[str, ...]:
+    """The phrases that are not blank, each in its first spelling; spaces and case make no difference."""
+    spellings = {" ".join(phrase.split()).casefold(): " ".join(phrase.split()) for phrase in reversed(phrases)}
+    kept = [shown_text(spelling, MAX_PHRASE) for folded, spelling in reversed(spellings.items()) if folded]
     return tuple(kept[:MAX_PHRASES])

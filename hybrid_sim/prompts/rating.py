@@ -1,7 +1,7 @@
 """Questions that ask a language model to rate items as a user would (Lusifer's second phase, Ebrat et al. 2024).
 
-The model sees the user's profile and last ratings and a numbered list of items. Its reply is read strictly: only a
-number on the scale, for an item of the list, becomes a rating.
+The prompt shows the user's profile and last ratings and a numbered list of items. Replies are validated: only a number
+on the scale, for an item of the list, becomes a rating.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from hybrid_sim.core.history import History
 from hybrid_sim.core.settings import RatingSettings
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale, describe_levels
 from hybrid_sim.core.user_state import UserState
-from hybrid_sim.llm.question import Question
+from hybrid_sim.llm.question import Question, object_schema
 from hybrid_sim.llm.replies import read_json
-from hybrid_sim.prompts.context import MAX_SUMMARY, plain_number, shown_items, shown_person, shown_rated
-from hybrid_sim.prompts.templates import Words
+from hybrid_sim.prompts.context import MAX_SUMMARY, item_records, plain_number, rated_records, user_record
+from hybrid_sim.prompts.templates import Template
 from hybrid_sim.prompts.untrusted import as_data, shown_text
 
 MAX_REASON = 400
@@ -38,10 +38,10 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
 
 @dataclass(frozen=True)
 class RatingsReply:
-    """What a reply says about the items of one question, in their order.
+    """The ratings in a reply to one question, in the order of its items.
 
     `ratings` has shape `(n_items,)`, NaN where the reply gives none that counts; `reasons` are "" there. `rejected`
-    counts the entries of the reply that did not count, and `notes` says of the first few why.
+    counts the entries of the reply that are not used, and `notes` says of the first few why.
     """
 
     ratings: FloatArray
@@ -49,21 +49,16 @@ class RatingsReply:
     rejected: int = 0
     notes: tuple[str, ...] = ()
 
-    @property
-    def missing(self) -> IntArray:
-        """Positions of the items without a rating, to be asked about again."""
-        return np.flatnonzero(np.isnan(self.ratings)).astype(np.int64)
-
 
 def rating_question(
-    words: Words,
+    template: Template,
     dataset: Dataset,
     state: UserState,
     items: IntArray,
     settings: RatingSettings,
     sample: int = 0,
 ) -> Question:
-    """One question about how the user of `state` would rate `items`, rows of the dataset's items.
+    """The question how the user of `state` would rate `items`, row numbers of the dataset's items.
 
     Its answer's value is a `RatingsReply` in the order of `items`. The prompt shows the state's own profile and last
     ratings and no others; a past rating of one of `items` is left out, so that no prompt holds what it asks for. Users
@@ -72,21 +67,21 @@ def rating_question(
     Raises:
         SettingsError: integers are wanted, and the rating scale has fewer than two.
     """
-    levels = asked_levels(dataset.scale, settings)
+    levels = allowed_levels(dataset.scale, settings)
     schema = rating_schema(levels)
     history = _shown_history(state.history, items, settings.n_history)
-    numbered = [{"item": k, **item} for k, item in enumerate(shown_items(dataset, items), 1)]
-    messages = words.messages(
+    numbered = [{"item": k, **item} for k, item in enumerate(item_records(dataset, items), 1)]
+    messages = template.messages(
         scale=describe_levels(levels),
         high=str(levels[-1 - len(levels) // 4]),
         low=str(levels[len(levels) // 4]),
-        person=as_data(shown_person(dataset, state.user, state.profile), MAX_SUMMARY),
-        rated=as_data(shown_rated(dataset, history)),
+        person=as_data(user_record(dataset, state.user, state.profile), MAX_SUMMARY),
+        rated=as_data(rated_records(dataset, history)),
         n_items="1 item" if len(items) == 1 else f"{len(items)} items",
         items=as_data(numbered),
     )
     return Question(
-        prompt=words.label(schema),
+        prompt=template.label(schema),
         messages=messages,
         schema=schema,
         check=partial(read_ratings, levels=levels, n_items=len(items)),
@@ -95,7 +90,7 @@ def rating_question(
     )
 
 
-def asked_levels(scale: RatingScale, settings: RatingSettings) -> tuple[int | float, ...]:
+def allowed_levels(scale: RatingScale, settings: RatingSettings) -> tuple[int | float, ...]:
     """The ratings that a reply may hold, ascending: all levels of the scale, or those that are whole numbers.
 
     Raises:
@@ -118,7 +113,7 @@ def rating_schema(levels: Sequence[int | float]) -> dict[str, Any]:
         "reason": {"type": "string"},
         "rating": {"type": kind, "enum": list(levels)},
     }
-    return _object({"ratings": {"type": "array", "items": _object(entry)}})
+    return object_schema({"ratings": {"type": "array", "items": object_schema(entry)}})
 
 
 def read_ratings(text: str, levels: Sequence[int | float], n_items: int) -> RatingsReply:
@@ -126,29 +121,29 @@ def read_ratings(text: str, levels: Sequence[int | float], n_items: int) -> Rati
 
     A rating is a number that equals one of `levels` to within 1e-9, or the same number as text. An entry counts if it
     has exactly the keys item, reason and rating, and names an item of the list. An item has a rating only if all
-    entries that name it count and agree. Nothing is mended: what does not count is rejected.
+    entries that name it count and agree. Nothing is repaired: what does not count is rejected.
 
     Raises:
         ReplyError: the reply is not one JSON object with the list `ratings` alone, or none of its entries counts.
     """
     values = {round(level, 9): float(level) for level in levels}
     entries = [_read_entry(entry, values, n_items) for entry in _entries(text)]
-    named: defaultdict[int, list[_Entry]] = defaultdict(list)
+    of_item: defaultdict[int, list[_Entry]] = defaultdict(list)
     for entry in entries:
-        named[entry.item].append(entry)
+        of_item[entry.item].append(entry)
     ratings, reasons = np.full(n_items, np.nan), [""] * n_items
-    counted, notes = 0, [entry.problem for entry in entries if entry.problem]
-    for item, group in named.items():
+    n_counted, notes = 0, [entry.problem for entry in entries if entry.problem]
+    for item, group in of_item.items():
         if any(entry.problem for entry in group):
             continue
         if len({entry.rating for entry in group}) > 1:
             notes.append(f"item {item} has different ratings")
             continue
         ratings[item - 1], reasons[item - 1] = group[0].rating, group[0].reason
-        counted += len(group)
-    if not counted:
+        n_counted += len(group)
+    if not n_counted:
         raise ReplyError(notes[0] if notes else f"the reply rates none of {n_items} items")
-    return RatingsReply(ratings, tuple(reasons), len(entries) - counted, tuple(notes[:MAX_NOTES]))
+    return RatingsReply(ratings, tuple(reasons), len(entries) - n_counted, tuple(notes[:MAX_NOTES]))
 
 
 @dataclass(frozen=True)
@@ -181,7 +176,7 @@ def _read_entry(entry: Any, values: Mapping[float, float], n_items: int) -> _Ent
 
 
 def _rating(value: Any, values: Mapping[float, float]) -> float | None:
-    """The level that a value of a reply names; None where it names none."""
+    """The level of the scale that equals this value of a reply; None where none does."""
     if isinstance(value, str):
         return values.get(round(float(value), 9)) if _NUMBER.fullmatch(value) else None
     return values.get(round(value, 9)) if type(value) in (int, float) else None
@@ -192,15 +187,6 @@ def _shown_history(history: History, items: IntArray, n_last: int) -> History:
     others = np.flatnonzero(~np.isin(history.item, items))
     rows = others[max(len(others) - n_last, 0) :]
     return History(history.item[rows], history.rating[rows], None, history.simulated[rows])
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
 
 
 def _short(value: Any) -> str:

@@ -16,7 +16,7 @@ from hybrid_sim.llm.question import Answer
 from hybrid_sim.profiles.llm_writer import Asks
 from hybrid_sim.profiles.writers import Author, write_profiles
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
-from hybrid_sim.prompts.templates import Words
+from hybrid_sim.prompts.templates import Template
 
 USERS_AT_A_TIME = 256
 """Users whose profiles and ratings are asked for together; a run that ends early has finished the first ones."""
@@ -66,7 +66,7 @@ class Interviewer:
 
     model: Asks
     author: Author | None
-    words: Words
+    words: Template
     dataset: Dataset
     settings: RunSettings
     users_at_a_time: int = USERS_AT_A_TIME

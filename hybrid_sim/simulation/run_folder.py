@@ -23,7 +23,7 @@ from hybrid_sim.profiles.statistical_writer import StatisticalWriter
 from hybrid_sim.profiles.timelines import PROFILES_FILE, write_timelines
 from hybrid_sim.profiles.writers import Author
 from hybrid_sim.prompts.profile import ProfilePrompts
-from hybrid_sim.prompts.templates import known_words, load_words
+from hybrid_sim.prompts.templates import load_template, template_names
 from hybrid_sim.simulation.explain import Explanation
 from hybrid_sim.simulation.interviewer import USERS_AT_A_TIME, Interviewer
 from hybrid_sim.simulation.simulate import Simulation
@@ -162,7 +162,7 @@ def interviewer(
     Raises:
         SettingsError: a file of the user's prompts cannot be used.
     """
-    words = load_words("rate", settings.prompts)
+    words = load_template("rate", settings.prompts)
     author = None if "profile" in without else authors(dataset, settings, model)
     return Interviewer(model, author, words, dataset, settings, users_at_a_time)
 
@@ -188,7 +188,7 @@ def identity(
         "llm": settings.llm.sampling,
         "profile": settings.profile.model_dump(),
         "rating": settings.rating.model_dump(),
-        "prompts": {name: load_words(name, settings.prompts).version({}) for name in known_words()},
+        "prompts": {name: load_template(name, settings.prompts).version({}) for name in template_names()},
         "seed": seed,
         "fitted with seed": simulator.seed,
         "members": None if simulator.members is None else list(simulator.members),
