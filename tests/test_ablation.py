@@ -19,8 +19,7 @@ from hybrid_sim.core.progress import listen
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.world import make_world
-from hybrid_sim.ensemble.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, switched
-from hybrid_sim.ensemble.default_members import default_members
+from hybrid_sim.ensemble.components import BASE, STEPS, components, default_members, members_of, switched
 from hybrid_sim.evaluation.ablation import Ablation, AblationReport, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.scoring import Judge
@@ -98,9 +97,9 @@ def rmse(fold: Fold, variant: Variant) -> float:
 
 def test_components_hold_every_member_once() -> None:
     members = default_members(RatingScale((1, 2, 3, 4, 5)), TfidfSVD(), 0)
-    named = [BASE, *(member for of_it in MEMBERS_OF.values() for member in of_it)]
+    named = [BASE, *(member for of_it in members_of().values() for member in of_it)]
     assert sorted(named) == sorted(members)
-    assert switched(list(members), MEMBERS_OF).members == (BASE,)
+    assert switched(list(members), members_of()).members == (BASE,)
 
 
 @pytest.mark.parametrize(
@@ -460,4 +459,4 @@ def test_the_command_refuses_what_it_does_not_know(own_files: list[str], words: 
 
 
 def test_names_of_components_are_those_of_the_design() -> None:
-    assert set(COMPONENTS) == {*MEMBERS_OF, *STEPS, "llm", "profile"}
+    assert set(components()) == {*members_of(), *STEPS, "llm", "profile"}

@@ -1,4 +1,4 @@
-"""Other packages add commands and data sets: by one module and one entry point, found by name everywhere."""
+"""Other packages add commands, data sets and raters: by one module and one entry point, found by name everywhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,43 @@ import pytest
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
+RATER = """
+from dataclasses import dataclass, field
+import numpy as np
+from hybrid_sim.core.types import RatingDistribution, RatingScale
+from hybrid_sim.models.registry import Member, rater
+
+@rater("middle", component="guesses", explanation="a guess at the middle", members=[Member("middle")])
+@dataclass
+class Middle:
+    spread: float = 1.0
+    scale_: RatingScale = field(init=False)
+
+    def fit(self, dataset):
+        self.scale_ = dataset.scale
+        return self
+
+    def rate(self, pairs):
+        middle = (self.scale_.low + self.scale_.high) / 2
+        return RatingDistribution.from_mean(self.scale_, np.full(len(pairs), middle), self.spread)
+"""
+
+USE_OF_RATER = """
+from hybrid_sim.core.types import Pairs, RatingScale
+from hybrid_sim.retrieval.evidence import Grounds
+from hybrid_sim.simulation.explanation_text import Facts, plain_reason
+from hybrid_sim.simulation.simulator import Simulator
+from hybrid_sim.testing import tiny_dataset
+
+data = tiny_dataset()
+simulator = Simulator(members=("biases", "middle")).fit(data)
+simulator.save("model")
+before, after = (one.predict_pairs(data.pairs).distribution.probs for one in (simulator, Simulator.load("model")))
+print("equal", (before == after).all())
+facts = Facts(RatingScale((1, 2, 3, 4, 5)), "Alien", 4.3, 4.0, 5.0, True, True, True)
+print(plain_reason(facts, {"base": 3.5, "middle": 0.5}, Grounds()))
+"""
+
 
 @pytest.fixture
 def extended(tmp_path: Path) -> Callable[[str, str], Cli]:
@@ -24,14 +61,14 @@ def extended(tmp_path: Path) -> Callable[[str, str], Cli]:
         (info / "entry_points.txt").write_text(f"[hybrid_sim.{group}]\nextension = extension\n")
         (tmp_path / "extension.py").write_text(source)
 
-        def cli(*words: str) -> subprocess.CompletedProcess[str]:
+        def cli(*words: str, script: str | None = None) -> subprocess.CompletedProcess[str]:
             path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
             return subprocess.run(
-                [sys.executable, "-m", "hybrid_sim", *words],
+                [sys.executable, *(["-m", "hybrid_sim", *words] if script is None else ["-c", script])],
                 capture_output=True,
                 text=True,
                 timeout=120,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": path, "COLUMNS": "500"},
                 cwd=tmp_path,
             )
 
@@ -58,3 +95,16 @@ def test_an_extension_that_cannot_be_imported_is_named(extended: Callable[[str, 
     assert done.returncode == 2
     assert "extension" in done.stderr
     assert "no_such_module" in done.stderr
+
+
+def test_a_rater_is_found_in_helps_benchmark_ablation_explanations_and_saved_models(
+    extended: Callable[[str, str], Cli],
+) -> None:
+    cli = extended("raters", RATER)
+    assert "levels_content, middle (default all)" in cli("fit", "--help").stdout
+    assert "guesses (middle)" in cli("ablate", "--help").stdout
+    bench = cli("bench", "--models", "middle", "--folds", "1", "--figure", "none")
+    assert "middle" in bench.stdout, bench.stderr
+    used = cli(script=USE_OF_RATER)
+    assert "equal True" in used.stdout, used.stderr
+    assert "raised by 0.5 by a guess at the middle" in used.stdout

@@ -7,27 +7,18 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, words_list
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.core.errors import SettingsError
 
-if TYPE_CHECKING:
-    pass
-
 DESCRIPTION = """\
-Leaves out every subset of the ensemble's components and compares what is left on the same held-out ratings:
-  embeddings     facets, content_gp, kernel_gp, levels_content
-  neighbours     knn, svd, neighbours
-  factorization  factorization_1, factorization_2, levels
-  combiner       learned weights of the members (else their plain average)
-  boosted        small trees on what the weights leave over
-  calibration    learned shares of the levels (else the members' average distribution)
-  llm            the correction by recorded LLM ratings (--llm-ratings)
-The member biases always stays. Members are asked once per fold and their answers kept (--answers), so that another
-run of the same folds takes seconds. Without options: the synthetic world.
+Leaves out every subset of the ensemble's components (groups of members, and the steps after them) and compares what is
+left on the same held-out ratings. The component llm needs recorded LLM ratings (--llm-ratings); the member biases
+always stays. Members are asked once per fold and their answers kept (--answers), so that another run of the same folds
+takes seconds. Without options: the synthetic world.
 """
 
 _log = logging.getLogger("hybrid_sim")
@@ -35,11 +26,9 @@ _log = logging.getLogger("hybrid_sim")
 
 def add_options(parser: Parser) -> None:
     """Add the options of the command."""
-    what = parser.add_argument_group("what is run")
+    what: Any = parser.add_argument_group("what is run")  # a help may be a function, which argparse does not declare
     add_protocol_options(what)
-    what.add_argument(
-        "--components", metavar="boosted,...", type=words_list, help="switch only these, the others stay (default all)"
-    )
+    what.add_argument("--components", metavar="boosted,...", type=words_list, help=_components_help)
     add_run_options(what)
     what.add_argument(
         "--answers", metavar="DIR|none", help="where members' answers are kept (default: in the user's cache)"
@@ -48,6 +37,14 @@ def add_options(parser: Parser) -> None:
     add_recording_options(parser.add_argument_group("recorded LLM ratings"))
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", metavar="OUT", type=Path, help="all figures with their provenance")
+
+
+def _components_help() -> str:
+    from hybrid_sim.ensemble.components import components, members_of
+
+    groups = members_of()
+    names = [f"{name} ({', '.join(groups[name])})" if name in groups else name for name in components()]
+    return f"switch only these, the others stay (default all): {', '.join(names)}"
 
 
 def run(options: argparse.Namespace) -> int:

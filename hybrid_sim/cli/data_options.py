@@ -65,16 +65,28 @@ def add_data_options(parser: Parser) -> None:
 def add_run_options(parser: Any) -> None:
     """Options of everything that is fitted."""
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of everything random (default 0)")
-    parser.add_argument(
-        "--members", metavar="svd,...", type=words_list, help="raters of the hybrid's ensemble (default all)"
-    )
+    parser.add_argument("--members", metavar="svd,...", type=words_list, help=_members_help)
     parser.add_argument(
         "--without",
         metavar="boosted,...",
         type=words_list,
-        help="components or raters to leave out: embeddings, neighbours, factorization, combiner, boosted, calibration",
+        help=_without_help,
     )
     parser.add_argument("--jobs", metavar="N", type=whole_number(1), help="parallel workers (default: all CPUs)")
+
+
+def _members_help() -> str:
+    from hybrid_sim.models.registry import registered_members
+
+    names = ", ".join(member.name for _, member in registered_members())
+    return f"raters of the hybrid's ensemble, of {names} (default all)"
+
+
+def _without_help() -> str:
+    from hybrid_sim.ensemble.components import WITH_LLM, components
+
+    names = ", ".join(name for name in components() if name not in WITH_LLM)
+    return f"components or raters to leave out: {names}"
 
 
 def new_simulator(options: argparse.Namespace, ensemble: EnsembleSettings | None = None) -> Simulator:

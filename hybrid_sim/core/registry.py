@@ -22,6 +22,7 @@ class Registry(Generic[T]):
     `noun` is what an entry is called in messages. `homes` are the modules that register entries when they are imported;
     a package stands for all of its modules. Another package adds entries by an entry point of the group
     `hybrid_sim.<plural>`, whose value is a module that registers them. Nothing is imported before the first look-up.
+    `sort_by` gives an entry's key where another order than that of registration is wanted.
 
     >>> colours = Registry[int]("colour", "colours")
     >>> colours.add("red", 0xFF0000)
@@ -35,6 +36,7 @@ class Registry(Generic[T]):
     noun: str
     plural: str
     homes: Sequence[str] = ()
+    sort_by: Callable[[T], float] | None = None
     _entries: dict[str, T] = field(default_factory=dict, init=False, repr=False)
     _loaded: bool = field(default=False, init=False, repr=False)
 
@@ -100,3 +102,6 @@ class Registry(Generic[T]):
                 raise SettingsError(
                     f"the installed package of {point.value} cannot be imported ({error}); mend or uninstall it"
                 ) from error
+        if self.sort_by is not None:
+            key = self.sort_by
+            self._entries = dict(sorted(self._entries.items(), key=lambda entry: key(entry[1])))

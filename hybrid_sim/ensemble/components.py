@@ -1,22 +1,27 @@
-"""The parts of the ensemble that can be left out, by name: for ablations, and for settings that switch them off."""
+"""The parts of the ensemble by name: its default members, and what can be left out, for ablations and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
+from hybrid_sim.core.rater import Rater
+from hybrid_sim.core.seeding import derive_seed
+from hybrid_sim.core.types import RatingScale
+from hybrid_sim.models.registry import registered_members
 
 BASE = "biases"
-"""The member that is always there: something must answer."""
+"""The member that is in every ablation: something must answer."""
 
-MEMBERS_OF: dict[str, tuple[str, ...]] = {
-    "embeddings": ("facets", "content_gp", "kernel_gp", "levels_content"),
-    "neighbours": ("knn", "svd", "neighbours"),
-    "factorization": ("factorization_1", "factorization_2", "levels"),
+GROUPS: dict[str, str] = {
+    "embeddings": "members that compare texts, and those for new items",
+    "neighbours": "neighbours and collaborative filtering",
+    "factorization": "factorization machines",
 }
-"""The members of each component that has some; with `BASE` they are all of `default_members`, each once."""
+"""Components that are groups of members, and what they are; raters of other packages may name further ones."""
 
 STEPS: dict[str, str] = {
     "combiner": "learned weights of the members; without it their plain average",
@@ -31,7 +36,38 @@ WITH_LLM: dict[str, str] = {
 }
 """Components that exist only where a language model is asked, or was."""
 
-COMPONENTS = (*MEMBERS_OF, *STEPS, *WITH_LLM)
+
+def default_members(scale: RatingScale, embedder: Embedder, seed: int) -> dict[str, Rater]:
+    """The default members of the ensemble by name, not fitted yet, in the order in which they are combined.
+
+    Each is there because leaving it out costs accuracy (see experiments). A member's seed is derived from its rater's
+    name, and from its place among the members of that rater where there are several.
+    """
+    members = {}
+    for entry, member in registered_members():
+        place = entry.members.index(member)
+        keys = (entry.name, place) if len(entry.members) > 1 else (entry.name,)
+        member_seed = derive_seed(seed, *keys) % 2**31
+        members[member.name] = entry.suited_to(scale, embedder, member_seed, **member.settings(scale))
+    return members
+
+
+def shapes_among(members: Collection[str]) -> list[str]:
+    """Those of the members whose whole distributions are used, not only their expected ratings."""
+    return [member.name for _, member in registered_members() if member.shape and member.name in members]
+
+
+def members_of() -> dict[str, tuple[str, ...]]:
+    """The default members of each component that is a group of members; all but `BASE` are in one."""
+    component_of = {member.name: member.component or entry.component for entry, member in registered_members()}
+    names = [name for name in dict.fromkeys([*GROUPS, *component_of.values()]) if name is not None]
+    return {name: tuple(member for member, its in component_of.items() if its == name) for name in names}
+
+
+def components() -> dict[str, str]:
+    """All components that can be left out, and what each is."""
+    groups = {name: GROUPS.get(name, f"the members {', '.join(members)}") for name, members in members_of().items()}
+    return {**groups, **STEPS, **WITH_LLM}
 
 
 @dataclass(frozen=True)
@@ -55,13 +91,13 @@ def switched(members: Sequence[str], without: Collection[str] = ()) -> Switches:
     Raises:
         SettingsError: a name is not known, or no member is left.
     """
+    names = dict.fromkeys([*components(), *members])
     for name in without:
-        if name not in COMPONENTS and name not in members:
-            known = list(dict.fromkeys([*COMPONENTS, *members]))
-            raise SettingsError(f"there is no component or member {name!r}; {nearest(name, known)}")
-    out = {member for name in without for member in MEMBERS_OF.get(name, (name,))}
+        if name not in names:
+            raise SettingsError(f"there is no component or member {name!r}; {nearest(name, names)}")
+    groups = members_of()
+    out = {member for name in without for member in groups.get(name, (name,))}
     left = tuple(member for member in members if member not in out)
     if members and not left:
         raise SettingsError(f"without {', '.join(without)} no member is left; keep {BASE!r} at least")
-    steps = {name: name not in without for name in (*STEPS, *WITH_LLM)}
-    return Switches(left, **steps)
+    return Switches(left, **{name: name not in without for name in (*STEPS, *WITH_LLM)})

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import bell, is_known, require_positive, require_ratings, residual_spread
 
 MAX_SWEEPS = 200
@@ -17,6 +18,7 @@ TOLERANCE = 1e-10
 """Sweeps stop when no bias moves by more than this part of the scale's range."""
 
 
+@rater("biases", order=10, members=[Member("biases")])
 @dataclass
 class Biases:
     """Predicts global mean + user bias + item bias.

@@ -19,6 +19,7 @@ from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.boosted_residuals import REPEATABLE
 from hybrid_sim.models.hold_outs import hold_outs
 from hybrid_sim.models.linked_prior import FeatureBlock
+from hybrid_sim.models.registry import rater
 from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.support import SupportTable
 from hybrid_sim.models.training import require_positive, require_ratings
@@ -41,6 +42,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@rater("boosted", order=60)
 @dataclass
 class BoostedLevels:
     """Multiclass boosting over statistics of the ratings, biases, tastes, side information and item texts.

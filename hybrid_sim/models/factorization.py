@@ -8,7 +8,7 @@ noise has a precision of its own for every user and item, so that erratic raters
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistributio
 from hybrid_sim.models import fold_in, gibbs
 from hybrid_sim.models.fold_in import MAX_RANK, UserFeatures, draw_hidden, meetings, spread_out
 from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
 
@@ -31,6 +32,27 @@ _TABLE_REACH = 6.5
 _NORMAL_TABLE = ndtr(np.linspace(-_TABLE_REACH, _TABLE_REACH, 4097))
 
 
+def _ordinal(scale: RatingScale) -> dict[str, Any]:
+    """The ordinal response where the scale has few enough levels."""
+    return {"response": "ordinal" if scale.n_levels <= MAX_ORDINAL_LEVELS else "gaussian"}
+
+
+# Four chains carry most of the ensemble's weight: the average of two Gaussian ones varies less than either, and of the
+# two ordinal ones, which give whole distributions, one knows nothing of exposure and so can speak about new items.
+@rater(
+    "factorization",
+    order=50,
+    component="factorization",
+    explanation="users with similar ratings",
+    members=[
+        Member("factorization_1"),
+        Member("factorization_2"),
+        Member("levels", shape=True, settings=_ordinal),
+        Member(
+            "levels_content", "embeddings", shape=True, settings=lambda scale: _ordinal(scale) | {"exposure": False}
+        ),
+    ],
+)
 @dataclass
 class BayesianFactorization:
     """Rating = user bias + item bias + inner product of `n_factors` factors + noise.

@@ -25,6 +25,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.principal_axes import Features, leading_axes
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
 
@@ -44,6 +45,13 @@ class KernelWeights:
     text: float = 0.0
 
 
+@rater(
+    "kernel_gp",
+    order=40,
+    component="embeddings",
+    explanation="users with similar ratings",
+    members=[Member("kernel_gp")],
+)
 @dataclass
 class KernelGP:
     """The joint Gaussian process; `rank` leading axes of each kind of feature are kept.

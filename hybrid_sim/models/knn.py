@@ -7,17 +7,25 @@ from typing import Self
 
 import numba
 import numpy as np
-import surprise
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.surprise_fit import SurpriseData, expect_biases, places_of, surprise_data
 from hybrid_sim.models.training import bell, require_positive, residual_spread
 
 SIMILARITIES = ("cosine", "msd", "pearson", "pearson_baseline")
 
 
+@rater(
+    "knn",
+    order=20,
+    component="neighbours",
+    explanation="users with similar ratings",
+    settings=lambda scale: {"similarity": "msd" if 0.0 in scale.levels else "cosine"},  # cosine: undefined at 0
+    members=[Member("knn")],
+)
 @dataclass
 class KNN:
     """Predicts biases + the weighted mean residual of the `k` nearest neighbours (Koren 2010, eq. 3).
@@ -56,6 +64,8 @@ class KNN:
         Raises:
             DataError: there are no ratings, or the similarity is undefined for them.
         """
+        import surprise
+
         data = surprise_data(dataset)
         algorithm = surprise.KNNBaseline(
             k=self.k,

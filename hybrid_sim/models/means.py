@@ -9,9 +9,11 @@ import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.registry import rater
 from hybrid_sim.models.training import require_positive, require_ratings
 
 
+@rater("global_mean", order=0)
 @dataclass
 class GlobalMean:
     """The histogram of all ratings, whoever is asked about whatever: always an answer.
@@ -42,6 +44,7 @@ class GlobalMean:
         return RatingDistribution(self.scale_, np.tile(self.probs_, (len(pairs), 1)))
 
 
+@rater("user_mean", order=1)
 @dataclass
 class UserMean:
     """The histogram of the user's own ratings, shrunk to that of all ratings; abstains for a user without
@@ -73,6 +76,7 @@ class UserMean:
         return RatingDistribution(self.scale_, _look_up(self.probs_, pairs.user))
 
 
+@rater("item_mean", order=2)
 @dataclass
 class ItemMean:
     """The histogram of the item's ratings, shrunk to that of all ratings; abstains for an item without

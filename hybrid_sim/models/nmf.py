@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-import surprise
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.registry import rater
 from hybrid_sim.models.surprise_fit import expect_factors, places_of, require_converged, surprise_data
 from hybrid_sim.models.training import bell, require_positive, require_seed, residual_spread
 
 
+@rater("nmf", order=23)
 @dataclass
 class NMF:
     """Predicts the product of non-negative user and item factors (Luo et al. 2014, without biases).
@@ -45,6 +46,8 @@ class NMF:
             DataError: there are no ratings, or the scale has negative levels.
             SettingsError: the factors are not finite.
         """
+        import surprise
+
         if dataset.scale.low < 0:
             raise DataError(
                 f"NMF cannot learn from the scale {dataset.scale} of data set {dataset.name!r}, which has "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ScaleError
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.registry import rater
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,7 @@ class RecordedRatings:
         return len(self.ratings)
 
 
+@rater("recorded", order=90)
 @dataclass
 class Recorded:
     """Answers with the recorded ratings of exactly this user and item, and abstains from all other pairs.

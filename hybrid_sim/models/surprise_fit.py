@@ -13,7 +13,6 @@ from typing import Any
 import numba
 import numpy as np
 import pandas as pd
-from surprise import Trainset
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
@@ -49,6 +48,8 @@ def surprise_data(dataset: Dataset) -> SurpriseData:
         DataError: there are no ratings.
         ScaleError: a rating is not on the scale.
     """
+    from surprise import Trainset
+
     require_ratings(dataset)
     dataset.scale.index(dataset.rating)
     dataset = dataset.take(np.lexsort((dataset.item, dataset.user)))

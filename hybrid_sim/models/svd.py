@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-import surprise
-
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.surprise_fit import (
     expect_biases,
     expect_factors,
@@ -19,6 +18,13 @@ from hybrid_sim.models.surprise_fit import (
 from hybrid_sim.models.training import bell, require_positive, require_seed, residual_spread
 
 
+@rater(
+    "svd",
+    order=21,
+    component="neighbours",
+    explanation="users with similar ratings",
+    members=[Member("svd")],
+)
 @dataclass
 class SVD:
     """Predicts global mean + user bias + item bias + product of factors (Koren et al. 2009, equation 5).
@@ -53,6 +59,8 @@ class SVD:
             DataError: there are no ratings.
             SettingsError: the descent diverged.
         """
+        import surprise
+
         data = surprise_data(dataset)
         algorithm = surprise.SVD(
             n_factors=self.n_factors,

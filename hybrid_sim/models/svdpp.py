@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-import surprise
 from scipy import sparse
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.models.registry import rater
 from hybrid_sim.models.surprise_fit import (
     SurpriseData,
     expect_biases,
@@ -22,6 +22,7 @@ from hybrid_sim.models.surprise_fit import (
 from hybrid_sim.models.training import bell, require_positive, require_seed, residual_spread
 
 
+@rater("svdpp", order=22)
 @dataclass
 class SVDpp:
     """SVD with p_u + |I_u|^-1/2 Σ y_j as a user's factors, I_u being the items that the user rated (Koren
@@ -58,6 +59,8 @@ class SVDpp:
             DataError: there are no ratings.
             SettingsError: the descent diverged.
         """
+        import surprise
+
         data = surprise_data(dataset)
         algorithm = surprise.SVDpp(
             n_factors=self.n_factors,

@@ -14,6 +14,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import genre_block, item_vectors, text_block, year_block
 from hybrid_sim.retrieval.embedder import default_embedder
@@ -52,6 +53,13 @@ class Influences:
     surprise: FloatArray
 
 
+@rater(
+    "content_gp",
+    order=32,
+    component="embeddings",
+    explanation="this user's ratings of similar items",
+    members=[Member("content_gp")],
+)
 @dataclass
 class ContentGP:
     """Predicts an item's level plus the user's deviation from it, which is a function of the item's content.

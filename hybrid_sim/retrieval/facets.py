@@ -13,6 +13,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
 from hybrid_sim.models.biases import Biases
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import centred, item_vectors
 from hybrid_sim.retrieval.embedder import default_embedder
@@ -21,6 +22,13 @@ SLOPE_DOUBT = 1 / 9
 """Prior precision of the slope: in units of residual spread per unit score it is expected within ±3."""
 
 
+@rater(
+    "facets",
+    order=31,
+    component="embeddings",
+    explanation="this user's ratings of similar items",
+    members=[Member("facets")],
+)
 @dataclass
 class SignedFacets:
     """Predicts biases plus slope × (likes - dislikes) · item.

@@ -13,6 +13,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.models.biases import Biases
+from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import centred, item_vectors
 from hybrid_sim.retrieval.embedder import default_embedder
@@ -33,6 +34,13 @@ class Likeness:
     nearest: FloatArray
 
 
+@rater(
+    "neighbours",
+    order=30,
+    component="neighbours",
+    explanation="this user's ratings of similar items",
+    members=[Member("neighbours")],
+)
 @dataclass
 class HistoryNeighbours:
     """Predicts biases plus the mean residual of the `k` most alike items that the user rated.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hybrid_sim.core.files import shortened
 from hybrid_sim.core.types import RatingScale
+from hybrid_sim.models.registry import registered_members
 from hybrid_sim.retrieval.evidence import Evidence, Grounds
 
 LEAST_TOLD = 0.075
@@ -14,15 +15,6 @@ LEAST_TOLD = 0.075
 
 N_CITED, N_KEYWORDS = 2, 3
 """Ratings and keywords that are named on each side."""
-
-OTHERS, OWN = "users with similar ratings", "this user's ratings of similar items"
-VOICES = {
-    **dict.fromkeys(("knn", "svd", "kernel_gp", "factorization_1", "factorization_2"), OTHERS),
-    **dict.fromkeys(("levels", "levels_content"), OTHERS),
-    **dict.fromkeys(("neighbours", "facets", "content_gp"), OWN),
-    "llm": "the language model",
-}
-"""Who speaks through a contribution."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ def plain_reason(facts: Facts, contributions: Mapping[str, float], grounds: Grou
     parts = [
         _expectation(facts),
         _averages(facts, contributions),
-        _voices(facts, contributions),
+        _largest(facts, contributions),
         _cited(grounds.evidence),
         _tags(grounds),
         _source(contributions),
@@ -94,17 +86,19 @@ def _compared(amount: float, facts: Facts) -> str:
     return f"{facts.number(abs(amount))} {'higher' if amount > 0 else 'lower'} than usual"
 
 
-def _voices(facts: Facts, contributions: Mapping[str, float]) -> str:
-    """The two voices that move the prediction most, beyond the averages."""
+def _largest(facts: Facts, contributions: Mapping[str, float]) -> str:
+    """The two sources that move the prediction most, beyond the averages."""
+    source_of = {member.name: entry.explanation for entry, member in registered_members() if entry.explanation}
+    source_of["llm"] = "the language model"
     moved: dict[str, float] = {}
     for name, amount in contributions.items():
-        if name in VOICES:
-            moved[VOICES[name]] = moved.get(VOICES[name], 0.0) + amount
-    told = sorted(moved, key=lambda voice: (-abs(moved[voice]), voice))[:2]
+        if name in source_of:
+            moved[source_of[name]] = moved.get(source_of[name], 0.0) + amount
+    largest = sorted(moved, key=lambda source: (-abs(moved[source]), source))[:2]
     words = [
-        f"{'raised' if moved[voice] > 0 else 'lowered'} by {facts.number(abs(moved[voice]))} by {voice}"
-        for voice in told
-        if abs(moved[voice]) >= LEAST_TOLD * facts.unit
+        f"{'raised' if moved[source] > 0 else 'lowered'} by {facts.number(abs(moved[source]))} by {source}"
+        for source in largest
+        if abs(moved[source]) >= LEAST_TOLD * facts.unit
     ]
     return f"This is {' and '.join(words)}." if words else ""
 

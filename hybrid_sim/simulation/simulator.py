@@ -27,10 +27,10 @@ from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
-from hybrid_sim.ensemble.components import switched
-from hybrid_sim.ensemble.default_members import SHAPES, default_members
+from hybrid_sim.ensemble.components import default_members, shapes_among, switched
 from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.models.means import GlobalMean
+from hybrid_sim.models.registry import foreign_modules
 from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
 
 SOURCES = ("global", "item", "user", "stat")
@@ -110,10 +110,9 @@ class Simulator:
         chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
         left = switched(tuple(chosen), self.without)
         chosen = {name: chosen[name] for name in left.members}
-        shapes = [name for name in SHAPES if name in chosen]
         self.ensemble_ = Ensemble(
             chosen,
-            shapes,
+            shapes_among(chosen),
             boosted=left.boosted,
             weighted=left.combiner,
             shaped=left.calibration,
@@ -184,7 +183,7 @@ class Simulator:
             SettingsError: `folder` holds something else.
             StorageError: the disk is full or not writable.
         """
-        model_files.save(self, folder, {"kind": "simulator"})
+        model_files.save(self, folder, {"kind": "simulator"}, trust=foreign_modules())
 
     @classmethod
     def load(cls, folder: str | Path) -> Simulator:
@@ -193,7 +192,7 @@ class Simulator:
         Raises:
             ModelFileError: a file is damaged, missing or no simulator.
         """
-        loaded = model_files.load(folder).rater
+        loaded = model_files.load(folder, trust=foreign_modules()).rater
         if not isinstance(loaded, cls):
             raise ModelFileError(f"{folder} holds a {type(loaded).__name__}, not a simulator")
         return loaded

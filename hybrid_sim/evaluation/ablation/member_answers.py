@@ -27,7 +27,7 @@ from hybrid_sim.core.progress import track
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.ensemble.default_members import SHAPES, default_members
+from hybrid_sim.ensemble.components import default_members, shapes_among
 from hybrid_sim.ensemble.ensemble import BATCH, Ensemble
 from hybrid_sim.ensemble.out_of_fold import Opinions
 from hybrid_sim.evaluation.ablation.answer_store import read_shelf, write_shelf
@@ -95,9 +95,9 @@ class FoldAnswers:
     def of(self, members: Sequence[str]) -> tuple[Opinions, Opinions]:
         """Held and asked opinions of these members alone, as a simulator of just these would gather them.
 
-        Where no member named in `SHAPES` is left, the distributions of all are used.
+        Where no member whose shape is used is left, the distributions of all are used.
         """
-        shapes = [self.members.index(name) for name in SHAPES if name in members]
+        shapes = [self.members.index(name) for name in shapes_among(members)]
         columns = [self.members.index(name) for name in members]
         return self.held.opinions(columns, shapes or columns), self.asked.opinions(columns, shapes or columns)
 

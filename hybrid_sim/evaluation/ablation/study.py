@@ -11,7 +11,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 from hybrid_sim.core.provenance import Provenance
-from hybrid_sim.ensemble.components import BASE, COMPONENTS, MEMBERS_OF, STEPS, WITH_LLM
+from hybrid_sim.ensemble.components import BASE, WITH_LLM, components, members_of
 from hybrid_sim.evaluation.ablation.combiner_steps import SHAPE, TREES, WEIGHTS
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.report import AblationReport, ComponentRow, CostRow, FoldRow
@@ -23,13 +23,6 @@ from hybrid_sim.models.recorded import RecordedRatings
 
 COST_FIELDS = ("seconds_fit", "seconds_rate", "n_rated", "llm_answers")
 STEP_OF = {WEIGHTS: "combiner", TREES: "boosted", SHAPE: "calibration", CORRECTION: "llm"}
-TITLES = {
-    "embeddings": "members that compare texts, and those for new items",
-    "neighbours": "neighbours and collaborative filtering",
-    "factorization": "factorization machines",
-    **STEPS,
-    **WITH_LLM,
-}
 
 NOTES = (
     "a gain is the loss without a component less the loss with it, on the same ratings: above zero it helps. Shapley "
@@ -115,28 +108,29 @@ class Ablation:
         )
 
     def _component_rows(self) -> list[ComponentRow]:
-        members = self.members or (BASE, *(member for of_it in MEMBERS_OF.values() for member in of_it))
+        titles, groups = components(), members_of()
+        members = self.members or (BASE, *(member for group in groups.values() for member in group))
         if BASE not in members:
             raise SettingsError(f"{BASE!r} answers where all components are left out; add it to the members")
         for name in self.components or ():
-            if name not in COMPONENTS:
-                raise SettingsError(f"there is no component {name!r}; {nearest(name, COMPONENTS)}")
+            if name not in titles:
+                raise SettingsError(f"there is no component {name!r}; {nearest(name, titles)}")
         rows = []
-        for name in COMPONENTS:
-            of_it = tuple(member for member in MEMBERS_OF.get(name, ()) if member in members)
+        for name, title in titles.items():
+            of_it = tuple(member for member in groups.get(name, ()) if member in members)
             reason = self._why_absent(name, of_it)
             if reason and self.components is not None and name in self.components:
                 raise SettingsError(f"component {name!r} cannot be left out and put in: {reason}")
             if not reason and self.components is not None and name not in self.components:
                 reason = "stays as it is, for it is not among the components that were asked for"
-            rows.append(ComponentRow(name, TITLES[name], of_it, reason is None, reason))
+            rows.append(ComponentRow(name, title, of_it, reason is None, reason))
         if not any(row.present for row in rows):
             raise SettingsError("no component is left to switch; name more members or components")
         return rows
 
     def _why_absent(self, name: str, members: Sequence[str]) -> str | None:
-        if name in MEMBERS_OF and not members:
-            return f"none of its members ({', '.join(MEMBERS_OF[name])}) is in the ensemble"
+        if name in members_of() and not members:
+            return f"none of its members ({', '.join(members_of()[name])}) is in the ensemble"
         if name == "llm" and self.recording is None:
             return "needs recorded LLM ratings; add --llm-ratings FILE"
         if name == "profile":
@@ -159,7 +153,7 @@ def _costs(
     answers: FoldAnswers, of_steps: Mapping[str, tuple[float, float]], n_rated: int, n_recorded: int
 ) -> list[CostRow]:
     """What each member and each step of the whole ensemble took; a member rates the held-back ratings while it fits."""
-    owner = {member: name for name, members in MEMBERS_OF.items() for member in members}
+    owner = {member: name for name, members in members_of().items() for member in members}
     rows = []
     for member in answers.members:
         fit, rate_held, rate_asked = answers.seconds[member]

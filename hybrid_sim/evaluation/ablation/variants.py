@@ -20,7 +20,7 @@ from hybrid_sim.core.progress import track
 from hybrid_sim.core.seeding import derive_seed
 from hybrid_sim.core.types import FloatArray, RatingDistribution
 from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, learners, told_apart
-from hybrid_sim.ensemble.components import MEMBERS_OF, switched
+from hybrid_sim.ensemble.components import members_of, switched
 from hybrid_sim.ensemble.out_of_fold import Opinions
 from hybrid_sim.evaluation.ablation.combiner_steps import Clock, Steps, pooled
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers
@@ -56,7 +56,7 @@ def each_variant(
     Components that are not named stay in. `n_jobs` sets of members are worked on, and judged, at a time, which changes
     no answer.
     """
-    of_members = [name for name in components if name in MEMBERS_OF]
+    of_members = [name for name in components if name in members_of()]
     works = list(product(reversed(subsets(of_members)), _choices("combiner", components)))
 
     def work(kept: Subset, weighted: bool) -> list[T]:
@@ -80,7 +80,7 @@ def _together(
     answers: FoldAnswers, components: Sequence[str], kept: Subset, weighted: bool, seed: int
 ) -> list[Variant]:
     """All variants with these components that have members, and with or without learned weights."""
-    out = [name for name in components if name in MEMBERS_OF and name not in kept]
+    out = [name for name in components if name in members_of() and name not in kept]
     held, asked = answers.of(switched(answers.members, out).members)
     switches = list(product(_choices("boosted", components), _choices("calibration", components)))
     probs = {one: pooled(asked) for one in switches}
