@@ -32,7 +32,7 @@ from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, Pairs
 from hybrid_sim.data import load
-from hybrid_sim.evaluation.metrics import paired_bootstrap
+from hybrid_sim.evaluation.bootstrap import paired_bootstrap
 from hybrid_sim.evaluation.protocols import Fold, make_protocol
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.models.factorization import BayesianFactorization

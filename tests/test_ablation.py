@@ -23,9 +23,9 @@ from hybrid_sim.ensemble.components import BASE, STEPS, components, default_memb
 from hybrid_sim.evaluation.ablation import Ablation, AblationReport, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.scoring import Judge
-from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights, resample
+from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
 from hybrid_sim.evaluation.ablation.variants import Variant, each_variant, subsets
-from hybrid_sim.evaluation.metrics import paired_bootstrap
+from hybrid_sim.evaluation.bootstrap import ResampledLosses, paired_bootstrap
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.models.recorded import RecordedRatings
 from hybrid_sim.retrieval.embedder import TfidfSVD
@@ -251,9 +251,12 @@ def sums(columns: FloatArray, group: IntArray) -> FloatArray:
 @pytest.mark.parametrize(("root", "statistic"), [(True, "rmse"), (False, "mean")])
 def test_leaving_one_out_has_the_interval_of_a_paired_bootstrap(root: bool, statistic: str) -> None:
     columns, group = losses()
-    got = resample(sums(columns, group), root, 400, 7).of(np.array([1.0, -1.0, 0, 0, 0, 0, 0, 0]), 0.95)
+    resampled = ResampledLosses.of_sums(sums(columns, group), root, 400, 7)
+    got = resampled.interval(np.array([1.0, -1.0, 0, 0, 0, 0, 0, 0]))
     expected = paired_bootstrap(columns[:, 0], columns[:, 1], group, statistic, n_boot=400, seed=7)  # type: ignore[arg-type]  # one of the two
-    assert got == pytest.approx((expected.estimate, expected.low, expected.high), abs=1e-12)
+    assert (got.estimate, got.low, got.high) == pytest.approx(
+        (expected.estimate, expected.low, expected.high), abs=1e-12
+    )
 
 
 def test_shapley_gains_are_those_of_a_game_worked_by_hand() -> None:
@@ -274,9 +277,9 @@ def test_shapley_gains_are_those_of_a_game_worked_by_hand() -> None:
 
 def test_an_interval_needs_two_groups() -> None:
     columns, group = losses()
-    estimate, low, high = resample(sums(columns, np.zeros_like(group)), True, 50, 0).of(np.eye(8)[0], 0.95)
-    assert estimate == pytest.approx(float(np.sqrt(columns[:, 0].mean())))
-    assert np.isnan([low, high]).all()
+    got = ResampledLosses.of_sums(sums(columns, np.zeros_like(group)), True, 50, 0).interval(np.eye(8)[0])
+    assert got.estimate == pytest.approx(float(np.sqrt(columns[:, 0].mean())))
+    assert np.isnan([got.low, got.high]).all()
 
 
 @pytest.mark.parametrize("metric", ["rmse", "log_loss"])

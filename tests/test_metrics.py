@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hybrid_sim.core.errors import InputError, ScaleError
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
 from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.bootstrap import bootstrap_rmse, paired_bootstrap
 
 FIVE = RatingScale((1, 2, 3, 4, 5))
 HALVES = RatingScale(tuple(np.arange(1, 11) / 2))
@@ -176,7 +177,7 @@ def test_misspelt_options_are_errors() -> None:
     with pytest.raises(ValueError, match="events 'classes' must be one of levels, pooled, top"):
         metrics.reliability(truth, distribution, "classes")  # type: ignore[arg-type]  # the misspelling is the test
     with pytest.raises(ValueError, match="statistic 'rmsd' must be one of rmse, mean"):
-        metrics.paired_bootstrap(truth, truth, truth, "rmsd")  # type: ignore[arg-type]  # the misspelling is the test
+        paired_bootstrap(truth, truth, truth, "rmsd")  # type: ignore[arg-type]  # the misspelling is the test
 
 
 def clustered(rng: np.random.Generator, n_users: int = 80) -> tuple[FloatArray, FloatArray, IntArray]:
@@ -189,15 +190,15 @@ def clustered(rng: np.random.Generator, n_users: int = 80) -> tuple[FloatArray, 
 def test_bootstrap_estimates_are_the_plain_statistics() -> None:
     a, b, users = clustered(np.random.default_rng(3))
     truth = np.zeros_like(a)
-    one = metrics.bootstrap_rmse(truth, a, users)
+    one = bootstrap_rmse(truth, a, users)
     assert one.estimate == pytest.approx(metrics.rmse(truth, a))
     assert one.low < one.estimate < one.high
-    paired = metrics.paired_bootstrap(a**2, b**2, users)
+    paired = paired_bootstrap(a**2, b**2, users)
     assert paired.estimate == pytest.approx(metrics.rmse(truth, a) - metrics.rmse(truth, b))
-    absolute = metrics.paired_bootstrap(np.abs(a), np.abs(b), users, "mean")
+    absolute = paired_bootstrap(np.abs(a), np.abs(b), users, "mean")
     assert absolute.estimate == pytest.approx(metrics.mae(truth, a) - metrics.mae(truth, b))
-    assert paired == metrics.paired_bootstrap(a**2, b**2, users)
-    assert paired != metrics.paired_bootstrap(a**2, b**2, users, seed=1)
+    assert paired == paired_bootstrap(a**2, b**2, users)
+    assert paired != paired_bootstrap(a**2, b**2, users, seed=1)
 
 
 def test_bootstrap_resamples_whole_groups() -> None:
@@ -208,7 +209,7 @@ def test_bootstrap_resamples_whole_groups() -> None:
     for drawn in rng.integers(12, size=(300, 12)):
         chosen = np.concatenate([rows[user] for user in drawn])
         got.append(np.sqrt(np.mean(a[chosen] ** 2)) - np.sqrt(np.mean(b[chosen] ** 2)))
-    interval = metrics.paired_bootstrap(a**2, b**2, users, n_boot=300, seed=0, level=0.9)
+    interval = paired_bootstrap(a**2, b**2, users, n_boot=300, seed=0, level=0.9)
     assert [interval.low, interval.high] == pytest.approx(np.quantile(got, [0.05, 0.95]).tolist())
 
 
@@ -218,14 +219,14 @@ def test_with_folds_the_statistic_is_the_mean_over_folds() -> None:
     folds = np.where(rng.random(len(a)) < 0.2, "1", "2")
     a[folds == "1"] *= 3
     parts = [np.sqrt(np.mean(a[folds == f] ** 2)) - np.sqrt(np.mean(b[folds == f] ** 2)) for f in ("1", "2")]
-    assert metrics.paired_bootstrap(a**2, b**2, users, folds=folds).estimate == pytest.approx(np.mean(parts))
+    assert paired_bootstrap(a**2, b**2, users, folds=folds).estimate == pytest.approx(np.mean(parts))
 
 
 def test_bootstrap_of_tiny_data() -> None:
-    alone = metrics.bootstrap_rmse([1, 2], [2, 2], ["ann", "ann"])
+    alone = bootstrap_rmse([1, 2], [2, 2], ["ann", "ann"])
     assert alone.estimate == pytest.approx(np.sqrt(0.5))
     assert np.isnan([alone.low, alone.high]).all()
-    two = metrics.bootstrap_rmse([1, 2], [2, 4], ["ann", "bob"], folds=[1, 2])  # resamples without one of the folds
+    two = bootstrap_rmse([1, 2], [2, 4], ["ann", "bob"], folds=[1, 2])  # resamples without one of the folds
     assert (two.low, two.estimate, two.high) == (1.0, 1.5, 2.0)
 
 
@@ -234,8 +235,8 @@ def test_intervals_cover_what_they_promise_and_rows_alone_would_not() -> None:
     difference, covered, covered_by_rows = np.sqrt(1.25) - np.sqrt(1.8), 0, 0
     for _ in range(n_simulations):
         a, b, users = clustered(rng)
-        by_user = metrics.paired_bootstrap(a**2, b**2, users, n_boot=400)
-        by_row = metrics.paired_bootstrap(a**2, b**2, np.arange(len(a)), n_boot=100)
+        by_user = paired_bootstrap(a**2, b**2, users, n_boot=400)
+        by_row = paired_bootstrap(a**2, b**2, np.arange(len(a)), n_boot=100)
         covered += by_user.low <= difference <= by_user.high
         covered_by_rows += by_row.low <= difference <= by_row.high
     assert 0.91 <= covered / n_simulations <= 0.98
@@ -246,5 +247,5 @@ def test_bootstrap_is_fast() -> None:
     rng = np.random.default_rng(7)
     loss, users = rng.random((2, 20_000)), rng.integers(900, size=20_000)
     start = time.perf_counter()
-    metrics.paired_bootstrap(loss[0], loss[1], users)
+    paired_bootstrap(loss[0], loss[1], users)
     assert time.perf_counter() - start < 1.0  # about 0.05 s on an idle core

@@ -18,10 +18,9 @@ from hybrid_sim.core.errors import InputError, SettingsError
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
 from hybrid_sim.data.world import World, make_world
-from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.bootstrap import Interval, Resampler
 from hybrid_sim.evaluation.protocols import Fold, Protocol
 from hybrid_sim.evaluation.splits import kfold
-from hybrid_sim.evaluation.validity.bootstrap import Resampler
 from hybrid_sim.evaluation.validity.discrimination import discrimination
 from hybrid_sim.evaluation.validity.groups import drift, groups
 from hybrid_sim.evaluation.validity.judged import Subject, Trial

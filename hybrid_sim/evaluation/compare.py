@@ -15,6 +15,7 @@ from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bench_report import Report
+from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
 from hybrid_sim.evaluation.scores import ResultRow, RmseInterval
 from hybrid_sim.simulation.run_results import FinishedRun, Truth, flat
 
@@ -131,7 +132,7 @@ def _shared(a: FinishedRun, b: FinishedRun) -> tuple[IntArray, IntArray]:
     return both["row_x"].to_numpy(dtype=np.int64), both["row_y"].to_numpy(dtype=np.int64)
 
 
-Columns = tuple[str, metrics.Statistic, tuple[FloatArray, FloatArray | None], IntArray]
+Columns = tuple[str, Statistic, tuple[FloatArray, FloatArray | None], IntArray]
 """A measure's name, its statistic, a loss or value per pair of A and of B (None: A holds the difference), the rows."""
 
 
@@ -176,7 +177,7 @@ def _columns(
 
 def _difference(
     name: str,
-    kind: metrics.Statistic,
+    kind: Statistic,
     pair: tuple[FloatArray, FloatArray | None],
     users: IntArray,
     n_boot: int,
@@ -184,7 +185,7 @@ def _difference(
 ) -> Difference:
     first, second = pair
     beside = np.zeros_like(first) if second is None else second
-    got = metrics.paired_bootstrap(first, beside, users, kind, n_boot=n_boot, seed=seed)
+    got = paired_bootstrap(first, beside, users, kind, n_boot=n_boot, seed=seed)
     values = [float(np.sqrt(part.mean()) if kind == "rmse" else part.mean()) for part in (first, beside)]
     a, b = (None, None) if second is None else values
     return Difference(name, a, b, got.estimate, got.low, got.high, len(first), "paired")

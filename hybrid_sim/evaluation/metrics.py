@@ -19,7 +19,6 @@ PROBABILITY_FLOOR = 1e-12
 """Smallest probability in a logarithm: a rating that was held impossible costs 27.6 nats, not infinity."""
 
 Events = Literal["levels", "pooled", "top"]
-Statistic = Literal["rmse", "mean"]
 
 
 def rmse(truth: ArrayLike, predicted: ArrayLike) -> float:
@@ -28,19 +27,19 @@ def rmse(truth: ArrayLike, predicted: ArrayLike) -> float:
     Raises:
         InputError: there are no rows, or one is not a finite number (so for every measure of this module).
     """
-    truth, predicted = _columns(truth=truth, predicted=predicted)
+    truth, predicted = finite_columns(truth=truth, predicted=predicted)
     return float(np.sqrt(np.mean((predicted - truth) ** 2)))
 
 
 def mae(truth: ArrayLike, predicted: ArrayLike) -> float:
     """Mean absolute error, in rating units."""
-    truth, predicted = _columns(truth=truth, predicted=predicted)
+    truth, predicted = finite_columns(truth=truth, predicted=predicted)
     return float(np.mean(np.abs(predicted - truth)))
 
 
 def pearson(truth: ArrayLike, predicted: ArrayLike) -> float:
     """Pearson's correlation; NaN where it is undefined: one of the columns is constant to within rounding."""
-    truth, predicted = _columns(truth=truth, predicted=predicted)
+    truth, predicted = finite_columns(truth=truth, predicted=predicted)
     x, y = truth - truth.mean(), predicted - predicted.mean()
     for column, deviation in ((truth, x), (predicted, y)):
         if np.abs(deviation).max() <= 1e-12 * max(1.0, float(np.abs(column).max())):
@@ -144,13 +143,13 @@ def calibration_error(
 
 def interval_coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
     """Share of ratings inside their closed interval (to within 1e-9)."""
-    truth, low, high = _columns(truth=truth, low=low, high=high)
+    truth, low, high = finite_columns(truth=truth, low=low, high=high)
     return float(np.mean((truth >= low - 1e-9) & (truth <= high + 1e-9)))
 
 
 def interval_width(low: ArrayLike, high: ArrayLike) -> float:
     """Mean width of intervals, in rating units."""
-    low, high = _columns(low=low, high=high)
+    low, high = finite_columns(low=low, high=high)
     return float(np.mean(high - low))
 
 
@@ -176,7 +175,7 @@ def within_user_sd(ratings: ArrayLike, users: ArrayLike) -> float:
 
     Users with one rating have none and do not count; NaN where no user has two.
     """
-    (ratings,) = _columns(ratings=ratings)
+    (ratings,) = finite_columns(ratings=ratings)
     _, user = np.unique(np.asarray(users), return_inverse=True)
     if user.shape != ratings.shape:
         raise ValueError(f"{len(ratings)} ratings and {user.size} users must be columns of one length")
@@ -186,125 +185,19 @@ def within_user_sd(ratings: ArrayLike, users: ArrayLike) -> float:
     return float(np.sqrt(squares[several] / (n[several] - 1)).mean()) if several.any() else float("nan")
 
 
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its bootstrap interval; `low` and `high` are NaN with fewer than two groups."""
-
-    estimate: float
-    low: float
-    high: float
-    level: float
-
-
-def bootstrap_rmse(
-    truth: ArrayLike,
-    predicted: ArrayLike,
-    groups: ArrayLike,
-    *,
-    folds: ArrayLike | None = None,
-    n_boot: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """RMSE of one model with an interval that resamples whole groups, see `paired_bootstrap`."""
-    truth, predicted = _columns(truth=truth, predicted=predicted)
-    squared = (predicted - truth) ** 2
-    return _bootstrap([squared], groups, folds, root=True, n_boot=n_boot, seed=seed, level=level)
-
-
-def paired_bootstrap(
-    loss_a: ArrayLike,
-    loss_b: ArrayLike,
-    groups: ArrayLike,
-    statistic: Statistic = "rmse",
-    *,
-    folds: ArrayLike | None = None,
-    n_boot: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Model a minus model b on the same rows, with a percentile interval that resamples whole groups.
-
-    Ratings of one user are alike (those of one item too, which matters for items nobody has rated), so
-    users or items are drawn with replacement and bring all their rows (cluster bootstrap, Davison and
-    Hinkley 1997, section 3.8). The losses are squared errors with `"rmse"`, which compares roots of means;
-    any loss per row with `"mean"`. With `folds` (one label per row) the statistic is the mean over folds,
-    and a group that is drawn comes with its rows of all folds.
-
-    Raises:
-        InputError: there are no rows, or a loss is not a finite number.
-    """
-    if statistic not in get_args(Statistic):
-        raise ValueError(f"statistic {statistic!r} must be one of {', '.join(get_args(Statistic))}")
-    losses = _columns(loss_a=loss_a, loss_b=loss_b)
-    return _bootstrap(losses, groups, folds, root=statistic == "rmse", n_boot=n_boot, seed=seed, level=level)
-
-
-def _bootstrap(
-    losses: list[FloatArray],
-    groups: ArrayLike,
-    folds: ArrayLike | None,
-    *,
-    root: bool,
-    n_boot: int,
-    seed: int,
-    level: float,
-) -> Interval:
-    sums = _sums_by_group([*losses, np.ones_like(losses[0])], groups, folds)
-
-    estimate = float(_mean_over_folds(sums.sum(axis=0)[None], root)[0])
-    if len(sums) < 2:
-        return Interval(estimate, float("nan"), float("nan"), level)
-    resampled = _mean_over_folds(_resampled(sums, n_boot, np.random.default_rng(seed)), root)
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high), level)
-
-
-def _sums_by_group(columns: list[FloatArray], groups: ArrayLike, folds: ArrayLike | None) -> FloatArray:
-    """Sums over the rows of each group and fold, shape `(n_groups, n_columns, n_folds)`."""
-    groups = np.asarray(groups)
-    folds = np.zeros(len(groups)) if folds is None else np.asarray(folds)
-    if not groups.shape == folds.shape == columns[0].shape:
-        raise ValueError(f"{columns[0].shape} losses, {groups.shape} groups and {folds.shape} folds differ in shape")
-    group_labels, group = np.unique(groups, return_inverse=True)
-    fold_labels, fold = np.unique(folds, return_inverse=True)
-    shape = (len(group_labels), len(fold_labels))
-    cell = group * shape[1] + fold
-    sums = [np.bincount(cell, column, minlength=shape[0] * shape[1]).reshape(shape) for column in columns]
-    return np.stack(sums, axis=1)
-
-
-def _resampled(sums: FloatArray, n_boot: int, rng: np.random.Generator) -> FloatArray:
-    """Sums over groups drawn with replacement, shape `(n_boot, n_columns, n_folds)`."""
-    n_groups = len(sums)
-    flat = sums.reshape(n_groups, -1)
-    out = np.empty((n_boot, flat.shape[1]))
-    step = max(1, 2_000_000 // n_groups)  # keeps the table of weights below 32 MB
-    for start in range(0, n_boot, step):
-        n = min(step, n_boot - start)
-        drawn = rng.integers(n_groups, size=(n, n_groups)) + n_groups * np.arange(n)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=n * n_groups).reshape(n, n_groups)
-        out[start : start + n] = weights.astype(float) @ flat
-    return out.reshape(n_boot, *sums.shape[1:])
-
-
-def _mean_over_folds(totals: FloatArray, root: bool) -> FloatArray:
-    """The statistic of one model, or of the first minus the second, from sums `(n, n_columns, n_folds)`."""
-    count = totals[:, -1]
-    seen = count > 0  # a resample of few groups may leave a fold empty
-    means = totals[:, :-1] / np.where(seen, count, 1.0)[:, None]
-    values = np.sqrt(means) if root else means
-    differences = values[:, 0] - values[:, 1] if values.shape[1] == 2 else values[:, 0]
-    return np.asarray(np.where(seen, differences, 0.0).sum(axis=1) / seen.sum(axis=1))
-
-
 def _histogram(ratings: ArrayLike, scale: RatingScale, added: float = 0.0) -> FloatArray:
-    (ratings,) = _columns(ratings=ratings)
+    (ratings,) = finite_columns(ratings=ratings)
     counts = np.bincount(scale.index(ratings), minlength=scale.n_levels) + added
     return np.asarray(counts / counts.sum())
 
 
-def _columns(**columns: ArrayLike) -> list[FloatArray]:
+def finite_columns(**columns: ArrayLike) -> list[FloatArray]:
+    """The columns as arrays of numbers of one length.
+
+    Raises:
+        InputError: they are empty, or hold a number that is not finite.
+        ValueError: they are not of one length.
+    """
     arrays = [np.asarray(column, dtype=float) for column in columns.values()]
     if arrays[0].ndim != 1 or any(array.shape != arrays[0].shape for array in arrays):
         raise ValueError(f"{', '.join(columns)} must be columns of one length, got {[a.shape for a in arrays]}")
@@ -321,7 +214,7 @@ def _columns(**columns: ArrayLike) -> list[FloatArray]:
 
 
 def _answered(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray:
-    (truth,) = _columns(truth=truth)
+    (truth,) = finite_columns(truth=truth)
     if len(truth) != len(distribution):
         raise ValueError(f"{len(truth)} ratings and {len(distribution)} predictions must be of one length")
     silent: NDArray[np.bool_] = ~distribution.answered

@@ -18,6 +18,7 @@ from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.bootstrap import bootstrap_rmse, paired_bootstrap
 
 Metric = Literal["rmse", "mae", "log_loss", "rps"]
 Groups = Literal["users", "items"]
@@ -264,7 +265,7 @@ def compare(
     if not _same_rows(a, b):
         raise InputError(f"{a[0].model} and {b[0].model} were not scored on the same rows; compare them on common rows")
     group, fold = _groups(a, groups)
-    interval = metrics.paired_bootstrap(
+    interval = paired_bootstrap(
         np.concatenate([losses.of(metric) for losses in a]),
         np.concatenate([losses.of(metric) for losses in b]),
         group,
@@ -305,7 +306,7 @@ def rmse_interval(
     group, fold = _groups(losses, groups)
     error = np.sqrt(np.concatenate([part.squared_error for part in losses]))
     zero = np.zeros_like(error)
-    got = metrics.bootstrap_rmse(zero, error, group, folds=fold, n_boot=n_boot, seed=seed, level=level)
+    got = bootstrap_rmse(zero, error, group, folds=fold, n_boot=n_boot, seed=seed, level=level)
     first, n_groups = losses[0], len(np.unique(group))
     return RmseInterval(
         first.model, first.protocol, _folds(losses), got.estimate, got.low, got.high, level, groups, n_groups

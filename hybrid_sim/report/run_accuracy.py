@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.types import FloatArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
 from hybrid_sim.report.bars import Amounts, points_chart
 from hybrid_sim.report.page import Block, Cell, Chart, Column, Section, Table
 from hybrid_sim.report.plots import Line, heatmap_chart, reliability_chart
@@ -21,7 +22,7 @@ N_BOOT = 1000
 MAX_LEVELS_DRAWN = 24
 """Levels up to which a table of real against drawn ratings can be read; and curves of each level up to a third."""
 
-Loss = tuple[str, metrics.Statistic, FloatArray]
+Loss = tuple[str, Statistic, FloatArray]
 """A measure's name, what is made of its losses, and the loss of each pair."""
 
 INTERVAL_NOTE = "95% intervals by bootstrap over users."
@@ -56,10 +57,10 @@ def _measures(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], seed
     for name, kind, loss in chain(_losses(real, run.distribution.take(known)), [drawn]):
         beside = constants.get(name)
         zero = np.zeros_like(loss)
-        got = metrics.paired_bootstrap(loss, zero, run.user[known], kind, n_boot=N_BOOT, seed=seed)
+        got = paired_bootstrap(loss, zero, run.user[known], kind, n_boot=N_BOOT, seed=seed)
         cells: list[Cell] = [name, got.estimate, got.low, got.high, None, None, None, None]
         if beside is not None:
-            gap = metrics.paired_bootstrap(loss, beside, run.user[known], kind, n_boot=N_BOOT, seed=seed)
+            gap = paired_bootstrap(loss, beside, run.user[known], kind, n_boot=N_BOOT, seed=seed)
             cells[4:] = [got.estimate - gap.estimate, gap.estimate, gap.low, gap.high]
         rows.append(tuple(cells))
     headings = ("run", "low", "high", "constant", "run − constant", "low", "high")
@@ -85,7 +86,7 @@ def _by_source(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], see
     for name in sorted(set(source.tolist())):
         here = source == name
         zero = np.zeros(int(here.sum()))
-        got = metrics.paired_bootstrap(error[here], zero, run.user[known][here], n_boot=N_BOOT, seed=seed)
+        got = paired_bootstrap(error[here], zero, run.user[known][here], n_boot=N_BOOT, seed=seed)
         inside = metrics.interval_coverage(real[here], low[here], high[here])
         rows.append((name, len(zero), got.estimate, got.low, got.high, inside))
     title = "RMSE by source of the answer, raw"

@@ -10,8 +10,9 @@ import numpy as np
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.evaluation.ablation.report import METRICS, EffectRow, SubsetRow, Waterfall, WaterfallStep
 from hybrid_sim.evaluation.ablation.scoring import LLM, Judged, Key
-from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, Resampled, gain_weights, resample
+from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
 from hybrid_sim.evaluation.ablation.variants import subsets
+from hybrid_sim.evaluation.bootstrap import ResampledLosses
 
 SHUFFLED, TASTE = "llm_shuffled", "llm - llm_shuffled"
 """Names of the control's gain, and of what the LLM's ratings gain beyond it."""
@@ -39,49 +40,51 @@ def summarise(
     """Means over folds, and gains, with intervals from one bootstrap per metric that all variants share."""
     order = key_order(present)
     count = [next(iter(fold.values())).sums[:, 2] for fold in folds]
-    drawn = {
-        metric: resample(
+    losses = {
+        metric: ResampledLosses.of_sums(
             np.stack([np.column_stack([*(fold[key].sums[:, column] for key in order), n])
                       for fold, n in zip(folds, count, strict=True)]),
             metric == "rmse", n_boot, seed,
         )
         for column, metric in enumerate(METRICS)
     }  # fmt: skip
-    effects = [row for metric in METRICS for row in _effects(metric, drawn[metric], order, present, level)]
+    effects = [row for metric in METRICS for row in _effects(metric, losses[metric], order, present, level)]
     n_groups = int((np.sum(count, axis=0) > 0).sum())
-    falls = [_waterfall(metric, drawn[metric], order, effects) for metric in METRICS]
-    return Summary(_subset_rows(folds, order, present, drawn, level), effects, falls, n_groups)
+    falls = [_waterfall(metric, losses[metric], order, effects) for metric in METRICS]
+    return Summary(_subset_rows(folds, order, present, losses, level), effects, falls, n_groups)
 
 
 def _subset_rows(
     folds: Sequence[Mapping[Key, Judged]],
     order: Sequence[Key],
     present: Sequence[str],
-    drawn: Mapping[str, Resampled],
+    losses: Mapping[str, ResampledLosses],
     level: float,
 ) -> list[SubsetRow]:
     rows = []
     for key, one in zip(order, np.eye(len(order)), strict=True):
         names = tuple(name for name in present if name in key[0])
         n, ece = sum(fold[key].n for fold in folds), float(np.mean([fold[key].ece for fold in folds]))
-        rmse, log_loss = (drawn[metric].of(one, level) for metric in METRICS)
-        rows.append(SubsetRow(names, key[1], n, *rmse, *log_loss, ece))
+        rmse, log_loss = (losses[metric].interval(one, level) for metric in METRICS)
+        rows.append(SubsetRow(names, key[1], n, *rmse.values, *log_loss.values, ece))
     return rows
 
 
 def _effects(
-    metric: str, drawn: Resampled, order: Sequence[Key], present: Sequence[str], level: float
+    metric: str, losses: ResampledLosses, order: Sequence[Key], present: Sequence[str], level: float
 ) -> list[EffectRow]:
-    rows = []
-    for name in present:
-        weights = {kind: _weights(name, present, kind, order, control=False) for kind in KINDS}
-        rows += [EffectRow(name, metric, kind, *drawn.of(weights[kind], level)) for kind in KINDS]
-        if name != LLM:
-            continue
-        control = {kind: _weights(name, present, kind, order, control=True) for kind in KINDS}
-        rows += [EffectRow(SHUFFLED, metric, kind, *drawn.of(control[kind], level)) for kind in KINDS]
-        rows += [EffectRow(TASTE, metric, kind, *drawn.of(weights[kind] - control[kind], level)) for kind in KINDS]
-    return rows
+    weights: dict[tuple[str, Kind], FloatArray] = {}
+    for kind in KINDS:
+        weights |= {(name, kind): _weights(name, present, kind, order, control=False) for name in present}
+        if LLM in present:
+            weights[SHUFFLED, kind] = _weights(LLM, present, kind, order, control=True)
+            weights[TASTE, kind] = weights[LLM, kind] - weights[SHUFFLED, kind]
+    names = dict.fromkeys(name for name, _ in weights)
+    return [
+        EffectRow(name, metric, kind, *losses.interval(weights[name, kind], level).values)
+        for name in names
+        for kind in KINDS
+    ]
 
 
 def _weights(name: str, present: Sequence[str], kind: Kind, order: Sequence[Key], control: bool) -> FloatArray:
@@ -92,9 +95,9 @@ def _weights(name: str, present: Sequence[str], kind: Kind, order: Sequence[Key]
     return weights
 
 
-def _waterfall(metric: str, drawn: Resampled, order: Sequence[Key], effects: Sequence[EffectRow]) -> Waterfall:
+def _waterfall(metric: str, losses: ResampledLosses, order: Sequence[Key], effects: Sequence[EffectRow]) -> Waterfall:
     whole = max((key for key in order if not key[1]), key=lambda key: len(key[0]))
-    start, end = (float(drawn.losses[order.index(key)]) for key in ((frozenset(), False), whole))
+    start, end = (float(losses.losses[order.index(key)]) for key in ((frozenset(), False), whole))
     rows = [e for e in effects if e.metric == metric and e.kind == "shapley" and e.component in whole[0]]
     steps, before = [], start
     for row in sorted(rows, key=lambda row: -row.gain):

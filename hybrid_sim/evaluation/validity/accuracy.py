@@ -6,6 +6,7 @@ import numpy as np
 
 from hybrid_sim.core.types import FloatArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.judged import Trial
 from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table
@@ -72,7 +73,7 @@ def _errors(trial: Trial, name: str, predicted: FloatArray) -> tuple[Cell, ...]:
     )
 
 
-def _difference(trial: Trial, predicted: FloatArray, unit: float | None = None) -> metrics.Interval:
+def _difference(trial: Trial, predicted: FloatArray, unit: float | None = None) -> Interval:
     """RMSE of the simulator minus that of a prediction, in stars (or in `unit`)."""
     scale = trial.unit if unit is None else unit
     own, other = ((column - trial.truth) / scale for column in (trial.subject.expected(), predicted))

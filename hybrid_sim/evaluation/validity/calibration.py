@@ -7,7 +7,7 @@ import numpy as np
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, support_buckets
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.judged import Trial

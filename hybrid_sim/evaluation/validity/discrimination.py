@@ -10,7 +10,7 @@ from scipy.special import gammaln
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.judged import Trial
 from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from hybrid_sim.core.types import FloatArray, IntArray
-from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.judged import Trial
 from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table

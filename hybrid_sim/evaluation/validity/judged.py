@@ -13,8 +13,8 @@ from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.evaluation.bootstrap import Resampler
 from hybrid_sim.evaluation.scores import Groups
-from hybrid_sim.evaluation.validity.bootstrap import Resampler
 from hybrid_sim.evaluation.validity.contamination import Probe
 
 

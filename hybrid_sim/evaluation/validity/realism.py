@@ -6,9 +6,8 @@ import numpy as np
 
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.bootstrap import Interval, Resampler
 from hybrid_sim.evaluation.validity import verdicts
-from hybrid_sim.evaluation.validity.bootstrap import Resampler
 from hybrid_sim.evaluation.validity.judged import Trial
 from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table, Verdict
 from hybrid_sim.evaluation.validity.verdicts import describe, plain

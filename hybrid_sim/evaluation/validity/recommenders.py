@@ -19,7 +19,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.seeding import derive_seed, stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
-from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.judged import Trial
 from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table, Verdict

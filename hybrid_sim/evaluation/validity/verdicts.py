@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from hybrid_sim.evaluation.metrics import Interval
+from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity.report import Sense, Verdict
 
 
