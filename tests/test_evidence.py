@@ -15,7 +15,7 @@ from hybrid_sim.core.history import Histories, History
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
 from hybrid_sim.data.sources import load
 from hybrid_sim.data.world import make_world
-from hybrid_sim.retrieval.content_gp import ContentGP
+from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
 from hybrid_sim.retrieval.embedder import TfidfSVD
 from hybrid_sim.retrieval.evidence import EvidenceFinder, Grounds
 
@@ -45,9 +45,14 @@ def without(process: ContentGP, history: History, places: list[int], asked: int)
     return predicted(process, history.item, history.rating, asked) - left
 
 
+def effects(process: ContentGP, history: History, asked: IntArray) -> FloatArray:
+    """By how much each rating of the history moves each prediction, shape `(n_asked, n_history)`."""
+    return process.features_[asked] @ process.influences(history.item, history.rating).weights.T
+
+
 def test_effects_are_what_taking_the_rating_out_does(world: Dataset, process: ContentGP) -> None:
     history, asked = Histories(world).of(7), np.array([0, 11, 60])
-    effect = process.influences(history.item, history.rating, asked).effect
+    effect = effects(process, history, asked)
     for row, item in enumerate(asked.tolist()):
         assert process.expect(Pairs(np.array([7]), np.array([item])))[0] == pytest.approx(
             predicted(process, history.item, history.rating, item), abs=1e-9
@@ -62,7 +67,7 @@ def test_cited_ratings_speak_for_or_against(world: Dataset, process: ContentGP) 
     for user in (0, 31):
         history = histories.of(user)
         rated = dict(zip(history.item.tolist(), history.rating.tolist(), strict=True))
-        effect = process.influences(history.item, history.rating, asked).effect
+        effect = effects(process, history, asked)
         for item, grounds in zip(asked.tolist(), finder.about(history, asked), strict=True):
             amounts = [evidence.contribution for evidence in grounds.evidence]
             assert sorted(amounts, key=abs, reverse=True) == amounts
@@ -131,11 +136,28 @@ def test_what_is_liked_and_disliked_is_named() -> None:
 
 def test_a_pair_is_answered_alike_alone_and_with_others(world: Dataset, process: ContentGP) -> None:
     finder, history = EvidenceFinder(process, world), Histories(world).of(3)
-    together = finder.about(history, np.arange(20))
-    for item in (0, 7, 19):
-        alone = finder.about(history, np.array([item]))[0]
-        assert alone.keywords == together[item].keywords
-        assert [e.item for e in alone.evidence] == [e.item for e in together[item].evidence]
+    together = finder.about(history, np.arange(world.n_items))
+    for item, grounds in enumerate(together):
+        assert finder.about(history, np.array([item])) == [grounds]
+
+
+@pytest.mark.parametrize("n_cited", [1, 2])
+def test_the_cited_ratings_are_those_of_the_largest_effects_by_content(
+    world: Dataset, process: ContentGP, n_cited: int
+) -> None:
+    """Longer histories go through an index; what it proposes must not hide a rating that is telling."""
+    own = np.random.default_rng(0).choice(world.n_items, 90, replace=False)
+    history = Histories(world).of(-1).then(own, np.random.default_rng(1).integers(1, 6, 90).astype(float))
+    asked = np.setdiff1d(np.arange(world.n_items), own)
+    effect, influences = effects(process, history, asked), process.influences(history.item, history.rating)
+    by_content = process.features_[asked][:, N_PLAIN:] @ influences.weights[:, N_PLAIN:].T
+    least = 0.0025 * (world.scale.high - world.scale.low)
+    for row, grounds in enumerate(EvidenceFinder(process, world, n_cited).about(history, asked)):
+        for sign in (1.0, -1.0):
+            telling = (sign * effect[row] >= least) & (sign * influences.surprise > 0) & (sign * by_content[row] > 0)
+            strength = np.where(telling, sign * by_content[row], 0.0)
+            best = {int(own[place]) for place in np.argsort(-strength)[:n_cited] if strength[place] > 0}
+            assert {evidence.item for evidence in grounds.evidence if sign * evidence.contribution > 0} == best
 
 
 def test_a_history_of_simulated_ratings_is_cited_too(world: Dataset, process: ContentGP) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
@@ -112,6 +113,38 @@ def test_tastes_are_found_on_any_scale(make: MakeRater) -> None:
     stretched = RatingScale(tuple(20 * level for level in train.scale.levels))
     wide = replace(train, scale=stretched, rating=20 * train.rating)
     np.testing.assert_allclose(make(embedder=TfidfSVD()).fit(wide).expect(test.pairs), 20 * mean, rtol=1e-6)
+
+
+@every_rater
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_row_stands_alone(make: MakeRater, n_threads: int) -> None:
+    """The bits of an answer depended on the rows asked together (22 of 6,000 cut into 7 files)."""
+    train, test = split(planted(n_items=200))
+    settings = {"k": 7} if make is HistoryNeighbours else {}
+    rater = make(embedder=TfidfSVD(), **settings).fit(train)
+    with threadpool_limits(1):
+        together = rater.rate(test.pairs).probs
+    rows = np.random.default_rng(4).permutation(len(test))
+    with threadpool_limits(n_threads):
+        parts = [rater.rate(test.pairs.take(part)).probs for part in np.array_split(rows, 7)]
+        np.testing.assert_array_equal(np.concatenate(parts), together[rows])
+        for row in rows[:20].tolist():
+            alone = rater.rate(test.pairs.take(np.array([row]))).probs[0]
+            np.testing.assert_array_equal(alone, together[row])
+
+
+def test_neighbours_count_all_that_equal_the_kth() -> None:
+    """Many items of one text: which of them are counted must not depend on their places."""
+    dataset = planted(n_users=20, n_items=200)
+    dataset = replace(dataset, items=dataset.items.assign(title=""))
+    rater = HistoryNeighbours(embedder=TfidfSVD(), k=5).fit(dataset.take(dataset.item >= 4))
+    pairs = Pairs(np.repeat(np.arange(20), 4), np.tile(np.arange(4), 20))
+    residuals = dataset.rating - rater.biases_.expect(dataset.pairs)
+    found = rater.likeness(pairs).residual
+    for row in range(len(pairs)):
+        alike = (dataset.user == pairs.user[row]) & (dataset.item % 4 == pairs.item[row] % 4) & (dataset.item >= 4)
+        assert alike.sum() > 13
+        assert found[row] == pytest.approx(residuals[alike].sum() / (0.5 + alike.sum()), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
@@ -18,6 +17,7 @@ from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import genre_block, item_vectors, text_block, year_block
 from hybrid_sim.retrieval.embedder import default_embedder
+from hybrid_sim.retrieval.products import pair_products, precision_factor, solved, whitened
 
 NOISE_SUPPORT = 20.0
 """With this many ratings a user's own noise counts as much as everyone's."""
@@ -39,17 +39,32 @@ class _Posterior(NamedTuple):
     noise: FloatArray
     factor: FloatArray
 
+    def weights(self, residuals: FloatArray) -> FloatArray:
+        """The mean of the user's weights, shape `(n_features,)`."""
+        weighted = np.einsum("hf,h->f", self.features, residuals / self.noise)
+        return np.asarray(solved(self.factor, weighted[None])[0])
+
+    def variance(self, features: FloatArray) -> FloatArray:
+        """The variance of the deviation at each row of `features`, shape `(n_rows,)`."""
+        reduced = whitened(self.factor, features)
+        return np.asarray(np.einsum("rf,rf->r", reduced, reduced))
+
+    def residuals(self, residuals: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """What the weights leave over of each rating, and by how much each rating decides its own prediction."""
+        expected = np.einsum("hf,f->h", self.features, self.weights(residuals))
+        return residuals - expected, self.variance(self.features) / self.noise
+
 
 @dataclass(frozen=True)
 class Influences:
     """What a user's ratings do to predictions, in rating units.
 
-    `effect` and `by_content`, the part of it that text, genres and year carry, have shape `(n_items, n_history)`.
+    Row h of `weights`, shape `(n_history, n_features)`, is the part of the user's weights that is due to rating h: by
+    its inner product with an item's features the prediction for that item would fall if the rating were not there.
     `surprise`, shape `(n_history,)`, is how far each rating was above what the others let expect.
     """
 
-    effect: FloatArray
-    by_content: FloatArray
+    weights: FloatArray
     surprise: FloatArray
 
 
@@ -138,8 +153,11 @@ class ContentGP:
 
     def expect(self, pairs: Pairs) -> FloatArray:
         """The predicted mean of each pair before it is moved into the scale, NaN where the rater abstains."""
-        deviation = np.einsum("pf,pf->p", self.features_[pairs.item], self.user_weights_[pairs.user])
-        return np.where(self._known(pairs), self.item_level_[pairs.item] + deviation, np.nan)
+        mean = np.full(len(pairs), np.nan)
+        known = self._known(pairs)
+        user, item = pairs.user[known], pairs.item[known]
+        mean[known] = self.item_level_[item] + pair_products(user, item, self.user_weights_, self.features_)
+        return mean
 
     def spread(self, pairs: Pairs) -> FloatArray:
         """The predicted standard deviation of each pair's rating, NaN where the rater abstains.
@@ -153,28 +171,24 @@ class ContentGP:
         users, starts = np.unique(pairs.user[order], return_index=True)
         for user, rows in zip(users.tolist(), np.split(order, starts[1:]), strict=False):
             items = pairs.item[rows]
-            doubt = _quadratic(self._posterior(self._rated_by(user)), self.features_[items])
+            posterior = self._posterior(self._rated_by(user))
             own_noise = self.noise_variance_ * self.user_noise_[user]
-            variance[rows] = doubt + self.unseen_variance_[items] + own_noise
+            variance[rows] = posterior.variance(self.features_[items]) + self.unseen_variance_[items] + own_noise
         return np.asarray(np.sqrt(variance))
 
-    def influences(self, history: IntArray, ratings: FloatArray, items: IntArray) -> Influences:
-        """By how much each rating of a user's `history` moves the predictions for `items`, row numbers all.
+    def influences(self, history: IntArray, ratings: FloatArray) -> Influences:
+        """By how much each rating of a user's `history`, row numbers of items, moves the predictions.
 
-        `effect` is the prediction less what it would be had the user not given that rating (levels of items stay as
-        they are), in rating units, shape `(n_items, n_history)`: with the posterior covariance c of item i and the
-        rated item h, the residual e of h and its noise s, it is c e / (s - c_hh) (leave-one-out, Rasmussen and Williams
-        2006, section 5.4.2). The history need not be that of the fit.
+        The prediction for item i less what it would be had the user not rated item h (levels of items stay as they
+        are): with the posterior covariance c of i and h, the residual e of h and its noise s, it is c e / (s - c_hh)
+        (leave-one-out, Rasmussen and Williams 2006, section 5.4.2). The history need not be that of the fit.
         """
         posterior = self._posterior(history)
         residuals = ratings - self.item_level_[history]
-        weights = cho_solve((posterior.factor, True), posterior.features.T @ (residuals / posterior.noise))
-        solved = cho_solve((posterior.factor, True), posterior.features.T)
-        left_out = 1.0 - np.einsum("hf,fh->h", posterior.features, solved) / posterior.noise
-        surprise = (residuals - posterior.features @ weights) / left_out
-        pull = solved * (surprise / posterior.noise)
-        features = self.features_[items]
-        return Influences(features @ pull, features[:, N_PLAIN:] @ pull[N_PLAIN:], surprise)
+        rest, leverage = posterior.residuals(residuals)
+        surprise = rest / (1.0 - leverage)
+        pull = (surprise / posterior.noise)[:, None] * solved(posterior.factor, posterior.features)
+        return Influences(pull, surprise)
 
     def _known(self, pairs: Pairs) -> NDArray[np.bool_]:
         rated = np.diff(self.history_start_) > 0
@@ -201,12 +215,10 @@ class ContentGP:
         for user in np.flatnonzero(counts).tolist():
             own = residuals[self.history_start_[user] : self.history_start_[user + 1]]
             posterior = self._posterior(self._rated_by(user))
-            weights = cho_solve((posterior.factor, True), posterior.features.T @ (own / posterior.noise))
-            left = own - posterior.features @ weights
-            leverage = _quadratic(posterior, posterior.features) / posterior.noise
+            rest, leverage = posterior.residuals(own)
             unseen = posterior.noise - self.noise_variance_
-            surprise[user] = np.sum(left**2 / (1.0 - leverage) - unseen) / self.noise_variance_
-            self.user_weights_[user] = weights
+            surprise[user] = np.sum(rest**2 / (1.0 - leverage) - unseen) / self.noise_variance_
+            self.user_weights_[user] = posterior.weights(own)
         overall = max(surprise.sum() / counts.sum(), LEAST_NOISE)
         shrunk = (NOISE_SUPPORT * overall + surprise) / (NOISE_SUPPORT + counts)
         self.user_noise_ = np.maximum(shrunk, LEAST_NOISE)
@@ -216,15 +228,7 @@ class ContentGP:
 
     def _posterior(self, items: IntArray) -> _Posterior:
         features, noise = self.features_[items], self.noise_variance_ + self.unseen_variance_[items]
-        precision = features.T @ (features / noise[:, None])
-        precision.flat[:: len(precision) + 1] += 1.0
-        return _Posterior(features, noise, cholesky(precision, lower=True, check_finite=False))
-
-
-def _quadratic(posterior: _Posterior, features: FloatArray) -> FloatArray:
-    """The posterior variance of the deviation at each row of `features`, shape `(n_rows,)`."""
-    reduced = solve_triangular(posterior.factor, features.T, lower=True, check_finite=False)
-    return np.asarray(np.einsum("fr,fr->r", reduced, reduced))
+        return _Posterior(features, noise, precision_factor(features, noise))
 
 
 def _item_effects(dataset: Dataset, biases: Biases, content: FloatArray) -> FloatArray:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.history import History
 from hybrid_sim.core.types import FloatArray, IntArray
-from hybrid_sim.retrieval.content_gp import ContentGP, Influences
+from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP, Influences
 from hybrid_sim.retrieval.keywords import catalogue_tags
+from hybrid_sim.retrieval.products import SPARE, nearest, pair_products
 
 N_KEYWORDS = 5
 """Keywords that are named for an item at most, and as many against it."""
@@ -21,8 +21,8 @@ N_KEYWORDS = 5
 LEAST_EFFECT = 0.0025
 """A rating is cited if it moves the prediction by this part of the scale's range: a hundredth of a star of five."""
 
-MAX_CELLS = 2_000_000
-"""Effects of ratings on predictions that are held at once, 16 MB in each of a few copies."""
+MAX_QUERIES = 4096
+"""Items compared with a user's history at once, which bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -83,37 +83,46 @@ class EvidenceFinder:
         """The grounds for each of `items`, row numbers of the dataset, from one user's `history`."""
         if not len(history):
             return [Grounds()] * len(items)
-        step = max(1, MAX_CELLS // len(history))
+        influences = self._process.influences(history.item, history.rating)
         return [
             grounds
-            for start in range(0, len(items), step)
-            for grounds in self._about(history, items[start : start + step])
+            for start in range(0, len(items), MAX_QUERIES)
+            for grounds in self._about(history, influences, items[start : start + MAX_QUERIES])
         ]
 
-    def _about(self, history: History, items: IntArray) -> Iterator[Grounds]:
-        influences = self._process.influences(history.item, history.rating, items)
-        rows, columns = self._cited(influences)
-        effects = influences.effect[rows, columns]
-        tags = self._shared_tags(rows, history.item[columns], effects, items)
+    def _about(self, history: History, influences: Influences, items: IntArray) -> Iterator[Grounds]:
+        rows, places, effects = self._cited(influences, items)
+        tags = self._shared_tags(rows, history.item[places], effects, items)
         ends = np.searchsorted(rows, np.arange(len(items) + 1))
         for row in range(len(items)):
             cited = slice(ends[row], ends[row + 1])
-            evidence = zip(columns[cited].tolist(), effects[cited].tolist(), strict=True)
+            evidence = zip(places[cited].tolist(), effects[cited].tolist(), strict=True)
             yield Grounds(tuple(self._evidence(history, place, effect) for place, effect in evidence), *tags[row])
 
-    def _cited(self, influences: Influences) -> tuple[IntArray, IntArray]:
-        """Row and column of every rating that is cited, by row, the largest effects first."""
-        effect = influences.effect
-        found = []
+    def _cited(self, influences: Influences, items: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
+        """Row of `items`, place in the history and effect of every rating that is cited: by row, the largest first."""
+        features = self._process.features_[items]
+        cited = []
         for sign in (1.0, -1.0):
-            telling = (sign * effect >= self._least) & (sign * influences.surprise > 0)
-            strength = np.where(telling, sign * influences.by_content, 0.0)
-            best = _largest_columns(strength, self._n_cited)
-            rows, ranks = np.nonzero(np.take_along_axis(strength, best, axis=1) > 0)
-            found.append((rows, best[rows, ranks]))
-        rows, columns = (np.concatenate(part) for part in zip(*found, strict=True))
-        order = np.lexsort((columns, -np.abs(effect[rows, columns]), rows))
-        return rows[order], columns[order]
+            side = np.flatnonzero(sign * influences.surprise > 0)
+            weights = sign * influences.weights[side]
+            pending, width = np.arange(len(items)), self._n_cited + SPARE
+            while len(pending) and len(side):
+                places, by_content = nearest(features[pending, N_PLAIN:], weights[:, N_PLAIN:], width)
+                row = np.repeat(pending, places.shape[1])
+                effect = pair_products(row, places.ravel(), features, weights).reshape(places.shape)
+                telling = (effect >= self._least) & (by_content > 0)
+                chosen = telling & (telling.cumsum(axis=1) <= self._n_cited)
+                # Further ratings may be telling where few of these are; a content effect of 0 ends the list.
+                open_end = (telling.sum(axis=1) < self._n_cited) & (by_content[:, -1] > 0) & (width < len(side))
+                chosen[open_end] = False
+                cited.append((row[chosen.ravel()], side[places[chosen]], sign * effect[chosen]))
+                pending, width = pending[open_end], len(side)
+        if not cited:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
+        rows, places, effects = (np.concatenate(part) for part in zip(*cited, strict=True))
+        order = np.lexsort((places, -np.abs(effects), rows))
+        return rows[order], places[order], effects[order]
 
     def _shared_tags(
         self, rows: IntArray, cited: IntArray, effects: FloatArray, items: IntArray
@@ -135,10 +144,3 @@ class EvidenceFinder:
     def _evidence(self, history: History, place: int, effect: float) -> Evidence:
         item = int(history.item[place])
         return Evidence(item, self._item_ids[item], self._titles[item], float(history.rating[place]), effect)
-
-
-def _largest_columns(strength: FloatArray, n: int) -> NDArray[np.intp]:
-    """The columns of each row's `n` largest numbers, in no order."""
-    if strength.shape[1] <= n:
-        return np.broadcast_to(np.arange(strength.shape[1]), strength.shape)
-    return np.argpartition(-strength, n - 1, axis=1)[:, :n]

@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
@@ -17,6 +18,7 @@ from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import centred, item_vectors
 from hybrid_sim.retrieval.embedder import default_embedder
+from hybrid_sim.retrieval.products import pair_products
 
 SLOPE_DOUBT = 1 / 9
 """Prior precision of the slope: in units of residual spread per unit score it is expected within ±3."""
@@ -45,6 +47,7 @@ class SignedFacets:
     biases_: Biases = field(init=False, repr=False)
     embedder_name_: str = field(init=False, repr=False)
     vectors_: FloatArray = field(init=False, repr=False)
+    has_text_: NDArray[np.bool_] = field(init=False, repr=False)
     likes_: FloatArray = field(init=False, repr=False)
     dislikes_: FloatArray = field(init=False, repr=False)
     slope_: float = field(init=False, repr=False)
@@ -61,6 +64,7 @@ class SignedFacets:
         """
         self.biases_ = Biases().fit(dataset)
         self.vectors_ = centred(item_vectors(dataset, self.embedder))
+        self.has_text_ = np.any(self.vectors_ != 0, axis=1)
         self.embedder_name_ = self.embedder.name
         residuals = (dataset.rating - self.biases_.expect(dataset.pairs)) / self.biases_.spread_
         self.likes_, scores_for = self._profile(dataset, np.maximum(residuals, 0.0))
@@ -92,9 +96,10 @@ class SignedFacets:
 
     def score(self, pairs: Pairs) -> FloatArray:
         """(likes - dislikes) · item of each pair, between -2 and 2, NaN where the rater abstains."""
-        users, user = np.unique(pairs.user, return_inverse=True)
-        items, item = np.unique(pairs.item, return_inverse=True)
-        profiles, vectors = self.likes_[users] - self.dislikes_[users], self.vectors_[items]
-        has_text = np.asarray(vectors.any(axis=1), dtype=bool)[item]
-        known = is_known(self.biases_.user_rated_, pairs.user) & (pairs.item >= 0) & has_text
-        return np.where(known, np.einsum("pd,pd->p", profiles[user], vectors[item]), np.nan)
+        known = is_known(self.biases_.user_rated_, pairs.user) & (pairs.item >= 0)
+        known[known] &= self.has_text_[pairs.item[known]]
+        user, item = pairs.user[known], pairs.item[known]
+        scores = np.full(len(pairs), np.nan)
+        for_item = pair_products(user, item, self.likes_, self.vectors_)
+        scores[known] = for_item - pair_products(user, item, self.dislikes_, self.vectors_)
+        return scores

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
@@ -17,9 +18,13 @@ from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import centred, item_vectors
 from hybrid_sim.retrieval.embedder import default_embedder
+from hybrid_sim.retrieval.products import SPARE, nearest
 
-MAX_COMPARISONS = 4_000_000
-"""Similarities held in memory at once: 32 MB."""
+MAX_QUERIES = 4096
+"""Items compared with a user's history at once, which bounds the memory."""
+
+EQUAL = 1e-12
+"""Cosines that differ by less are equal."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class HistoryNeighbours:
     biases_: Biases = field(init=False, repr=False)
     embedder_name_: str = field(init=False, repr=False)
     vectors_: FloatArray = field(init=False, repr=False)
+    has_text_: NDArray[np.bool_] = field(init=False, repr=False)
     history_start_: IntArray = field(init=False, repr=False)
     history_item_: IntArray = field(init=False, repr=False)
     history_residual_: FloatArray = field(init=False, repr=False)
@@ -74,6 +80,7 @@ class HistoryNeighbours:
         """
         self.biases_ = Biases().fit(dataset)
         self.vectors_ = centred(item_vectors(dataset, self.embedder))
+        self.has_text_ = np.any(self.vectors_ != 0, axis=1)
         self.embedder_name_ = self.embedder.name
         by_user = np.argsort(dataset.user, kind="stable")
         self.history_start_ = np.concatenate([[0], np.cumsum(dataset.user_counts)]).astype(np.int64)
@@ -91,32 +98,39 @@ class HistoryNeighbours:
 
     def likeness(self, pairs: Pairs) -> Likeness:
         """What the user's ratings of alike items say, and how alike the nearest of them is."""
-        residual, nearest = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+        residual, closest = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
         for rows, user in self._batches(pairs):
             own = slice(self.history_start_[user], self.history_start_[user + 1])
-            cosines = self.vectors_[pairs.item[rows]] @ self.vectors_[self.history_item_[own]].T
-            cosines[pairs.item[rows, None] == self.history_item_[own]] = 0.0
-            weights = _largest(np.maximum(cosines, 0.0), self.k) ** 2
-            residual[rows] = weights @ self.history_residual_[own] / (self.shrink + weights.sum(axis=1))
-            nearest[rows] = np.sqrt(weights.max(axis=1))
-        return Likeness(residual, nearest)
+            rated, residuals = self.history_item_[own], self.history_residual_[own]
+            pending, width = rows, self.k + 1 + SPARE
+            while len(pending):
+                weights, places, complete = self._weights(pairs.item[pending], rated, width)
+                sums = np.einsum("pk,pk->p", weights, residuals[places])
+                residual[pending] = sums / (self.shrink + weights.sum(axis=1))
+                closest[pending] = np.sqrt(weights.max(axis=1))
+                pending, width = pending[~complete], len(rated)
+        return Likeness(residual, closest)
+
+    def _weights(self, items: IntArray, rated: IntArray, width: int) -> tuple[FloatArray, IntArray, NDArray[np.bool_]]:
+        """Squared cosines of the k most alike of the `rated` items and of all equal to the k-th, and their places.
+
+        The `width` nearest are looked at; a row is not complete if there may be more that equal the k-th.
+        """
+        places, cosines = nearest(self.vectors_[items], self.vectors_[rated], width)
+        cosines = np.where(rated[places] == items[:, None], 0.0, np.maximum(cosines, 0.0))
+        if len(rated) <= self.k:
+            return cosines**2, places, np.ones(len(items), dtype=bool)
+        least = np.partition(cosines, -self.k, axis=1)[:, -self.k, None]
+        complete = (cosines[:, -1] < least[:, 0] - EQUAL) | (least[:, 0] <= EQUAL) | (places.shape[1] == len(rated))
+        return np.where(cosines >= least - EQUAL, cosines, 0.0) ** 2, places, complete
 
     def _batches(self, pairs: Pairs) -> Iterator[tuple[IntArray, int]]:
         """Rows of pairs that can be answered, one user at a time and not too many at once."""
         counts = np.diff(self.history_start_)
-        has_text = (pairs.item >= 0) & self.vectors_[pairs.item].any(axis=1)
+        has_text = (pairs.item >= 0) & self.has_text_[pairs.item]
         known = np.flatnonzero(is_known(counts > 0, pairs.user) & has_text)
         order = known[np.argsort(pairs.user[known], kind="stable")]
         users, starts = np.unique(pairs.user[order], return_index=True)
         for user, rows in zip(users.tolist(), np.split(order, starts[1:]), strict=False):
-            step = max(1, MAX_COMPARISONS // int(counts[user]))
-            for start in range(0, len(rows), step):
-                yield rows[start : start + step], user
-
-
-def _largest(cosines: FloatArray, k: int) -> FloatArray:
-    """Each row with all but its k largest numbers replaced by zero; equals of the k-th are kept."""
-    if cosines.shape[1] <= k:
-        return cosines
-    least = np.partition(cosines, -k, axis=1)[:, [-k]]
-    return np.where(cosines >= least - 1e-12, cosines, 0.0)
+            for start in range(0, len(rows), MAX_QUERIES):
+                yield rows[start : start + MAX_QUERIES], user
