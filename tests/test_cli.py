@@ -200,7 +200,7 @@ def test_predict_refuses_a_damaged_model(model: Path, tmp_path: Path, capsys: py
         (["bench", "--protocol", "last4"], "'last4' is not known; did you mean 'last40'?"),
         (["plan", "-o", "run", "--model", "m", "--budget", "5eur"], "budget '5eur' is not an amount of US dollars"),
         (["bench", "--known", "5"], "--known belongs to the protocol cold-users, not to user-temporal"),
-        (["bench", "--dataset", "ml-100"], "data set 'ml-100' is not known; did you mean 'ml-100k'?"),
+        (["bench", "--dataset", "ml-100"], "there is no data set 'ml-100'; did you mean 'ml-100k'?"),
         (["bench", "--models", "svdd"], "there is no model 'svdd'; did you mean 'svd'?"),
         (["bench", "--folds", "x"], "folds 'x' are not understood; write numbers as in 1,2 or 1-3"),
         (["bench", "--folds", "9"], "there is no fold 9; protocol user-temporal has only fold 1"),
@@ -218,7 +218,7 @@ def test_predict_refuses_a_damaged_model(model: Path, tmp_path: Path, capsys: py
         (["fit", "--dataset", "world", "--tmdb-votes", "-o", "m"], "--tmdb-votes needs the table"),
         (["predict"], "the following arguments are required: MODEL_DIR, --pairs, -o/--output"),
         (["data", "gett"], "data 'gett' is not known; did you mean 'get'?"),
-        (["data", "get"], "data get needs a name: one of ml-100k"),
+        (["data", "get"], "data get needs a name, for example ml-100k"),
         (["data", "get", "ml-10k"], "'ml-10k' cannot be downloaded; did you mean 'ml-100k'?"),
         (["data", "list", "ml-100k"], "data list takes no name"),
         (["--nope"], "there is no option '--nope'; did you mean '--help'?"),
@@ -300,7 +300,7 @@ def test_interrupt_is_exit_130(tmp_path: Path) -> None:
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
-    assert "commands:" in capsys.readouterr().out
+    assert "evaluate:" in capsys.readouterr().out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

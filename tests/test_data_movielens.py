@@ -102,7 +102,7 @@ def test_csv_layout(tmp_path: Path, name: str) -> None:
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"ml-100k is not in .*: neither u\.data .*hybrid-sim data get ml-100k"):
         load("ml-100k", tmp_path)
-    with pytest.raises(SettingsError, match="data set 'ml-2b' is not known; known are world, ml-100k, ml-1m"):
+    with pytest.raises(SettingsError, match="there is no data set 'ml-2b'; did you mean 'ml-"):
         load("ml-2b", tmp_path)
     small_1m(tmp_path / "ml-1m-a")
     small_1m(tmp_path / "ml-1m-b")

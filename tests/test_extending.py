@@ -108,3 +108,24 @@ def test_a_rater_is_found_in_helps_benchmark_ablation_explanations_and_saved_mod
     used = cli(script=USE_OF_RATER)
     assert "equal True" in used.stdout, used.stderr
     assert "raised by 0.5 by a guess at the middle" in used.stdout
+
+
+def test_a_data_set_is_found_in_the_help_and_usable_by_name(
+    extended: Callable[[str, str], Cli], tmp_path: Path
+) -> None:
+    cli = extended(
+        "datasets",
+        "from hybrid_sim.data.sources import DATASETS, DataSource\n"
+        "from hybrid_sim.data.tables import read_dataset\n"
+        "def read(folder, name): return read_dataset(folder / 'plays.csv', name=name)\n"
+        "DATASETS.add('plays', DataSource(read, 'plays.csv'))\n",
+    )
+    (tmp_path / "plays").mkdir()
+    rows = [f"u{user},i{item},{1 + (user * item) % 5},{100 * item + user}" for user in range(12) for item in range(12)]
+    (tmp_path / "plays" / "plays.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *rows]) + "\n")
+    assert "plays" in cli("bench", "--help").stdout
+    assert str(tmp_path / "plays") in cli("data", "list", "--data", str(tmp_path)).stdout
+    words = ["--dataset", "plays", "--data", str(tmp_path), "--models", "user_mean", "--figure", "none"]
+    done = cli("bench", *words)
+    assert done.returncode == 0, done.stderr
+    assert "plays, protocol" in done.stdout

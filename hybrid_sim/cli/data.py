@@ -22,7 +22,7 @@ _log = logging.getLogger("hybrid_sim")
 def add_options(parser: Parser) -> None:
     """Add the options of the command."""
     parser.add_argument("action", metavar="get|texts|list|where")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="ml-100k, ml-1m, ml-latest-small or ml-25m")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the data set, for example ml-100k")
     parser.add_argument("--data", metavar="DIR", type=Path, help="the folder (else HYBRID_SIM_DATA, else the cache)")
     parser.add_argument("--mirror", metavar="URL", help="get or gather from another server")
     parser.add_argument("--md5", metavar="HEX", help="the checksum that the archive must have")
@@ -33,35 +33,32 @@ def run(options: argparse.Namespace) -> int:
     actions = {"get": _get, "texts": _texts, "list": _list, "where": _where}
     if options.action not in actions:
         raise SettingsError(f"data {options.action!r} is not known; {nearest(options.action, actions)}")
-    if options.name is not None and options.action not in ("get", "texts"):
-        raise SettingsError(f"data {options.action} takes no name, got {options.name!r}")
+    needs_name = options.action in ("get", "texts")
+    if needs_name != (options.name is not None):
+        reason = "needs a name, for example ml-100k" if needs_name else f"takes no name, got {options.name!r}"
+        raise SettingsError(f"data {options.action} {reason}")
     return actions[options.action](options)
 
 
 def _get(options: argparse.Namespace) -> int:
-    from hybrid_sim.data.download import BASE_URL, MAX_BYTES, download
+    from hybrid_sim.data.download import download
+    from hybrid_sim.data.sources import DATASETS
 
-    if options.name is None:
-        raise SettingsError(f"data get needs a name: one of {', '.join(MAX_BYTES)}")
-    if options.name not in MAX_BYTES:
-        raise SettingsError(f"{options.name!r} cannot be downloaded; {nearest(options.name, MAX_BYTES)}")
-    folder = download(options.name, options.data, base_url=options.mirror or BASE_URL, md5=options.md5)
-    _log.info("MovieLens may be used for research only and not be passed on; its terms lie in the folder")
+    name: str = options.name
+    folder = download(name, options.data, mirror=options.mirror, md5=options.md5)
+    _log.info("%s", DATASETS[name].licence)
     sys.stdout.write(f"{folder}\n")
     return 0
 
 
 def _texts(options: argparse.Namespace) -> int:
     """Gather the texts of a set's films into its folder, where `load` finds them."""
-    from hybrid_sim.data.locate import cache_folder, data_folder
-    from hybrid_sim.data.sources import TMDB_FILE, find_folder, load
+    from hybrid_sim.data.sources import TMDB_FILE, cache_folder, data_folder, find_folder, load
     from hybrid_sim.data.tmdb import write_tmdb
     from hybrid_sim.data.tmdb_client import BASE_URL, TmdbClient
 
-    if options.name is None:
-        raise SettingsError("data texts needs a name, for example ml-100k")
     place = find_folder(options.name, data_folder(options.data)) / TMDB_FILE
-    client = TmdbClient.from_environment(cache_folder().parent / "tmdb", base_url=options.mirror or BASE_URL)
+    client = TmdbClient.from_environment(cache_folder() / "tmdb", base_url=options.mirror or BASE_URL)
     dataset = load(options.name, options.data, tmdb=None)
     texts = client.fetch(dataset)
     write_tmdb(texts, place)
@@ -71,16 +68,12 @@ def _texts(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from hybrid_sim.data.locate import download_folder
-    from hybrid_sim.data.sources import KNOWN, find_folder
+    from hybrid_sim.data.sources import DATASETS, download_folder, find_folder
 
     root = download_folder(options.data)
-    for name in KNOWN:
-        if name == "world":
-            place = "synthetic, needs no files"
-        elif name.endswith(">"):
-            place = f"files reviews_<Category>_5*.json in {root / name.partition('-')[0]}"
-        else:
+    for name, source in DATASETS.items():
+        place = "synthetic, needs no files"
+        if source.marker:
             try:
                 place = str(find_folder(name, root))
             except SettingsError:
@@ -90,7 +83,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _where(options: argparse.Namespace) -> int:
-    from hybrid_sim.data.locate import download_folder
+    from hybrid_sim.data.sources import download_folder
 
     sys.stdout.write(f"{download_folder(options.data)}\n")
     return 0

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.parsing import Parser, one_of, whole_number, words_list
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.files import nearest
 
 if TYPE_CHECKING:
     from hybrid_sim.core.dataset import Dataset
@@ -30,8 +29,8 @@ COLUMN_HELP = {
 
 def add_data_options(parser: Parser) -> None:
     """Options that choose a known data set or a table of the user's own."""
-    known = parser.add_argument_group("a known data set")
-    known.add_argument("--dataset", metavar="NAME", help="world (synthetic), ml-100k, ml-1m, ml-latest-small, ...")
+    known: Any = parser.add_argument_group("a known data set")  # argparse declares no functions as help
+    known.add_argument("--dataset", metavar="NAME", help=_dataset_names)
     known.add_argument("--data", metavar="DIR", type=Path, help="where it is (else HYBRID_SIM_DATA, else the cache)")
     own = parser.add_argument_group("or your own tables (CSV, Parquet, JSON lines)")
     own.add_argument(
@@ -115,19 +114,21 @@ def read_data(options: argparse.Namespace, default: str | None = None) -> Datase
     return _read_known(options) if options.ratings is None else _read_own(options)
 
 
+def _dataset_names() -> str:
+    from hybrid_sim.data.sources import DATASETS
+
+    return f"one of {', '.join(DATASETS)}; world is synthetic"
+
+
 def _read_known(options: argparse.Namespace) -> Dataset:
-    from hybrid_sim.data.sources import KNOWN, load
+    from hybrid_sim.data.sources import load
 
     of_tables = ("items", "users", "scale", "item_feature", "user_feature")
     for option in (*of_tables, *(f"{column}_col" for column in COLUMNS)):
         if getattr(options, option) not in (None, []):
             raise SettingsError(f"--{option.replace('_', '-')} belongs to --ratings FILE, not to --dataset")
-    families = [known.removesuffix("-<category>") for known in KNOWN]
-    name: str = options.dataset
-    if not any(name == family or name.startswith(f"{family}-") for family in families):
-        raise SettingsError(f"data set {name!r} is not known; {nearest(name, families)}")
     tmdb = None if options.tmdb == "none" else options.tmdb
-    return load(name, options.data, tmdb=tmdb, tmdb_votes=options.tmdb_votes)
+    return load(options.dataset, options.data, tmdb=tmdb, tmdb_votes=options.tmdb_votes)
 
 
 def _read_own(options: argparse.Namespace) -> Dataset:

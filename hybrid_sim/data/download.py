@@ -1,4 +1,4 @@
-"""Download of the MovieLens sets into the data folder: checked, atomic, unpacked within bounds."""
+"""Download of data sets into the data folder: checked, atomic, unpacked within bounds."""
 
 from __future__ import annotations
 
@@ -10,21 +10,10 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
+from hybrid_sim.core.files import nearest
 from hybrid_sim.core.progress import track
 from hybrid_sim.data.http import Patience, chunks, opened, with_retries
-from hybrid_sim.data.locate import download_folder
-
-BASE_URL = "https://files.grouplens.org/datasets/movielens"
-
-PINNED_MD5 = {
-    "ml-100k": "0e33842e24a9c977be4e0107933c0723",
-    "ml-1m": "c4d9eecfca2ab87c1945afe126590906",
-}
-"""Sets that never change. The others are checked against the `.md5` file beside them, which finds
-damage, not forgery."""
-
-MAX_BYTES = {"ml-100k": 20 << 20, "ml-1m": 40 << 20, "ml-latest-small": 20 << 20, "ml-25m": 500 << 20}
-"""Sizes of the archives at most."""
+from hybrid_sim.data.sources import DATASETS, Archive, download_folder
 
 MAX_EXPANSION = 20
 """How many times the archive's limit the unpacked files may take; MovieLens text shrinks about fivefold."""
@@ -34,37 +23,40 @@ def download(
     name: str,
     folder: Path | str | None = None,
     *,
-    base_url: str = BASE_URL,
+    mirror: str | None = None,
     md5: str | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """Fetch a MovieLens set into `folder` (else where data is looked for) and return the folder of the set.
+    """Fetch a data set into `folder` (else where data is looked for) and return the folder of the set.
 
-    A set that is there already is left alone. Nothing appears under its name before it is complete. `md5`
-    replaces the pinned or published checksum.
+    A set that is there already is left alone. Nothing appears under its name before it is complete. `mirror` is another
+    server's folder with the same archive; `md5` replaces the pinned or published checksum.
 
     Raises:
         SettingsError: the name is not known.
         NetworkError: the server cannot be reached or sends something else.
         StorageError: the disk is full or not writable.
     """
-    if name not in MAX_BYTES:
-        raise SettingsError(f"{name!r} cannot be downloaded; choose one of {', '.join(MAX_BYTES)}")
+    archives = {known: source.archive for known, source in DATASETS.items() if source.archive is not None}
+    if name not in archives:
+        raise SettingsError(f"{name!r} cannot be downloaded; {nearest(name, archives)}")
     root = download_folder(folder)
     target = root / name
     if target.is_dir():
         return target
+    archive = archives[name]
     patience = patience or Patience(deadline=1800.0)
-    address = f"{base_url.rstrip('/')}/{name}.zip"
+    address = archive.address
+    if mirror:
+        address = f"{mirror.rstrip('/')}/{address.rpartition('/')[2]}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as work:
-            archive = Path(work) / f"{name}.zip"
-            expected = md5 or PINNED_MD5.get(name) or _published_md5(address, patience)
-            with_retries(lambda: _fetch(address, archive, name, patience), patience)
-            _check(archive, expected, address)
-            unpacked = _unpack(archive, Path(work) / "unpacked", name, address)
-            os.replace(unpacked, target)
+            file = Path(work) / "archive.zip"
+            expected = md5 or archive.md5 or _published_md5(address, patience)
+            with_retries(lambda: _fetch(address, file, name, archive.max_bytes, patience), patience)
+            _check(file, expected, address)
+            os.replace(_unpack(file, Path(work) / "unpacked", name, archive, address), target)
     except OSError as error:
         raise StorageError(
             f"{root} cannot be written: {error.strerror or error}; free space or choose --data DIR"
@@ -72,11 +64,11 @@ def download(
     return target
 
 
-def _fetch(address: str, archive: Path, name: str, patience: Patience) -> None:
-    with opened(address, patience) as response, archive.open("wb") as file:
+def _fetch(address: str, path: Path, name: str, max_bytes: int, patience: Patience) -> None:
+    with opened(address, patience) as response, path.open("wb") as file:
         total = int(response.headers.get("Content-Length") or 0)
         with track(f"download {name}", total) as task:
-            for piece in chunks(response, patience, address, MAX_BYTES[name]):
+            for piece in chunks(response, patience, address, max_bytes):
                 file.write(piece)
                 task.advance(len(piece))
 
@@ -86,26 +78,26 @@ def _published_md5(address: str, patience: Patience) -> str:
         with opened(f"{address}.md5", patience) as response:
             return b"".join(chunks(response, patience, f"{address}.md5", 4096))
 
-    found = re.search(r"\b[0-9a-fA-F]{32}\b", with_retries(fetch, patience).decode("ascii", "replace"))
-    if found is None:
+    checksum = re.search(r"\b[0-9a-fA-F]{32}\b", with_retries(fetch, patience).decode("ascii", "replace"))
+    if checksum is None:
         raise NetworkError(f"{address}.md5 holds no MD5 checksum; pass md5=... or try again later")
-    return found[0].lower()
+    return checksum[0]
 
 
-def _check(archive: Path, expected: str, address: str) -> None:
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != expected.lower():
+def _check(path: Path, expected: str, address: str) -> None:
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "md5").hexdigest()
+    if actual != expected.lower():
         raise NetworkError(
-            f"{address}: the checksum is {found} instead of {expected}: the file is damaged or another one; try again"
+            f"{address}: the checksum is {actual} instead of {expected}: the file is damaged or another one; try again"
         )
 
 
-def _unpack(archive: Path, folder: Path, name: str, address: str) -> Path:
+def _unpack(path: Path, folder: Path, name: str, archive: Archive, address: str) -> Path:
     """The unpacked folder `name`; entries that lead outside are refused, sizes counted while unpacking."""
-    left = MAX_BYTES[name] * MAX_EXPANSION
+    left = archive.max_bytes * MAX_EXPANSION
     try:
-        with zipfile.ZipFile(archive) as bundle, track(f"unpack {name}", len(bundle.infolist())) as task:
+        with zipfile.ZipFile(path) as bundle, track(f"unpack {name}", len(bundle.infolist())) as task:
             for entry in bundle.infolist():
                 left -= _unpack_entry(bundle, entry, folder, name, left, address)
                 task.advance(1, entry.filename)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hybrid_sim.core.types import FloatArray
 from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import assemble
 from hybrid_sim.data.scales import parse_scale
+from hybrid_sim.data.sources import DATASETS, Archive, DataSource
 from hybrid_sim.data.tables import frame_by_id, split_genres
 
 RATING_NAMES = ("user_id", "item_id", "rating", "timestamp")
@@ -139,3 +141,15 @@ def _demographics(users: Table, occupations: list[str]) -> dict[str, Any]:
         "occupation": occupations,
         "zip_code": users.texts("zip_code"),
     }
+
+
+def _register(name: str, marker: str, read: Callable[[Path, str], Dataset], megabytes: int, md5: str | None) -> None:
+    archive = Archive(f"https://files.grouplens.org/datasets/movielens/{name}.zip", megabytes << 20, md5)
+    DATASETS.add(name, DataSource(read, marker, archive, LICENCE))
+
+
+LICENCE = "MovieLens may be used for research only and not be passed on; its terms lie in the folder"
+_register("ml-100k", "u.data", read_100k, 20, "0e33842e24a9c977be4e0107933c0723")
+_register("ml-1m", "ratings.dat", read_1m, 40, "c4d9eecfca2ab87c1945afe126590906")
+_register("ml-latest-small", "ratings.csv", read_csv_layout, 20, None)
+_register("ml-25m", "ratings.csv", read_csv_layout, 500, None)

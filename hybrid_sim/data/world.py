@@ -12,6 +12,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data import world_words as words
+from hybrid_sim.data.sources import DATASETS, DataSource
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 FIRST_SECOND = 1_577_836_800
@@ -188,3 +189,6 @@ def _normal_cdf(x: FloatArray) -> NDArray[np.float64]:
     from scipy.special import ndtr
 
     return np.asarray(ndtr(x), dtype=float)
+
+
+DATASETS.add("world", DataSource(lambda folder, name: make_world().dataset))

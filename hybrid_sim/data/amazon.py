@@ -1,4 +1,4 @@
-"""The genuine layouts of the MyAnimeList subset (tabs) and of the Amazon reviews of 2014 (JSON lines)."""
+"""The genuine layout of the Amazon reviews of 2014 (JSON lines)."""
 
 from __future__ import annotations
 
@@ -16,58 +16,29 @@ from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import assemble
 from hybrid_sim.data.scales import parse_scale
-from hybrid_sim.data.tables import frame_by_id, split_genres
+from hybrid_sim.data.sources import DATASETS, DataSource
+
+REVIEWS = "reviews_*.json"
 
 _log = logging.getLogger("hybrid_sim")
 
 
-def read_anime(folder: Path, name: str) -> Dataset:
-    """The MyAnimeList subset from `anime_ratings.dat` and `anime_info.dat`; it has no times.
-
-    `rating` and `members` of the info file average the community's ratings, held-out ones included, and are
-    not read.
-
-    Raises:
-        DataError: a file is damaged.
-    """
-    ratings = read_table(folder / "anime_ratings.dat", delimiter="\t", quoted=False)
-    wanted = ("anime_ids", "name", "genre", "type", "episodes")
-    info = read_table(folder / "anime_info.dat", wanted=wanted, delimiter="\t", quoted=False)
-    side: dict[str, Any] = {
-        "title": [html.unescape(title).strip() for title in info.texts("name")],
-        "year": np.full(len(info), np.nan),
-        "genres": split_genres(info.texts("genre")),
-        "overview": [""] * len(info),
-        "type": info.texts("type"),
-        "episodes": np.array([float(count) if count.isdigit() else np.nan for count in info.texts("episodes")]),
-    }
-    return assemble(
-        ratings,
-        name=name,
-        user="User_ID",
-        item="Anime_ID",
-        rating="Feedback",
-        timestamp=None,
-        items=frame_by_id(info, "anime_ids", side),
-        scale=parse_scale("1:10"),
-    )
-
-
-def read_amazon(reviews: Path, name: str) -> Dataset:
-    """Reviews of one category from `reviews_<Category>_5*.json`, with `meta_<Category>*.json` where it lies
-    beside.
+def read_amazon(folder: Path, name: str) -> Dataset:
+    """Reviews of the category in `name` (`amazon-<category>`) from `reviews_<Category>_5*.json`, with
+    `meta_<Category>*.json` where it lies beside.
 
     Times are whole days. Price, sales rank and related products were gathered after the ratings and are not
     read.
 
     Raises:
+        SettingsError: there is no such category, or several while `name` is `amazon`.
         DataError: a file is damaged.
     """
+    reviews = _find_reviews(folder, name.partition("-")[2])
     wanted = ("reviewerID", "asin", "overall", "unixReviewTime", "reviewText")
     table = read_table(reviews, wanted=wanted)
     _report_repeated_texts(table)
-    category = amazon_category(reviews).replace("-", "_")
-    metadata = sorted(path for path in reviews.parent.glob("meta_*.json") if amazon_category(path) == category)
+    metadata = sorted(path for path in folder.glob("meta_*.json") if _category(path) == _category(reviews))
     asins = table.ids("asin")
     items = _read_metadata(metadata[0]) if metadata else pd.DataFrame(index=pd.Index(asins.names, dtype=object))
     return assemble(
@@ -82,24 +53,22 @@ def read_amazon(reviews: Path, name: str) -> Dataset:
     )
 
 
-def find_reviews(folder: Path, category: str) -> Path:
-    """The reviews file of a category (`musical-instruments`), or the only one where `category` is empty.
-
-    Raises:
-        SettingsError: there is none, or there are several.
-    """
-    files = sorted(folder.glob("reviews_*.json"))
-    chosen = [path for path in files if category in ("", amazon_category(path).replace("_", "-"))]
-    if len(chosen) != 1:
-        known = ", ".join("amazon-" + amazon_category(path).replace("_", "-") for path in files) or "none"
-        raise SettingsError(f"{folder} holds {len(chosen)} review files of amazon-{category or '...'}; it has: {known}")
-    return chosen[0]
+def _find_reviews(folder: Path, category: str) -> Path:
+    """The reviews file of a category (`musical-instruments`), or the only one where `category` is empty."""
+    files = {path: _category(path) for path in sorted(folder.glob(REVIEWS))}
+    matches = [path for path, other in files.items() if category in ("", other)]
+    if len(matches) != 1:
+        names = ", ".join(f"amazon-{other}" for other in files.values()) or "none"
+        raise SettingsError(
+            f"{folder} holds {len(matches)} review files of amazon-{category or '...'}; it has: {names}"
+        )
+    return matches[0]
 
 
-def amazon_category(path: Path) -> str:
-    """The category in the name of a reviews or metadata file, in lower case: `digital_music`."""
+def _category(path: Path) -> str:
+    """The category in the name of a reviews or metadata file: `digital-music`."""
     words = path.name.split(".")[0].split("_")[1:]
-    return "_".join(word for word in words if not word.isdigit()).lower()
+    return "-".join(word for word in words if not word.isdigit()).lower()
 
 
 def _report_repeated_texts(table: Table) -> None:
@@ -152,3 +121,9 @@ def _with_text_columns(items: pd.DataFrame) -> pd.DataFrame:
         if name not in items
     }
     return items.assign(**missing, year=np.nan)
+
+
+DATASETS.add(
+    "amazon-<category>",
+    DataSource(read_amazon, REVIEWS, licence="Amazon reviews of 2014 (He and McAuley 2016): research use, cite them"),
+)
