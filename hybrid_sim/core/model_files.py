@@ -17,11 +17,11 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.core.provenance import package_versions
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.serialization import PACKAGES, from_structure, read_arrays, to_structure, write_arrays
 
@@ -66,7 +66,7 @@ def save(rater: Rater, folder: str | Path, about: dict[str, Any] | None = None, 
             manifest = {
                 "format": FORMAT,
                 "format_version": FORMAT_VERSION,
-                "packages": _package_versions(),
+                "packages": {"python": platform.python_version(), **package_versions()},
                 "files": {name: _fingerprint((new / name).read_bytes()) for name in (ARRAYS, MODEL)},
             }
             _write(new / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=2).encode()))
@@ -147,25 +147,6 @@ def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
     if not unchanged:
         raise SettingsError("`about` of a saved model must be plain JSON: use text keys, and lists instead of tuples")
     return about
-
-
-def _package_versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in (
-        "hybrid-sim",
-        "numpy",
-        "scipy",
-        "pandas",
-        "numba",
-        "scikit-surprise",
-        "lightgbm",
-        "scikit-learn",
-    ):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
 
 
 def refuse_other_content(folder: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -69,7 +70,7 @@ def provenance(command: Sequence[str], seed: int, dataset: Dataset, embedder: st
         embedder=embedder,
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-        versions=_versions(),
+        versions=package_versions(),
     )
 
 
@@ -98,14 +99,13 @@ def _commit() -> str | None:
     return asked.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def package_versions() -> dict[str, str]:
+    """The versions of those of `PACKAGES` that are installed."""
+    versions = {}
     for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def dataset_label(source: Provenance) -> str:
