@@ -14,7 +14,7 @@ from hybrid_sim.cli.protocol_options import PROTOCOLS as COMMAND_LINE_PROTOCOLS
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, InputError, SettingsError
 from hybrid_sim.core.provenance import provenance
-from hybrid_sim.core.types import RatingDistribution
+from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import RecordingColumns, read_recordings, shuffle_within_users
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.bench import Benchmark, Opinion, choose_models
@@ -348,3 +348,23 @@ def test_opinions_must_answer_unless_they_are_recordings(world: Dataset) -> None
     silent = RatingDistribution.abstain(world.scale, len(fold.held_out))
     with pytest.raises(InputError, match="abstains"):
         Scoreboard("kfold").add(fold, Opinion("mute", silent, 0.0, 0.0))
+
+
+def test_a_scale_with_a_level_0_is_no_reason_to_stop_and_the_unusual_setting_is_named(
+    world: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Thumbs up and down: the cosine of two rows of zeros is undefined, which ended the whole benchmark."""
+    thumbs = replace(world, scale=RatingScale((0.0, 1.0)), rating=(world.rating > 3).astype(float))
+    protocol = make_protocol("kfold", thumbs, folds=[1])
+    with caplog.at_level("WARNING", "hybrid_sim"):
+        report = run(Benchmark(choose_models(["global_mean", "knn"], False)), protocol)
+    note = "knn is run with similarity='msd': its default does not suit the rating scale 0, 1."
+    assert note in report.notes
+    assert f"Note: {note}" in table_text(report)
+    assert note in caplog.messages
+    assert [row.model for row in report.results] == ["global_mean", "knn"]
+
+
+def test_settings_that_are_the_defaults_are_not_named(world: Dataset) -> None:
+    report = run(Benchmark(choose_models(["knn"], False)), make_protocol("kfold", world, folds=[1]))
+    assert not any("similarity" in note for note in report.notes)

@@ -150,3 +150,16 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         RatingDistribution(FIVE, np.zeros((2, 4)))
     with pytest.raises(ValueError, match="columns of one length"):
         Pairs(np.zeros(2, dtype=np.int64), np.zeros(3, dtype=np.int64))
+
+
+def test_a_fallback_answers_where_a_row_abstains_or_is_not_kept() -> None:
+    opinion = RatingDistribution(FIVE, np.array([[np.nan] * 5, [0, 0, 0, 0, 1.0], [0, 0, 0, 1.0, 0]]))
+    fallback = RatingDistribution(FIVE, np.tile([1.0, 0, 0, 0, 0], (3, 1)))
+    assert opinion.filled(fallback).mean().tolist() == [1.0, 5.0, 4.0]
+    assert opinion.filled(fallback, keep=np.array([True, True, False])).mean().tolist() == [1.0, 5.0, 1.0]
+
+
+def test_a_pair_that_is_not_known_has_the_key_of_none() -> None:
+    pairs = Pairs(np.array([0, 2, -1, 1]), np.array([3, 0, 2, -1]))
+    assert pairs.known.tolist() == [True, True, False, False]
+    assert pairs.keys(n_items=4).tolist() == [3, 8, -1, -1]

@@ -9,7 +9,6 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from hybrid_sim.cli.forecast_output import page, table
 from hybrid_sim.cli.llm_options import add_budget_options, ahead, exit_status, open_llm, what_was_asked
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, whole_number
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
+from hybrid_sim.cli.terminal import report_formulas
 from hybrid_sim.core.errors import ModelFileError, SettingsError
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ TAUGHT = "taught"
 
 MAX_PAIRS = 2_000_000
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -266,7 +265,7 @@ class _Job:
         }
         for name, content in contents.items():
             write_whole(self.folder.path / name, content)
-        _report_formulas([*items["item_id"], *items["title"]])
+        report_formulas("ids or titles", [*items["item_id"], *items["title"]])
         _log.info("written: %s", ", ".join(str(self.folder.path / name) for name in contents))
 
 
@@ -316,16 +315,6 @@ def _csv(frame: pd.DataFrame) -> bytes:
     content = io.BytesIO()
     frame.to_csv(content, index=False, encoding="utf-8", lineterminator="\n")
     return content.getvalue()
-
-
-def _report_formulas(texts: Sequence[str]) -> None:
-    formulas = [text for text in texts if text.startswith(FORMULA_STARTS)]
-    if formulas:
-        _log.warning(
-            "%d ids or titles look like formulas to a spreadsheet, for example %r; they are kept as they are",
-            len(formulas),
-            formulas[0],
-        )
 
 
 COMMANDS.add("cold", Command("how users would receive new items", DESCRIPTION, add_options, run, "simulate"))

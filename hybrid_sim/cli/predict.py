@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.pair_options import add_pairs_file, read_pairs, report_sources
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
+from hybrid_sim.cli.terminal import report_formulas
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ Ids are written exactly as they were read, so that they can be joined again. A s
 that begins with = + - or @ for a formula: such ids are counted and said.
 """
 SUFFIXES = (".csv", ".parquet", ".pq")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -61,21 +61,10 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
     content = io.BytesIO()
     if path.suffix.lower() == ".csv":
         frame.to_csv(content, index=False, encoding="utf-8", lineterminator="\n")
-        _report_formulas(frame)
+        report_formulas("ids", [*frame["user_id"].unique(), *frame["item_id"].unique()])
     else:
         frame.to_parquet(content, index=False)
     write_whole(path, content.getvalue())
-
-
-def _report_formulas(frame: pd.DataFrame) -> None:
-    ids = [name for column in ("user_id", "item_id") for name in frame[column].unique()]
-    formulas = [name for name in ids if str(name).startswith(FORMULA_STARTS)]
-    if formulas:
-        _log.warning(
-            "%d ids look like formulas to a spreadsheet, for example %r; they are kept as they are",
-            len(formulas),
-            formulas[0],
-        )
 
 
 COMMANDS.add("predict", Command("rate pairs with a saved simulator", DESCRIPTION, add_options, run, "simulate"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -17,6 +17,8 @@ DELAY = 2.0
 
 INTERVAL = 10.0
 """Seconds between two lines about the same work where stderr is not a terminal."""
+
+_log = logging.getLogger("hybrid_sim")
 
 
 @contextmanager
@@ -54,6 +56,18 @@ def say(text: str, stream: TextIO) -> None:
     else:
         stream.write(f"{line}\n")
     stream.flush()
+
+
+def report_formulas(noun: str, texts: Iterable[str]) -> None:
+    """Log how many of the texts a spreadsheet would take for formulas when it reads them from a CSV file (CWE-1236)."""
+    formulas = [text for text in texts if text.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    if formulas:
+        _log.warning(
+            "%d %s look like formulas to a spreadsheet, for example %r; they are kept as they are",
+            len(formulas),
+            noun,
+            formulas[0],
+        )
 
 
 class _LineHandler(logging.Handler):

@@ -77,15 +77,15 @@ def run(options: argparse.Namespace) -> int:
     from hybrid_sim.evaluation.validity.report import write_validity
     from hybrid_sim.evaluation.validity.text import validity_text
     from hybrid_sim.evaluation.validity.validate import make_trial, validate
-    from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+    from hybrid_sim.retrieval.embedder import embedder_for
 
     dataset = read_data(options, default="world")
     protocol, fold = _fold(options, dataset)
     answers = _answers(options, fold)
-    embedder = TfidfSVD() if dataset.synthetic else default_embedder()
+    embedder = embedder_for(dataset)
     made = provenance(["hybrid-sim", *options.words], options.seed, dataset, embedder.name)
     probe = None if options.probe is None else _probe(options, fold)
-    trial = make_trial(fold, answers, protocol, _fit_embedder(embedder, dataset), options.seed, probe)
+    trial = make_trial(fold, answers, protocol, embedder, options.seed, probe)
     report = validate(trial, protocol.name, str(fold.number), made)
     sys.stdout.write(f"{validity_text(report)}\n")
     if options.json is not None:
@@ -120,12 +120,6 @@ def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
         if llm.stopped is not None:
             raise llm.stopped
     return found
-
-
-def _fit_embedder(embedder: Any, dataset: Dataset) -> Any:
-    from hybrid_sim.core.texts import item_texts
-
-    return embedder.fit(item_texts(dataset))
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -84,13 +84,12 @@ class Dataset:
 
     def rating_of(self, pairs: Pairs) -> FloatArray:
         """The rating of each pair, NaN where there is none; of a repeated pair the last."""
-        wanted = np.where((pairs.user >= 0) & (pairs.item >= 0), pairs.user * self.n_items + pairs.item, -1)
-        return np.asarray(self._by_pair.reindex(wanted), dtype=float)
+        return np.asarray(self._by_pair.reindex(pairs.keys(self.n_items)), dtype=float)
 
     @cached_property
     def _by_pair(self) -> pd.Series:
-        """The rating of every pair, which is told by one number."""
-        ratings = pd.Series(self.rating, index=self.user * self.n_items + self.item)
+        """The rating of every pair by its key."""
+        ratings = pd.Series(self.rating, index=self.pairs.keys(self.n_items))
         return ratings[~ratings.index.duplicated(keep="last")]
 
     @cached_property

@@ -38,11 +38,12 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """The text, its end cut off where it is longer.
+    """The text as it can be printed, its end replaced by an ellipsis where it is longer.
 
     >>> shortened("The Good, the Bad and the Ugly", 12)
     'The Good, t…'
     """
+    text = printable(text)
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 

@@ -118,6 +118,15 @@ class Pairs:
         """The pairs of these rows, in this order."""
         return Pairs(self.user[rows], self.item[rows])
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Pairs whose user and item are both known."""
+        return (self.user >= 0) & (self.item >= 0)
+
+    def keys(self, n_items: int) -> IntArray:
+        """One number per pair, ascending by user, then item: user * n_items + item; -1 for a pair that is not known."""
+        return np.where(self.known, self.user * n_items + self.item, -1)
+
 
 @dataclass(frozen=True)
 class RatingDistribution:
@@ -215,6 +224,11 @@ class RatingDistribution:
     def sample(self, rng: np.random.Generator) -> FloatArray:
         """One rating drawn per row, on the scale; NaN where the row abstains."""
         return self.quantile(rng.random(len(self)))
+
+    def filled(self, fallback: RatingDistribution, keep: NDArray[np.bool_] | bool = True) -> RatingDistribution:
+        """The same where a row answers and `keep` holds, the row of `fallback` elsewhere."""
+        stays = self.answered & keep
+        return RatingDistribution(self.scale, np.where(stays[:, None], self.probs, fallback.probs))
 
     def take(self, rows: NDArray[np.bool_] | IntArray | slice) -> RatingDistribution:
         """The opinions of these rows, in this order."""

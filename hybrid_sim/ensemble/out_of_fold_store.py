@@ -40,7 +40,7 @@ class HeldOpinions:
     @classmethod
     def gather(cls, held: RatingDistribution, pairs: Pairs, regime: IntArray, n_items: int) -> Self:
         """Keep `held` distributions of `pairs`; `regime` is an index into `hybrid_sim.models.support.REGIMES`."""
-        keys = pairs.user * n_items + pairs.item
+        keys = pairs.keys(n_items)
         tables = [
             _table(held, keys, np.flatnonzero(held.answered & np.isin(regime, kinds))) for kinds in (WARM, COLD_ITEM)
         ]
@@ -51,7 +51,7 @@ class HeldOpinions:
         table = self.cold if cold else self.warm
         probs = np.full((len(pairs), self.scale.n_levels), np.nan)
         if len(table.keys):
-            keys = np.where((pairs.user >= 0) & (pairs.item >= 0), pairs.user * self.n_items + pairs.item, -1)
+            keys = pairs.keys(self.n_items)
             place = np.minimum(np.searchsorted(table.keys, keys), len(table.keys) - 1)
             found = table.keys[place] == keys
             probs[found] = table.probs[place[found]]

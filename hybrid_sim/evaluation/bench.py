@@ -7,22 +7,20 @@ learned on ratings of *other* users of the same fold (cross-fitted), which the r
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.core.rater import Rater
-from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import Pairs, RatingDistribution
+from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import shuffle_within_users
 from hybrid_sim.evaluation.bench_report import Report
 from hybrid_sim.evaluation.protocols import Fold, Protocol
@@ -31,7 +29,7 @@ from hybrid_sim.evaluation.scoreboard import Opinion, Scoreboard
 from hybrid_sim.evaluation.scores import Metric
 from hybrid_sim.models import RATERS, make_rater
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+from hybrid_sim.retrieval.embedder import embedder_for
 
 BASELINES = tuple(name for name in RATERS if name != "recorded")
 HYBRID, LLM, HYBRID_LLM, CONTROL = "hybrid", "llm", "hybrid+llm", "hybrid+llm_shuffled"
@@ -60,9 +58,7 @@ def choose_models(names: Sequence[str] | None, has_recording: bool) -> tuple[str
         return (*DEFAULT_MODELS, *WITH_LLM) if has_recording else DEFAULT_MODELS
     for name in names:
         if name not in MODELS:
-            near = difflib.get_close_matches(name, MODELS, n=1)
-            cure = f"did you mean {near[0]!r}?" if near else f"choose among {', '.join(MODELS)}"
-            raise SettingsError(f"there is no model {name!r}; {cure}")
+            raise SettingsError(f"there is no model {name!r}; {nearest(name, MODELS)}")
         if name in WITH_LLM and not has_recording:
             raise SettingsError(f"model {name!r} needs recorded LLM ratings; add --llm-ratings FILE")
     wanted = {*names, *((HYBRID,) if {HYBRID_LLM, CONTROL} & set(names) else ())}
@@ -96,7 +92,10 @@ class Benchmark:
                 for opinion in self.opinions(fold):
                     board.add(fold, opinion, skip_abstained=opinion.model == LLM)
                     task.advance(1, f"fold {fold.number}, {opinion.model}")
-        notes = [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
+        notes = self._settings_notes(protocol.dataset.scale)
+        for note in notes:
+            _log.warning("%s", note)
+        notes += [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
         return board.report(provenance(board.embedder), self._comparisons(), [*protocol.notes, *notes], order=MODELS)
 
     def _comparisons(self) -> list[tuple[str, str, Metric]]:
@@ -148,19 +147,24 @@ class Benchmark:
         """Where a baseline abstains it gets the distribution of all ratings, as Surprise answers with their mean."""
         with measured() as effort:
             distribution = self._baseline(name, train).fit(train).rate(pairs)
-        silent = ~distribution.answered
-        probs = np.where(silent[:, None], mean.rate(pairs).probs, distribution.probs)
-        whole = RatingDistribution(distribution.scale, probs)
-        return Opinion(name, whole, effort.seconds, effort.peak_mb, n_fallback=int(silent.sum()))
+        n_fallback = int((~distribution.answered).sum())
+        whole = distribution.filled(mean.rate(pairs))
+        return Opinion(name, whole, effort.seconds, effort.peak_mb, n_fallback=n_fallback)
 
     def _baseline(self, name: str, train: Dataset) -> Rater:
-        """The rater with the benchmark's seed and embedder, where it has such settings."""
-        rater = make_rater(name)
-        settings: dict[str, Any] = {"seed": self.seed} if hasattr(rater, "seed") else {}
-        if hasattr(rater, "embedder"):
-            embedder = self.embedder or (TfidfSVD() if train.synthetic else default_embedder())
-            settings["embedder"] = embedder.fit(item_texts(train))
-        return make_rater(name, **settings)
+        """The rater with settings that suit the scale, and the benchmark's seed and embedder where it has such."""
+        reads_texts = "embedder" in RATERS[name].setting_names
+        embedder = embedder_for(train, self.embedder) if reads_texts else None
+        return RATERS[name].suited_to(train.scale, embedder, self.seed)
+
+    def _settings_notes(self, scale: RatingScale) -> list[str]:
+        """A sentence per baseline whose default settings do not suit the scale."""
+        notes = []
+        for name in set(self.models) & set(BASELINES):
+            if unusual := RATERS[name].unusual_settings(scale):
+                settings = ", ".join(f"{setting}={value!r}" for setting, value in unusual.items())
+                notes.append(f"{name} is run with {settings}: its default does not suit the rating scale {scale}.")
+        return sorted(notes)
 
     def _with_llm(self, recording: RecordedRatings, hybrid: Opinion | None, fold: Fold) -> Iterator[Opinion]:
         pairs = fold.held_out.pairs
@@ -197,6 +201,5 @@ def _of_fold(recording: RecordedRatings, fold: Fold) -> RecordedRatings:
     """The recorded rows about held-out pairs of this fold."""
     pairs = fold.held_out.encode(recording.user_ids, recording.item_ids)
     n_items = fold.held_out.n_items
-    asked = fold.held_out.user * n_items + fold.held_out.item
-    here = (pairs.user >= 0) & (pairs.item >= 0) & np.isin(pairs.user * n_items + pairs.item, asked)
+    here = pairs.known & np.isin(pairs.keys(n_items), fold.held_out.pairs.keys(n_items))
     return RecordedRatings(recording.user_ids[here], recording.item_ids[here], recording.ratings[here])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
-from hybrid_sim.core.types import IntArray
+from hybrid_sim.core.types import IntArray, Pairs
 from hybrid_sim.data.columns import read_table
 from hybrid_sim.data.movielens import RATING_NAMES
 from hybrid_sim.data.sources import data_folder, find_folder
@@ -178,10 +178,8 @@ def _rows_of_file(dataset: Dataset, path: Path) -> IntArray:
     user, item = table.ids("user_id"), table.ids("item_id")
     known_user = dataset.users.index.get_indexer(pd.Index(user.names, dtype=object))[user.codes]
     known_item = dataset.items.index.get_indexer(pd.Index(item.names, dtype=object))[item.codes]
-    pairs = pd.Index(dataset.user * dataset.n_items + dataset.item)
-    rows = pairs.get_indexer(
-        np.where(np.minimum(known_user, known_item) < 0, -1, known_user * dataset.n_items + known_item)
-    )
+    pairs = pd.Index(dataset.pairs.keys(dataset.n_items))
+    rows = pairs.get_indexer(pd.Index(Pairs(known_user, known_item).keys(dataset.n_items)))
     if (rows < 0).any():
         place = table.row(int(np.flatnonzero(rows < 0)[0]))
         raise DataError(

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hybrid_sim.core import files
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
-from hybrid_sim.core.files import printable
 from hybrid_sim.llm.question import FailureKind, Usage
 from hybrid_sim.llm.rate_limiter import MAX_WAIT
 
@@ -133,8 +133,7 @@ def read_error(status: int, error: Mapping[str, Any], address: str, headers: Map
 
 def shortened(text: str) -> str:
     """The beginning of what a server says, on one line and safe to show."""
-    line = " ".join(text.split())
-    return printable(line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}…")
+    return files.shortened(" ".join(text.split()), _MAX_SHOWN)
 
 
 def _busy(shown: str, headers: Mapping[str, str]) -> Fault:

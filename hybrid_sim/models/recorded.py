@@ -53,17 +53,17 @@ class Recorded:
     probs_: FloatArray = field(init=False, repr=False)
 
     def fit(self, dataset: Dataset) -> Self:
-        """Find the recorded pairs; `pairs_` is ascending user · n_items + item, `probs_` has a row for each.
+        """Find the recorded pairs; `pairs_` holds their keys, ascending, `probs_` has a row for each.
 
         Raises:
             ScaleError: a recorded rating is not on the scale of the data set.
         """
         self._require_scale(dataset.scale)
         encoded = dataset.encode(self.table.user_ids, self.table.item_ids)
-        known = (encoded.user >= 0) & (encoded.item >= 0)
+        known = encoded.known
         self.scale_, self.n_items_ = dataset.scale, dataset.n_items
         self.n_unknown_ = int((~known).sum())
-        keys = encoded.user[known] * dataset.n_items + encoded.item[known]
+        keys = encoded.take(known).keys(dataset.n_items)
         self.pairs_, rows = np.unique(keys, return_inverse=True)
         levels = dataset.scale.index(self.table.ratings[known])
         counts = np.zeros((len(self.pairs_), dataset.scale.n_levels))
@@ -83,8 +83,8 @@ class Recorded:
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The recorded frequencies of each pair, NaN where nothing was recorded."""
         answer = RatingDistribution.abstain(self.scale_, len(pairs))
-        known = np.flatnonzero((pairs.user >= 0) & (pairs.item >= 0))
-        keys = pairs.user[known] * self.n_items_ + pairs.item[known]
+        known = np.flatnonzero(pairs.known)
+        keys = pairs.take(known).keys(self.n_items_)
         rows = np.searchsorted(self.pairs_, keys)
         found = np.zeros(len(keys), dtype=bool)
         inside = rows < len(self.pairs_)

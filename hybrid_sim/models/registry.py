@@ -71,9 +71,14 @@ class RaterEntry:
             names = ", ".join(sorted(self.setting_names)) or "none"
             raise SettingsError(f"rater {self.name!r} cannot be made: {error}; its settings are {names}") from error
 
-    def suited_to(self, scale: RatingScale, embedder: Embedder, seed: int, **settings: Any) -> Rater:
-        """An unfitted rater for ratings on `scale`, with this embedder and seed where it has such settings."""
-        general = {"embedder": embedder, "seed": seed}
+    def unusual_settings(self, scale: RatingScale) -> dict[str, Any]:
+        """The settings that suit the scale, where they are not the defaults of the class."""
+        defaults = {field.name: field.default for field in fields(self.rater_class)}
+        return {name: value for name, value in self.settings(scale).items() if value != defaults[name]}
+
+    def suited_to(self, scale: RatingScale, embedder: Embedder | None, seed: int, **settings: Any) -> Rater:
+        """An unfitted rater for ratings on `scale`, with this embedder (if any) and seed where it has such settings."""
+        general = {"seed": seed} if embedder is None else {"embedder": embedder, "seed": seed}
         taken = {name: value for name, value in general.items() if name in self.setting_names}
         return self.make(**{**taken, **self.settings(scale), **settings})
 

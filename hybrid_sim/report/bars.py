@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from hybrid_sim.core.files import shortened
 from hybrid_sim.report.svg import (
     LETTER,
     WIDTH,
@@ -21,7 +22,6 @@ from hybrid_sim.report.svg import (
     marker,
     rectangle,
     series_class,
-    shortened,
     text,
     vertical_axis,
 )

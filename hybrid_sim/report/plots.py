@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from hybrid_sim.core.files import shortened
 from hybrid_sim.report.svg import (
     LETTER,
     N_SHADES,
@@ -23,7 +24,6 @@ from hybrid_sim.report.svg import (
     rectangle,
     series_class,
     shade_class,
-    shortened,
     text,
     vertical_axis,
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from hybrid_sim.core.files import printable
+from hybrid_sim.core.files import printable, shortened
 
 WIDTH = 720.0
 """Width of every drawing in its own units; the page scales it."""
@@ -98,12 +98,6 @@ def shade_class(value: float, low: float, high: float) -> str:
     """The class of a value between `low` and `high`."""
     share = (value - low) / (high - low) if high > low else 0.5
     return f"q{min(max(int(share * N_SHADES), 0), N_SHADES - 1)}"
-
-
-def shortened(name: str, letters: int) -> str:
-    """The name as it can be printed, its end replaced by an ellipsis where it is too long."""
-    name = printable(name)
-    return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
 def legend(names: Sequence[str], x: float, y: float, end: float) -> tuple[list[Markup], float]:

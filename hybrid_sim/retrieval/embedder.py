@@ -19,12 +19,14 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.progress import track
+from hybrid_sim.core.texts import item_texts
 from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 
-__all__ = ["CachedEmbedder", "MiniLM", "TfidfSVD", "cache_folder", "default_embedder"]
+__all__ = ["CachedEmbedder", "MiniLM", "TfidfSVD", "cache_folder", "default_embedder", "embedder_for"]
 
 _log = logging.getLogger("hybrid_sim")
 _computing = threading.Lock()
@@ -40,6 +42,12 @@ def default_embedder() -> Embedder:
         return CachedEmbedder(model)
     _warn_once(f"no weights of all-MiniLM-L6-v2 here, texts are embedded by TF-IDF and SVD; better: {INSTALL}")
     return TfidfSVD()
+
+
+def embedder_for(dataset: Dataset, embedder: Embedder | None = None) -> Embedder:
+    """The embedder, fitted to the items' texts; None: the default one, for a synthetic dataset TF-IDF and SVD."""
+    chosen = embedder or (TfidfSVD() if dataset.synthetic else default_embedder())
+    return chosen.fit(item_texts(dataset))
 
 
 def cache_folder() -> Path:

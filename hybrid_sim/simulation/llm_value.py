@@ -44,9 +44,9 @@ def worth_asking(
     answer of the model, so that a plan and a run that is taken up again choose the same pairs.
     """
     has_text = np.array([bool(text) for text in item_texts(dataset)])
-    known = np.flatnonzero((pairs.user >= 0) & (pairs.item >= 0))
+    known = np.flatnonzero(pairs.known)
     known = known[has_text[pairs.item[known]] & (dataset.user_counts[pairs.user[known]] > 0)]
-    _, first = np.unique(pairs.user[known] * dataset.n_items + pairs.item[known], return_index=True)
+    _, first = np.unique(pairs.take(known).keys(dataset.n_items), return_index=True)
     able = np.sort(known[first])
     asked = pairs.take(able)
     n_item = simulator.ensemble_.support_.of(asked).n_item

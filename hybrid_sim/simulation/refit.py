@@ -16,7 +16,7 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import IntArray
+from hybrid_sim.core.types import IntArray, Pairs
 from hybrid_sim.ensemble.out_of_fold_store import HeldOpinions, HeldTable
 from hybrid_sim.models.support import SupportTable
 from hybrid_sim.simulation.simulator import Simulator
@@ -102,7 +102,7 @@ def _moved(held: HeldOpinions, users: IntArray, items: IntArray, n_items: int) -
     """The same opinions, found by the row numbers that users and items have now."""
 
     def moved(table: HeldTable) -> HeldTable:
-        keys = users[table.keys // held.n_items] * n_items + items[table.keys % held.n_items]
+        keys = Pairs(users[table.keys // held.n_items], items[table.keys % held.n_items]).keys(n_items)
         order = np.argsort(keys)
         return HeldTable(keys[order], table.probs[order])
 

@@ -31,7 +31,7 @@ from hybrid_sim.ensemble.components import default_members, shapes_among, switch
 from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.models.registry import foreign_modules
-from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+from hybrid_sim.retrieval.embedder import embedder_for
 
 SOURCES = ("global", "item", "user", "stat")
 """Rungs of the fallback ladder by what is known: nothing, the item, the user, both (1 * item + 2 * user)."""
@@ -102,10 +102,8 @@ class Simulator:
             DataError: there are no ratings, or too few to hold any out.
             SettingsError: a member's name is not known.
         """
-        texts = item_texts(dataset)
-        self.know(dataset, texts)
-        embedder = self.embedder or (TfidfSVD() if dataset.synthetic else default_embedder())
-        embedder = embedder.fit(texts)
+        self.know(dataset, item_texts(dataset))
+        embedder = embedder_for(dataset, self.embedder)
         self.embedder_name_ = embedder.name
         chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
         left = switched(tuple(chosen), self.without)
@@ -169,11 +167,9 @@ class Simulator:
     def _predict(self, users: NDArray[np.object_], items: NDArray[np.object_], pairs: Pairs) -> Prediction:
         rung = self.item_known_[pairs.item] + 2 * self.user_known_[pairs.user].astype(np.int64)
         opinion = self.ensemble_.rate(pairs)
-        stands = opinion.answered & (rung > 0)
-        probs = np.where(stands[:, None], opinion.probs, self.fallback_.rate(pairs).probs)
-        distribution = RatingDistribution(opinion.scale, probs)
+        distribution = opinion.filled(self.fallback_.rate(pairs), keep=rung > 0)
         interval = self.ensemble_.interval(pairs, distribution)
-        source = np.array(SOURCES, dtype=object)[np.where(stands, rung, 0)]
+        source = np.array(SOURCES, dtype=object)[np.where(opinion.answered, rung, 0)]
         return Prediction(users, items, distribution, interval.low, interval.high, source)
 
     def save(self, folder: str | Path) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 from hybrid_sim.core.progress import track
+from hybrid_sim.core.provenance import package_versions
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
@@ -35,11 +35,10 @@ from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.models.hold_outs import HoldOut, hold_outs
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.models.support import Support
-from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
+from hybrid_sim.retrieval.embedder import embedder_for
 
-PACKAGES = ("hybrid-sim", "numpy", "scipy", "numba", "scikit-learn", "scikit-surprise", "lightgbm", "faiss-cpu")
 SOURCES = ("models", "retrieval", "core")
-"""Packages whose versions, and parts of this one whose code decides whether kept answers are still those of today."""
+"""Parts of the package whose code, beside the versions of packages, decides whether stored answers still hold."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Questions:
             "train": self.train.digest,
             "plans": _hashed(*(plan.held_rows for plan in self.plans)),
             "pairs": _hashed(self.pairs.user, self.pairs.item),
-            "packages": {package: metadata.version(package) for package in PACKAGES},
+            "packages": package_versions(),
             "code": _code_digest(),
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -146,8 +145,7 @@ def gather(
         SettingsError: a member's name is not known, or `shelf` is no folder.
         StorageError: the disk is full or not writable.
     """
-    texts = item_texts(fold.train)
-    embedder = (embedder or (TfidfSVD() if fold.train.synthetic else default_embedder())).fit(texts)
+    embedder = embedder_for(fold.train, embedder)
     raters = default_members(fold.train.scale, embedder, seed)
     chosen = tuple(raters) if members is None else tuple(members)
     for name in chosen:
@@ -164,7 +162,7 @@ def gather(
         fold.train.rating[rows],
         np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
         _together([(one.asked_means, one.asked_probs) for one in told], Support.of(fold.train, questions.pairs)),
-        _known(fold.train, texts, questions.pairs),
+        _known(fold.train, questions.pairs),
         GlobalMean().fit(fold.train).rate(questions.pairs),
         {name: one.seconds for name, one in zip(chosen, told, strict=True)},
         embedder.name,
@@ -176,9 +174,9 @@ def _together(answers: Sequence[tuple[FloatArray, NDArray[np.float32]]], support
     return Heard(np.stack(means, axis=1), np.stack(probs, axis=1), support)
 
 
-def _known(train: Dataset, texts: Sequence[str], pairs: Pairs) -> NDArray[np.bool_]:
+def _known(train: Dataset, pairs: Pairs) -> NDArray[np.bool_]:
     """Whether user or item of each pair is known from ratings, or the item from its text."""
-    item_known = (train.item_counts > 0) | (np.array(texts, dtype=object) != "")
+    item_known = (train.item_counts > 0) | (np.array(item_texts(train), dtype=object) != "")
     return np.asarray(item_known[pairs.item] | (train.user_counts > 0)[pairs.user])
 
 

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.seeding import derive_seed
-from hybrid_sim.core.types import FloatArray, RatingDistribution
+from hybrid_sim.core.types import RatingDistribution
 from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, learners, told_apart
 from hybrid_sim.ensemble.components import members_of, switched
 from hybrid_sim.ensemble.out_of_fold import Opinions
@@ -103,17 +103,12 @@ def _together(
     found = []
     for trees, shape in switches:
         on = {"combiner": weighted, "boosted": trees, "calibration": shape}
+        of_ensemble = RatingDistribution(answers.fallback.scale, probs[trees, shape])
         chosen = kept | {step for step in components if on.get(step)}
-        found.append(Variant(chosen, _answered(answers, probs[trees, shape]), clock.seconds))
+        found.append(Variant(chosen, of_ensemble.filled(answers.fallback, keep=answers.known), clock.seconds))
     return found
 
 
 def _heard(opinions: Opinions) -> NDArray[np.bool_]:
     """Rows about which a member with a distribution has something to say."""
     return np.asarray(~np.isnan(opinions.probs[:, :, 0]).all(axis=1))
-
-
-def _answered(answers: FoldAnswers, probs: FloatArray) -> RatingDistribution:
-    """The fallback speaks where the ensemble does not, or where neither user nor item is known."""
-    stands = ~np.isnan(probs[:, 0]) & answers.known
-    return RatingDistribution(answers.fallback.scale, np.where(stands[:, None], probs, answers.fallback.probs))

@@ -101,9 +101,7 @@ class Filled:
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """Always an answer."""
-        answer = self.rater.rate(pairs)
-        probs = np.where(answer.answered[:, None], answer.probs, self.fallback_.rate(pairs).probs)
-        return RatingDistribution(answer.scale, probs)
+        return self.rater.rate(pairs).filled(self.fallback_.rate(pairs))
 
 
 def plant(name: str, honest: Rater, train: Dataset, held_out: Dataset, seed: int = 0) -> Subject:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.rater import expected
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.recorded_file import read_recorded
 from hybrid_sim.data.recordings import SUSPICIOUS
@@ -169,9 +169,8 @@ def read_truth(path: Path, train: Dataset) -> Dataset:
     """
     table = read_recorded(path, train.scale)
     pairs = train.encode(table.user_ids, table.item_ids)
-    known = (pairs.user >= 0) & (pairs.item >= 0)
-    keys = pairs.user * train.n_items + pairs.item
-    seen = known & np.isin(keys, train.user * train.n_items + train.item)
+    known, keys = pairs.known, pairs.keys(train.n_items)
+    seen = known & np.isin(keys, train.pairs.keys(train.n_items))
     if seen.any():
         row = int(seen.argmax())
         raise DataError(
@@ -196,9 +195,9 @@ def read_truth(path: Path, train: Dataset) -> Dataset:
 
 def _match(held_out: Dataset, user: IntArray, item: IntArray, name: str) -> tuple[IntArray, IntArray]:
     """Held-out rows that are in a table, and the first row of the table for each."""
-    keys = np.where((user < 0) | (item < 0), -1, user * held_out.n_items + item)
+    keys = Pairs(user, item).keys(held_out.n_items)
     distinct, first = np.unique(keys, return_index=True)
-    wanted = held_out.user * held_out.n_items + held_out.item
+    wanted = held_out.pairs.keys(held_out.n_items)
     place = np.searchsorted(distinct, wanted).clip(0, len(distinct) - 1) if len(distinct) else np.zeros(0, dtype=int)
     found = np.flatnonzero(distinct[place] == wanted) if len(distinct) else np.zeros(0, dtype=np.int64)
     if len(found) < MIN_ROWS:
