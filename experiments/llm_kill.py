@@ -43,9 +43,9 @@ from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
+from hybrid_sim.llm.direct_sending import Backoff
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
-from hybrid_sim.llm.sending import Patience
 
 OUT = Path(__file__).parent / "results" / "llm_kill.json"
 SEED = 0
@@ -140,7 +140,7 @@ def work(url: str, folder: Path, n_questions: int, plan: Plan | None) -> None:
     numbers = {each.key(settings.sampling): number for number, each in enumerate(questions)}
     with NotingJournal(folder / "journal.sqlite", folder / "notes", numbers, plan) as journal:
         budget = Budget(ledger=journal.ledger())
-        with LLM(settings, journal, budget, patience=Patience(0.01, 0.1)) as llm:
+        with LLM(settings, journal, budget, backoff=Backoff(0.01, 0.1)) as llm:
             answers = llm.ask(questions)
             if llm.stopped:
                 raise llm.stopped

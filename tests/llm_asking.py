@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
+from hybrid_sim.llm.direct_sending import Backoff
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
 from hybrid_sim.llm.replies import read_reply
-from hybrid_sim.llm.sending import Patience
 
 SCHEMA = {
     "type": "object",
@@ -59,7 +59,7 @@ def asking(
     options = {"model": "loopback", "base_url": url, "concurrency": 8, "attempts": 3, "deadline": 5.0, **settings}
     with Journal(folder / "journal.sqlite", replay=replay) as journal:
         limits = Budget(**(budget or {}), ledger=journal.ledger())
-        with LLM(LLMSettings(**options), journal, limits, replay=replay, patience=Patience(first_wait, 1.0)) as llm:
+        with LLM(LLMSettings(**options), journal, limits, replay=replay, backoff=Backoff(first_wait, 1.0)) as llm:
             yield llm
 
 

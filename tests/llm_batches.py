@@ -30,6 +30,7 @@ class Batches:
         self.row_faults: Callable[[int, Body], str | None] | None = None
         self.refusal: str | None = None
         self.shuffled = True
+        self.on_look: Callable[[], None] = lambda: None
         self.troubles: dict[str, list[str]] = {}
         self.spoil_output: Callable[[bytes], bytes] = bytes
         self.files: dict[str, bytes] = {}
@@ -107,6 +108,7 @@ class Batches:
         if batch["status"] not in ("validating", "in_progress"):
             return batch
         self._looks[name] += 1
+        self.on_look()
         if self.refusal is not None:
             data = [{"code": "token_limit_exceeded", "message": self.refusal, "line": None, "param": None}]
             batch.update(status="failed", errors={"object": "list", "data": data})

@@ -17,12 +17,12 @@ import pytest
 
 from hybrid_sim.core.errors import BudgetError, SettingsError
 from hybrid_sim.llm.budget import NANO, Budget, Reservation, dollars, parse_budget
-from hybrid_sim.llm.forecast import forecast
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.ledger import Ledger
+from hybrid_sim.llm.planning import forecast
 from hybrid_sim.llm.prices import Price, check_price, is_local, price_of, read_prices
 from hybrid_sim.llm.question import Answer, Failure, Message, Question, Usage
-from hybrid_sim.llm.tokens import Tokens, most_prompt_tokens, size_of
+from hybrid_sim.llm.tokens import TokenEstimates, most_prompt_tokens, size_of
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_worst_case_is_set_aside_settled_and_released() -> None:
     budget = Budget(max_money=1000)
     first, second = budget.reserve(600), budget.reserve(400)
     assert (budget.committed, budget.spent, budget.calls) == (1000, 0, 2)
-    with pytest.raises(BudgetError, match=r"is used up: .* spent, .* set aside .* may cost up to"):
+    with pytest.raises(BudgetError, match=r"is used up: .* spent, .* reserved .* may cost up to"):
         budget.reserve(1)
     budget.settle(first, 100)
     budget.release(second)
@@ -327,7 +327,9 @@ def test_after_a_pilot_of_20_calls_the_forecast_is_within_a_fifth_of_the_bill(se
                 ask(journal, asked(rng, prompt))
         before = journal.ledger()
         questions = [asked(rng, prompt) for prompt in minds for _ in range(150)]
-        told = forecast(questions, Tokens(journal.seen()), price, concurrency=10, seconds_per_call=1.0)
+        told = forecast(
+            questions, TokenEstimates(journal.usage_by_prompt()), price, concurrency=10, seconds_per_call=1.0
+        )
         for question in questions:
             ask(journal, question)
         after = journal.ledger()
@@ -340,11 +342,11 @@ def test_after_a_pilot_of_20_calls_the_forecast_is_within_a_fifth_of_the_bill(se
 
 def test_a_forecast_without_a_pilot_or_a_price_says_what_it_can() -> None:
     question = Question("p", (Message("user", "x" * 398),), {}, str, max_tokens=500)
-    told = forecast([question] * 10, Tokens(), None, concurrency=5, seconds_per_call=6.0)
+    told = forecast([question] * 10, TokenEstimates(), None, concurrency=5, seconds_per_call=6.0)
     assert (told.calls, told.prompt_tokens, told.completion_tokens, told.money) == (10, 1000, 2000, None)
     assert told.minutes == pytest.approx(0.2)
     assert "unknown price" in str(told)
-    assert forecast([], Tokens(), Price(1, 1, 1), concurrency=5).money == 0
+    assert forecast([], TokenEstimates(), Price(1, 1, 1), concurrency=5).money == 0
 
 
 def test_money_is_shown_with_all_digits_that_matter() -> None:

@@ -14,8 +14,7 @@ from pytest_httpserver import HTTPServer
 
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.settings import LLMSettings
-from hybrid_sim.llm.diagnosis import Finding
-from hybrid_sim.llm.doctor import examine
+from hybrid_sim.llm.doctor import Finding, examine
 
 KEY = "sk-sentinel-0123456789"
 
@@ -69,8 +68,8 @@ def test_a_silent_server_leaves_the_context_to_the_settings(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("fault", "state", "sentence"),
     [
-        ("no_schema", "warn", "no JSON schemas here: replies are requested by JSON mode"),
-        ("no_json", "warn", "no JSON schemas here: replies are requested by the prompt's words alone"),
+        ("no_schema", "warn", "no JSON schemas here: replies are requested in JSON mode"),
+        ("no_json", "warn", "no JSON schemas here: replies are requested by the prompt alone"),
         ("prose", "warn", "a JSON schema is taken but not kept to"),
         ("usage_missing", "warn", "tokens are not counted"),
         ("cut", "warn", "a tiny question got no answer: the reply was cut off"),

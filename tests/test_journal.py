@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import random
@@ -13,10 +14,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from llm_asking import asking, question, questions
 
 from hybrid_sim.core.errors import RunError, StorageError
+from hybrid_sim.llm.batch import OpenBatches
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.ledger import Ledger, Seen
+from hybrid_sim.llm.ledger import Ledger, PromptUsage
 from hybrid_sim.llm.question import Answer, Failure, Message, Question, Usage
 
 N_HARMS = 15
@@ -114,8 +117,8 @@ def test_the_ledger_counts_what_was_paid_and_what_may_have_been(file: Path) -> N
             calls=7, answered=2, failed=3, possibly_paid=3, prompt_tokens=200, completion_tokens=40, money=900,
             at_worst=900 + 700 + 600, unknown_cost=4, unpriced=1, seconds=ledger.seconds,
         )  # fmt: skip
-        assert journal.seen() == [
-            Seen("p", 7, 2, counted=1, size=10, prompt_tokens=100, completion_tokens=20, cost=500)
+        assert journal.usage_by_prompt() == [
+            PromptUsage("p", 7, 2, counted=1, size=10, prompt_tokens=100, completion_tokens=20, cost=500)
         ]
 
 
@@ -452,6 +455,29 @@ def test_row_29_answers_in_flight_fit_on_a_disk_that_is_full(tmp_path: Path) -> 
     assert run.returncode == StorageError.exit_code, run.stderr
     assert run.stdout.startswith("200 ")
     assert "is full" in run.stdout
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_a_journal_written_before_the_modules_were_rearranged_is_read(replay: bool, file: Path) -> None:
+    """Made at commit 783854d: 10 questions asked, the fourth refused; the 11th under way, the next two in a batch."""
+    file.parent.mkdir()
+    file.write_bytes(gzip.decompress((Path(__file__).parent / "data" / "journal-earlier.sqlite.gz").read_bytes()))
+    with asking(file.parent, "http://127.0.0.1:9/v1", replay=replay) as llm:
+        assert [result.value for result in llm.ask([*questions(3), *questions(10)[4:]])] == [1, 2, 3, 5, 1, 2, 3, 4, 5]
+        assert llm.counts.calls == 0
+        journal = llm.journal
+        ledger, keys = journal.ledger(), [question(n).key(llm.settings.sampling) for n in (3, 10, 11, 12)]
+        assert ledger == Ledger(
+            calls=13, answered=9, failed=1, possibly_paid=3, prompt_tokens=144, completion_tokens=36, money=288_000,
+            at_worst=694_300, unknown_cost=4, unpriced=0, seconds=ledger.seconds,
+        )  # fmt: skip
+        assert journal.usage_by_prompt() == [PromptUsage("rate@1", 13, 9, 9, 1764, 144, 36, 288_000)]
+        assert (journal.find(keys), journal.failures()) == ({}, {"refused": 1})
+        (batch,) = OpenBatches(journal).read()
+        assert (batch.id, list(batch.keys)) == ("batch_1", keys[2:])
+        assert journal.resume(keys[2]) == (12, 700)
+    with pytest.raises(RunError, match="seed: 1 in the run, 2 now"):
+        Journal(file, settings={"llm": {"model": "loopback"}, "seed": 2})
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -14,16 +14,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 from llm_server import LoopbackLLM, dead_address
 
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
-from hybrid_sim.llm.batch import BatchRow, Patience, run_batch
+from hybrid_sim.llm.batch import Polling, run_batch
 from hybrid_sim.llm.journal import Journal
+from hybrid_sim.llm.outcomes import Fault, Reply
+from hybrid_sim.llm.transport import Endpoint, EndpointClient
 
-QUICK = Patience(poll=0.005, attempts=3, first_wait=0.01, deadline=5.0)
+QUICK = Polling(poll=0.005, attempts=3, first_wait=0.01, deadline=5.0)
 KEY = "sk-sentinel-0123456789"
+Outcomes = list[tuple[str, Reply | Fault]]
 
 
 def bodies(n: int, start: int = 0) -> dict[str, dict[str, Any]]:
@@ -43,26 +45,32 @@ def run(
     url: str,
     notes: Any,
     requests: Mapping[str, Mapping[str, Any]],
-    deliver: Callable[[BatchRow], None] | None = None,
+    deliver: Callable[[str, Reply | Fault], None] | None = None,
     **limits: int,
-) -> list[BatchRow]:
-    """What is delivered."""
-    rows: list[BatchRow] = []
+) -> Outcomes:
+    """Keys and outcomes as they are delivered."""
+    outcomes: Outcomes = []
 
     async def work() -> None:
-        http = openai.DefaultAsyncHttpxClient(
-            verify=False
-        )  # plain HTTP: reading certificates takes longer than the test
-        async with openai.AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0, http_client=http) as client:
-            await run_batch(client, requests, notes, deliver or rows.append, QUICK, **limits)
+        client = EndpointClient(Endpoint(url, KEY), 1, 5.0)
+        keep = deliver or (lambda key, outcome: outcomes.append((key, outcome)))
+        try:
+            await run_batch(client, requests, notes, keep, QUICK, **limits)
+        finally:
+            await client.close()
 
     asyncio.run(work())
-    return rows
+    return outcomes
 
 
-def said(row: BatchRow) -> str:
-    text: str = json.loads(row.body["choices"][0]["message"]["content"])["said"]
+def said(outcome: Reply | Fault) -> str:
+    assert isinstance(outcome, Reply)
+    text: str = json.loads(outcome.text)["said"]
     return text
+
+
+def n_replies(outcomes: Outcomes) -> int:
+    return sum(isinstance(outcome, Reply) for _, outcome in outcomes)
 
 
 @pytest.fixture
@@ -91,12 +99,11 @@ def notes() -> Paper:
 
 def test_every_request_is_answered_once_and_by_its_own_answer(server: LoopbackLLM, notes: Paper) -> None:
     requests = bodies(30)
-    rows = run(server.url, notes, requests)
-    assert len(rows) == 30
-    assert {row.key: said(row) for row in rows} == {
+    outcomes = run(server.url, notes, requests)
+    assert len(outcomes) == 30
+    assert {key: said(outcome) for key, outcome in outcomes} == {
         key: body["messages"][0]["content"] for key, body in requests.items()
     }
-    assert {row.status for row in rows} == {200}
     assert server.batches.n_rows == 30
     assert server.visits["GET /v1/batches/batch_1"] == 3
     assert server.n_requests == 0
@@ -113,25 +120,26 @@ def test_large_batches_are_split_by_requests_and_by_bytes(server: LoopbackLLM, n
 
 def test_rows_that_fail_come_with_their_own_error(server: LoopbackLLM, notes: Paper) -> None:
     server.batches.row_faults = lambda number, body: {2: "context_length", 3: "500", 4: "content_filter"}.get(number)
-    rows = {row.key: row for row in run(server.url, notes, bodies(5))}
-    second, third, fourth = (rows[f"{number:064x}"] for number in (1, 2, 3))
-    assert (second.status, third.status, fourth.status) == (400, 500, 200)
-    assert second.message.startswith("This model's maximum context length is 4097")
-    assert second.body["error"]["code"] == "context_length_exceeded"
-    assert fourth.body["choices"][0]["finish_reason"] == "content_filter"
+    outcomes = dict(run(server.url, notes, bodies(5)))
+    faults = [outcome for outcome in map(outcomes.get, bodies(3, 1)) if isinstance(outcome, Fault)]
+    assert [(fault.remedy, fault.kind) for fault in faults] == [
+        ("skip", "context"), ("retry", "passing"), ("skip", "filtered"),
+    ]  # fmt: skip
+    assert "This model's maximum context length is 4097" in faults[0].message
+    assert n_replies(list(outcomes.items())) == 2
 
 
 @pytest.mark.parametrize("end", ["expired", "cancelled"])
 def test_a_batch_that_ends_early_delivers_what_is_done(server: LoopbackLLM, notes: Paper, end: str) -> None:
     server.batches.end, server.batches.done_share = end, 0.5
-    rows = run(server.url, notes, bodies(10))
-    assert sorted(row.status for row in rows) == [0] * 5 + [200] * 5
-    assert {row.message for row in rows if not row.status} == {
-        "This request could not be executed before the batch ended."
+    outcomes = run(server.url, notes, bodies(10))
+    unfinished = {key: outcome for key, outcome in outcomes if isinstance(outcome, Fault)}
+    assert (len(outcomes), len(unfinished)) == (10, 5)
+    assert {(fault.remedy, fault.message, fault.possibly_paid) for fault in unfinished.values()} == {
+        ("retry", "This request could not be executed before the batch ended.", False)
     }
     server.batches.end = "completed"
-    again = {row.key: body for row, body in zip(rows, bodies(10).values(), strict=True) if not row.status}
-    assert len(run(server.url, notes, again)) == 5
+    assert n_replies(run(server.url, notes, {key: bodies(10)[key] for key in unfinished})) == 5
     assert server.batches.n_rows == 15
 
 
@@ -193,7 +201,7 @@ class Mortal:
 
     def __init__(self, paper: Paper, at: int, late: bool) -> None:
         self._paper, self._left, self._late = paper, at, late
-        self.rows: list[BatchRow] = []
+        self.outcomes: Outcomes = []
 
     def note(self, name: str) -> str | None:
         return self._paper.note(name)
@@ -201,8 +209,8 @@ class Mortal:
     def write_note(self, name: str, value: str) -> None:
         self._commit(lambda: self._paper.write_note(name, value))
 
-    def deliver(self, row: BatchRow) -> None:
-        self._commit(lambda: self.rows.append(row))
+    def deliver(self, key: str, outcome: Reply | Fault) -> None:
+        self._commit(lambda: self.outcomes.append((key, outcome)))
 
     def _commit(self, work: Callable[[], None]) -> None:
         self._left -= 1
@@ -227,11 +235,11 @@ def test_row_27_killed_at_any_commit_nothing_is_paid_twice_and_nothing_lost(
             finished = True
         except StoppedDead:
             pass
-        done = {row.key for row in mortal.rows}
+        done = dict(mortal.outcomes)
         left = {key: body for key, body in requests.items() if key not in done}
-        rows = run(server.url, notes, left, max_rows=2)
-        assert {row.key for row in rows} == left.keys()
-        assert all(row.status == 200 for row in rows)
+        outcomes = run(server.url, notes, left, max_rows=2)
+        assert dict(outcomes).keys() == left.keys()
+        assert n_replies(outcomes) == len(left)
         assert server.batches.n_rows - before == 4
     assert 12 < at < 40
 
@@ -260,7 +268,7 @@ def test_a_batch_waits_until_its_own_questions_are_asked(server: LoopbackLLM, no
     mortal = Mortal(notes, 6, late=True)  # dies at the second of four deliveries
     with pytest.raises(StoppedDead):
         run(server.url, mortal, bodies(4), mortal.deliver)
-    assert len(mortal.rows) < 4
+    assert len(mortal.outcomes) < 4
     assert len(run(server.url, notes, bodies(3, 50))) == 3  # another wave comes first
     assert len(run(server.url, notes, bodies(4))) == 4
     assert server.batches.n_rows == 7
@@ -274,17 +282,18 @@ def test_lines_that_are_no_results_are_said_and_their_requests_are_missing(
     server.batches.shuffled = False
     server.batches.spoil_output = lambda content: garbage + content[: content.index(b"\n") + 1] + content[-20:]
     with caplog.at_level(logging.WARNING):
-        rows = run(server.url, notes, bodies(3))
-    assert sorted((row.status, row.message) for row in rows)[:2] == [(0, "the batch gave no result for it")] * 2
-    assert sorted(row.status for row in rows) == [0, 0, 200]
+        outcomes = run(server.url, notes, bodies(3))
+    messages = [outcome.message for _, outcome in outcomes if isinstance(outcome, Fault)]
+    assert messages == ["the batch gave no result for it"] * 2
+    assert n_replies(outcomes) == 1
     assert "no result: not json \\x1b[31m" in caplog.text
 
 
 def test_row_25_a_server_that_repeats_the_key_does_not_spread_it(server: LoopbackLLM, notes: Paper) -> None:
     server.batches.spoil_output = lambda content: content.replace(b"said", b"said " + KEY.encode())
-    rows = run(server.url, notes, bodies(2))
-    assert len(rows) == 2
-    assert KEY not in repr(rows)
+    outcomes = run(server.url, notes, bodies(2))
+    assert n_replies(outcomes) == 2
+    assert KEY not in repr(outcomes)
     server.batches.refusal = f"no batches for {KEY}"
     with pytest.raises(NetworkError, match=r"no batches for \[key\]"):
         run(server.url, notes, bodies(1, 9))

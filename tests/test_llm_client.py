@@ -296,7 +296,7 @@ def test_row_12_a_server_that_cuts_prompts_is_named(tmp_path: Path) -> None:
         long = [question(number, padding=6000) for number in range(30)]
         assert kinds(llm.ask(long)) == [NOT_ASKED] * 30
         assert isinstance(llm.stopped, NetworkError)
-        assert "cuts long prompts" in str(llm.stopped)
+        assert "truncates long prompts" in str(llm.stopped)
         assert "num_ctx" in str(llm.stopped)
         assert server.n_requests == 1
         assert llm.journal.ledger().answered == 0

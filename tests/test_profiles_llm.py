@@ -12,8 +12,8 @@ from hybrid_sim.core.settings import LLMSettings, ProfileSettings
 from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
+from hybrid_sim.llm.direct_sending import Backoff
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.sending import Patience
 from hybrid_sim.profiles.checks import RATINGS
 from hybrid_sim.profiles.llm_writer import LLMWriter
 from hybrid_sim.profiles.statistical_writer import StatisticalWriter
@@ -30,7 +30,7 @@ def written(dataset: Dataset, url: str, folder: Path, n_users: int = 6) -> tuple
     settings = LLMSettings(model="loopback", base_url=url)
     with (
         Journal(folder / "journal.sqlite") as journal,
-        LLM(settings, journal, Budget(), patience=Patience(0.01)) as llm,
+        LLM(settings, journal, Budget(), backoff=Backoff(0.01)) as llm,
     ):
         author = LLMWriter(llm, dataset, ProfilePrompts(SETTINGS), StatisticalWriter().fit(dataset))
         return write_profiles(author, states, SETTINGS), llm

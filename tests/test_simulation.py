@@ -20,7 +20,7 @@ from hybrid_sim.core.settings import LLMSettings, RatingSettings, RunSettings
 from hybrid_sim.core.types import RatingScale
 from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
 from hybrid_sim.data.world import make_world
-from hybrid_sim.llm.batch import Patience as BatchPatience
+from hybrid_sim.llm.batch import Polling
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
@@ -352,7 +352,7 @@ def test_a_run_by_batches_gives_the_same_table_as_one_by_calls(
     for batch in (False, True):
         with LoopbackLLM() as server:
             run = settings(server.url, learn_from=12)
-            with door(run, tmp_path / str(batch), batch=batch, batch_patience=BatchPatience(poll=0.02)) as llm:
+            with door(run, tmp_path / str(batch), batch=batch, polling=Polling(poll=0.02)) as llm:
                 simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm, dataset.n_users))
             assert (server.n_requests == 0) == batch
         tables.append(simulation.prediction.to_frame().to_csv())

@@ -13,7 +13,7 @@ from hybrid_sim.cli.settings import add_settings_options, read_settings, require
 from hybrid_sim.cli.terminal import say
 
 if TYPE_CHECKING:
-    from hybrid_sim.llm.diagnosis import Finding
+    from hybrid_sim.llm.doctor import Finding
 
 DESCRIPTION = """\
 Looks at packages, embedding weights, disk, price, and the endpoint: whether it answers, has the model,
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 def embedder_finding() -> Finding:
     """Whether the weights of the sentence embedder are on this machine."""
-    from hybrid_sim.llm.diagnosis import Finding
+    from hybrid_sim.llm.doctor import Finding
     from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
 
     place = MiniLM().locate()

@@ -89,27 +89,27 @@ def price(settings: LLMSettings, batch: bool = False) -> Price | None:
 def ahead(
     options: argparse.Namespace, planner: Planner, settings: LLMSettings, journal: Journal | None, batch: bool = False
 ) -> str:
-    """What the planner's questions will take, in words, calibrated on what the journal has seen."""
-    from hybrid_sim.llm.forecast import SECONDS_PER_CALL, forecast
-    from hybrid_sim.llm.tokens import Tokens
+    """The forecast of the planner's questions in words, calibrated on the calls of the journal."""
+    from hybrid_sim.llm.planning import SECONDS_PER_CALL, forecast
+    from hybrid_sim.llm.tokens import TokenEstimates
 
-    seen, timed = ([], None) if journal is None else (journal.seen(), journal.ledger())
-    pace = timed.seconds * settings.concurrency / timed.calls if timed and timed.calls else SECONDS_PER_CALL
-    found = forecast(
+    usages, ledger = ([], None) if journal is None else (journal.usage_by_prompt(), journal.ledger())
+    pace = ledger.seconds * settings.concurrency / ledger.calls if ledger and ledger.calls else SECONDS_PER_CALL
+    expected = forecast(
         planner.questions,
-        Tokens(seen),
+        TokenEstimates(usages),
         price(settings, batch),
         concurrency=settings.concurrency,
         seconds_per_call=pace,
     )
-    basis = "calibrated on the answers that the run has" if seen else "a guess from the length of the texts"
+    basis = "calibrated on the answers that the run has" if usages else "a guess from the length of the texts"
     kinds = Counter(question.prompt.partition("@")[0] for question in planner.questions)
     parts = ", ".join(f"{name} {count:,}" for name, count in kinds.most_common())
-    lines = [f"{settings.model}: {found}", f"({basis}; questions: {parts or 'none'}; nothing was sent)"]
+    lines = [f"{settings.model}: {expected}", f"({basis}; questions: {parts or 'none'}; nothing was sent)"]
     limits = (
-        ("--budget", options.budget, found.money),
-        ("--max-calls", options.max_calls, found.calls),
-        ("--max-minutes", options.max_minutes, None if batch else found.minutes),
+        ("--budget", options.budget, expected.money),
+        ("--max-calls", options.max_calls, expected.calls),
+        ("--max-minutes", options.max_minutes, None if batch else expected.minutes),
     )
     for option, limit, needed in limits:
         if limit is not None and needed is not None and needed > limit:

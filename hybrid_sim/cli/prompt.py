@@ -95,13 +95,13 @@ def _as_json(question: Question) -> str:
 
 
 def _as_text(question: Question, model: str) -> str:
-    from hybrid_sim.llm.tokens import Tokens, most_prompt_tokens
+    from hybrid_sim.llm.tokens import TokenEstimates, most_prompt_tokens
 
     parts = [(f"{message.role} message", message.content) for message in question.messages]
     parts.append(("schema of the reply", json.dumps(question.schema, indent=1)))
-    tokens = Tokens()
+    estimates = TokenEstimates()
     about = (
-        f"{question.prompt} for {model}: about {tokens.prompt_tokens(question):,.0f} tokens and surely fewer than "
+        f"{question.prompt} for {model}: about {estimates.prompt_tokens(question):,.0f} tokens and surely fewer than "
         f"{most_prompt_tokens(question):,}; the reply may have {question.max_tokens:,}"
     )
     lines = [line for title, text in parts for line in (f"--- {title} ---", *text.split("\n"), "")]

@@ -1,7 +1,8 @@
-"""OpenAI's Batch API: the same requests for half the price, answered within a day.
+"""OpenAI's Batch API: many requests in a file, carried out within a day at half the price.
 
-A batch is noted in the run's journal before it is submitted and again, with its number, before it is waited for. A run
-that was killed in between finds it again, by the note or by a mark that the batch carries, and pays for nothing twice.
+Many compatible endpoints offer the same. A submission survives the death of this process and of the connection: its tag
+is stored before it is submitted and its id after, so that the next run finds the batch again instead of paying twice.
+Requests are named by a key of at most 64 characters, such as `Question.key` gives; results come in any order.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import openai
 import tenacity
@@ -20,37 +22,81 @@ from openai.types import Batch
 
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
 from hybrid_sim.core.files import printable
-from hybrid_sim.llm.open_batches import Book, Notes, OpenBatch
+from hybrid_sim.llm.outcomes import Fault, Reply, is_quota, read_error, read_outcome, shortened
+from hybrid_sim.llm.transport import EndpointClient
 
 MAX_ROWS, MAX_BYTES = 50_000, 190_000_000
 """Requests and bytes of one batch file; OpenAI takes 50,000 and 200 MB."""
 
 _ENDED = ("completed", "failed", "expired", "cancelled")
-_MARK = "hybrid_sim"
-_PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError, openai.ConflictError)
-_SHORTEST_SECRET = 8
-_QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
+_TAG = "hybrid_sim"
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class BatchRow:
-    """What came of one request: `body` is the completion where `status` is 200, else the server's error object.
+class Notes(Protocol):
+    """Stores short texts by name; a `Journal` does."""
 
-    `status` is 0 where the request was never carried out, because the batch had expired or was cancelled, or where the
-    server lost it; `message` then says so. Such a row costs nothing.
-    """
+    def note(self, name: str) -> str | None:
+        """The text under this name, or None."""
 
-    key: str
-    status: int
-    body: Mapping[str, Any]
-    message: str = ""
+    def write_note(self, name: str, value: str) -> None:
+        """Commit a text under this name."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Seconds between two looks at a batch, attempts at each look, and seconds that one attempt may take."""
+class OpenBatch:
+    """A batch whose results have not all been delivered; without `id` it may or may not have been submitted."""
+
+    tag: str
+    id: str | None
+    keys: Sequence[str]
+
+
+class OpenBatches:
+    """The open batches of a run, as notes: `batches` lists their tags, `batch:<tag>` holds id and keys of each."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def read(self) -> list[OpenBatch]:
+        """All open batches, oldest first; damaged notes are left out with a warning."""
+        notes = {tag: self._notes.note(f"batch:{tag}") for tag in self._tags()}
+        n_damaged = sum(note is None for note in notes.values())
+        if n_damaged:
+            _log.warning("the notes of %d open batches are damaged; their questions are asked again", n_damaged)
+        return [OpenBatch(tag, **json.loads(note)) for tag, note in notes.items() if note is not None]
+
+    def keys(self) -> set[str]:
+        """The keys of all requests that were submitted, or may have been, and whose results are not delivered."""
+        return {key for batch in self.read() for key in batch.keys}
+
+    def write(self, batch: OpenBatch) -> OpenBatch:
+        """Commit a batch, new or changed."""
+        self._notes.write_note(f"batch:{batch.tag}", json.dumps({"id": batch.id, "keys": list(batch.keys)}))
+        tags = self._tags()
+        if batch.tag not in tags:
+            self._notes.write_note("batches", json.dumps([*tags, batch.tag]))
+        return batch
+
+    def remove(self, batch: OpenBatch, delivered: Collection[str]) -> None:
+        """Keep a batch only as long as there are results in it that have not been delivered."""
+        gone = set(delivered)
+        left = [key for key in batch.keys if key not in gone]
+        if left:
+            self.write(replace(batch, keys=left))
+        else:
+            self._notes.write_note("batches", json.dumps([tag for tag in self._tags() if tag != batch.tag]))
+            self._notes.write_note(f"batch:{batch.tag}", "")
+
+    def _tags(self) -> list[str]:
+        tags: list[str] = json.loads(self._notes.note("batches") or "[]")
+        return tags
+
+
+@dataclass(frozen=True)
+class Polling:
+    """Seconds between two requests for a batch's status; attempts, back-off and timeout of each request."""
 
     poll: float = 30.0
     attempts: int = 8
@@ -59,172 +105,181 @@ class Patience:
 
 
 async def run_batch(
-    client: openai.AsyncOpenAI,
+    client: EndpointClient,
     bodies: Mapping[str, Mapping[str, Any]],
     notes: Notes,
-    deliver: Callable[[BatchRow], None],
-    patience: Patience = Patience(),
+    deliver: Callable[[str, Reply | Fault], None],
+    polling: Polling = Polling(),
     *,
     max_rows: int = MAX_ROWS,
     max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Have all requests carried out and `deliver` what came of each, once, in the order in which it comes.
+    """Have all requests carried out, and `deliver` the outcome of each by its key, once, as they come.
 
-    `bodies` holds the requests by keys of at most 64 characters. Those that an earlier process of the run had submitted
-    are not sent again; its batches are waited for. `client` must not retry by itself. A batch outlives this process:
-    when the wait is cancelled, the next run takes it up.
+    A request that was not carried out, because its batch expired or its result is missing, is a fault to retry; it
+    costs nothing. Requests that an earlier process of the run had submitted are not submitted again; its batches are
+    waited for. A batch survives this process: when the wait is cancelled, the next run continues it.
 
     Raises:
         NetworkError: the endpoint is unreachable, knows no batches, or refuses this one.
         BudgetError: the provider's quota or credit is used up.
         StorageError: a note cannot be written.
     """
-    book = Book(notes)
-    desk = _Desk(client, patience)
-    waiting = [open_ for open_ in book.open() if not bodies.keys().isdisjoint(open_.keys)]
-    submitted = {key for open_ in waiting for key in open_.keys}
+    batches, api = OpenBatches(notes), _BatchApi(client, polling)
+    waiting = [batch for batch in batches.read() if not bodies.keys().isdisjoint(batch.keys)]
+    submitted = {key for batch in waiting for key in batch.keys}
     for part in _parts({key: body for key, body in bodies.items() if key not in submitted}, max_rows, max_bytes):
-        waiting.append(book.begin(part.keys()))
-        waiting[-1] = book.number(waiting[-1], await desk.submit(waiting[-1].tag, part))
-    for open_ in waiting:
-        if open_.id is None:
-            again = {key: bodies[key] for key in open_.keys if key in bodies}
-            number = await desk.find(open_.tag) or await desk.submit(open_.tag, again)
-            open_ = book.number(replace(open_, keys=list(again)), number)
-        await _wait_for(desk, book, open_, bodies.keys(), deliver)
+        waiting.append(batches.write(OpenBatch(secrets.token_hex(16), None, list(part))))
+        waiting[-1] = batches.write(replace(waiting[-1], id=await api.submit(waiting[-1].tag, part)))
+    for batch in waiting:
+        if batch.id is None:  # The process that began it died before it noted an id.
+            again = {key: bodies[key] for key in batch.keys if key in bodies}
+            batch_id = await api.find(batch.tag) or await api.submit(batch.tag, again)
+            batch = batches.write(replace(batch, keys=list(again), id=batch_id))
+        await _collect(api, batches, batch, bodies.keys(), deliver)
 
 
-async def _wait_for(
-    desk: _Desk, book: Book, open_: OpenBatch, wanted: Collection[str], deliver: Callable[[BatchRow], None]
+async def _collect(
+    api: _BatchApi,
+    batches: OpenBatches,
+    open_batch: OpenBatch,
+    wanted: Collection[str],
+    deliver: Callable[[str, Reply | Fault], None],
 ) -> None:
-    """Wait for a batch, deliver its rows, and only then forget it."""
-    batch = await desk.ended(str(open_.id))
+    """Wait for a batch, deliver its results, and only then remove it."""
+    batch = await api.ended(str(open_batch.id))
     if batch.status == "failed":
-        book.forget(open_, open_.keys)
-        raise desk.refused(batch)
-    due = [key for key in open_.keys if key in wanted]
-    missing = set(due)
-    async for row in desk.rows(batch):
-        if row.key in missing:
-            missing.discard(row.key)
-            deliver(row)
-    lost = "the batch gave no result for it" if batch.status == "completed" else f"the batch is {batch.status}"
-    for key in due:
+        batches.remove(open_batch, open_batch.keys)
+        raise api.refusal(batch)
+    due = [key for key in open_batch.keys if key in wanted]
+    missing = dict.fromkeys(due)
+    async for key, outcome in api.results(batch):
         if key in missing:
-            deliver(BatchRow(key, 0, {}, lost))
-    book.forget(open_, due)
+            del missing[key]
+            deliver(key, outcome)
+    reason = "the batch gave no result for it" if batch.status == "completed" else f"the batch is {batch.status}"
+    for key in missing:
+        deliver(key, Fault("retry", reason))
+    batches.remove(open_batch, due)
 
 
-class _Desk:
-    """The endpoint's counter: every request to it has a deadline, is tried again while a fault may pass, and may fail
-    in our own words only."""
+class _BatchApi:
+    """The Batch API of an endpoint; every request has a timeout and is retried while its fault may be transient."""
 
-    def __init__(self, client: openai.AsyncOpenAI, patience: Patience) -> None:
-        self._client, self._patience = client, patience
+    def __init__(self, client: EndpointClient, polling: Polling) -> None:
+        self._openai, self._endpoint, self._polling = client.openai, client.endpoint, polling
 
     async def submit(self, tag: str, bodies: Mapping[str, Mapping[str, Any]]) -> str:
-        """Send the requests in a file and have them carried out; the number of the batch."""
+        """Upload the requests as a file and submit it; the id of the batch."""
         content = b"".join(_line(key, body) for key, body in bodies.items())
-        upload = self._client.files.create
-        file = await self._patiently(lambda: upload(file=("requests.jsonl", content), purpose="batch"))
-        tries = 0
+        upload = self._openai.files.create
+        file = await self._retried(lambda: upload(file=("requests.jsonl", content), purpose="batch"))
+        n_tries = 0
 
         async def create() -> str:
-            nonlocal tries
-            tries += 1
-            found = await self._listed(tag) if tries > 1 else None  # The attempt before may have done its work.
-            if found is not None:
-                return found
-            batch = await self._client.batches.create(
-                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={_MARK: tag}
+            nonlocal n_tries
+            n_tries += 1
+            existing = await self._listed(tag) if n_tries > 1 else None  # The attempt before may have succeeded.
+            if existing is not None:
+                return existing
+            batch = await self._openai.batches.create(
+                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={_TAG: tag}
             )
             return batch.id
 
-        number = await self._patiently(create)
-        _log.info("batch %s of %d requests submitted; it may take up to a day", printable(number), len(bodies))
-        return number
+        batch_id = await self._retried(create)
+        _log.info("batch %s of %d requests submitted; it may take up to a day", printable(batch_id), len(bodies))
+        return batch_id
 
     async def find(self, tag: str) -> str | None:
-        """The number of the batch that carries this tag; None where there is none."""
-        return await self._patiently(lambda: self._listed(tag))
+        """The id of the batch with this tag; None where there is none."""
+        return await self._retried(lambda: self._listed(tag))
 
     async def ended(self, batch_id: str) -> Batch:
-        """The batch, as soon as it has ended in whatever way."""
+        """The batch, once it has ended in whatever way."""
         while True:
-            batch = await self._patiently(lambda: self._client.batches.retrieve(batch_id))
+            batch = await self._retried(lambda: self._openai.batches.retrieve(batch_id))
             if batch.status in _ENDED:
                 return batch
-            await asyncio.sleep(self._patience.poll)
+            await asyncio.sleep(self._polling.poll)
 
-    def refused(self, batch: Batch) -> HybridSimError:
+    def refusal(self, batch: Batch) -> HybridSimError:
         """Why a batch failed before any of its requests was carried out."""
         errors = (batch.errors.data if batch.errors else None) or []
         words = "; ".join(error.message or error.code or "" for error in errors[:3])
-        said = printable(self._without_key(words))[:300] or "no reason given"
-        if any(error.code in _QUOTA for error in errors):
-            return BudgetError(
-                f"batch {batch.id} was refused: {said}; raise the quota, then run the same command again"
-            )
-        return NetworkError(f"batch {batch.id} was refused: {said}; nothing of it was paid, run the same command again")
+        reason = f"batch {batch.id} was refused: {shortened(self._endpoint.without_key(words)) or 'no reason given'}"
+        if any(is_quota(error.code or "") for error in errors):
+            return BudgetError(f"{reason}; raise the quota, then run the same command again")
+        return NetworkError(f"{reason}; nothing of it was paid, run the same command again")
 
-    async def rows(self, batch: Batch) -> AsyncIterator[BatchRow]:
-        """What came of each request, in the order of the files; lines that are no results are left out."""
+    async def results(self, batch: Batch) -> AsyncIterator[tuple[str, Reply | Fault]]:
+        """Key and outcome of each request, in the order of the files; lines that are no results are left out."""
         for file_id in (batch.output_file_id, batch.error_file_id):
-            if file_id is None:
-                continue
-            for line in await self._patiently(partial(self._lines, file_id)):
-                row = _read_line(line) if line.strip() else None
-                if row is not None:
-                    yield row
+            if file_id is not None:
+                for line in await self._retried(partial(self._lines, file_id)):
+                    result = self._read_line(line) if line.strip() else None
+                    if result is not None:
+                        yield result
 
     async def _lines(self, file_id: str) -> list[str]:
-        reply = await self._client.files.content(file_id)
-        return self._without_key(reply.content.decode("utf-8", "replace")).split("\n")
+        reply = await self._openai.files.content(file_id)
+        return self._endpoint.without_key(reply.content.decode("utf-8", "replace")).split("\n")
 
-    def _without_key(self, text: str) -> str:
-        """What a server says, without the key, which some repeat in their errors."""
-        key = self._client.api_key
-        return text.replace(key, "[key]") if len(key) >= _SHORTEST_SECRET else text
+    def _read_line(self, line: str) -> tuple[str, Reply | Fault] | None:
+        try:
+            row = json.loads(line)
+            key, response = str(row["custom_id"]), row.get("response")
+            if isinstance(response, dict):
+                body = json.dumps(response["body"]).encode()
+                return key, read_outcome(int(response["status_code"]), {}, body, self._endpoint.address)
+            error = row.get("error")
+            reason = error.get("message") if isinstance(error, dict) else None
+            return key, Fault("retry", shortened(reason) if isinstance(reason, str) else "it was not carried out")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            _log.warning("a line of a batch's results is no result: %s", printable(line[:80]))
+            return None
 
     async def _listed(self, tag: str) -> str | None:
-        async for batch in self._client.batches.list(limit=100):
-            if (batch.metadata or {}).get(_MARK) == tag:
+        async for batch in self._openai.batches.list(limit=100):
+            if (batch.metadata or {}).get(_TAG) == tag:
                 return batch.id
         return None
 
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        patience = self._patience
+    async def _retried(self, work: Callable[[], Awaitable[T]]) -> T:
+        polling = self._polling
         attempts = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_passes),
-            stop=tenacity.stop_after_attempt(patience.attempts),
-            wait=tenacity.wait_random_exponential(multiplier=patience.first_wait, max=60.0),
+            retry=tenacity.retry_if_exception(self._is_transient),
+            stop=tenacity.stop_after_attempt(polling.attempts),
+            wait=tenacity.wait_random_exponential(multiplier=polling.first_wait, max=60.0),
             reraise=True,
         )
         try:
             async for attempt in attempts:
                 with attempt:
-                    async with asyncio.timeout(patience.deadline):
+                    async with asyncio.timeout(polling.deadline):
                         result = await work()
             return result
         except openai.APIStatusError as error:
             raise self._named(error) from None  # The error holds the request, and with it the key.
         except (openai.OpenAIError, TimeoutError, json.JSONDecodeError) as error:
-            said = f"cannot be reached after {patience.attempts} attempts ({type(error).__name__})"
-            raise NetworkError(f"{self._address} {said}; the run goes on with the same command") from None
+            reason = f"cannot be reached after {polling.attempts} attempts ({type(error).__name__})"
+            raise NetworkError(f"{self._endpoint.address} {reason}; the run goes on with the same command") from None
+
+    def _is_transient(self, error: BaseException) -> bool:
+        if isinstance(error, openai.APIStatusError):
+            return self._fault(error).remedy in ("retry", "wait")
+        return isinstance(error, openai.APIConnectionError | TimeoutError | json.JSONDecodeError)
 
     def _named(self, error: openai.APIStatusError) -> HybridSimError:
-        said = self._without_key(_said({"error": error.body})) or f"status {error.status_code}"
-        if error.code in _QUOTA or error.status_code == 402:
-            return BudgetError(f"{self._address}: {said}; raise the quota, then run the same command again")
+        fault = self._fault(error)
         if error.status_code == 404:
-            return NetworkError(f"{self._address}: {said}; ask without batches where the endpoint has none")
-        return NetworkError(f"{self._address}: {said}")
+            return NetworkError(f"{fault.message}; ask without batches where the endpoint has none")
+        return fault.error or NetworkError(fault.message)
 
-    @property
-    def _address(self) -> str:
-        """The endpoint without user, password and query."""
-        url = self._client.base_url
-        return f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path.rstrip('/')}"
+    def _fault(self, error: openai.APIStatusError) -> Fault:
+        content = error.body if isinstance(error.body, dict) else {}
+        message = self._endpoint.without_key(str(content.get("message") or error.message))
+        return read_error(error.status_code, {**content, "message": message}, self._endpoint.address)
 
 
 def _parts(
@@ -247,29 +302,3 @@ def _parts(
 def _line(key: str, body: Mapping[str, Any]) -> bytes:
     row = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
     return json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _read_line(line: str) -> BatchRow | None:
-    try:
-        row = json.loads(line)
-        key, response = row["custom_id"], row.get("response")
-        if isinstance(response, dict):
-            status, body = int(response["status_code"]), response["body"]
-            return BatchRow(str(key), status, body if isinstance(body, dict) else {}, _said(body))
-        return BatchRow(str(key), 0, {}, _said({"error": row.get("error")}) or "it was not carried out")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        _log.warning("a line of a batch's results is no result: %s", printable(line[:80]))
-        return None
-
-
-def _said(body: Any) -> str:
-    """The server's own words about an error, in one short line; "" where there are none."""
-    error = body.get("error") if isinstance(body, dict) else None
-    words = error.get("message") if isinstance(error, dict) else None
-    return printable(words)[:300] if isinstance(words, str) else ""
-
-
-def _passes(error: BaseException) -> bool:
-    if isinstance(error, openai.RateLimitError):
-        return error.code not in _QUOTA
-    return isinstance(error, (*_PASSING, TimeoutError, json.JSONDecodeError))

@@ -1,252 +1,106 @@
-"""Questions by post: a whole wave as batches, at half the price and within a day, through journal and budget."""
+"""Questions sent through the Batch API: at a batch's price, and answered within a day."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from hybrid_sim.core.errors import HybridSimError, ReplyError
-from hybrid_sim.core.settings import LLMSettings
-from hybrid_sim.llm.batch import BatchRow, Patience, run_batch
-from hybrid_sim.llm.budget import Budget, Reservation
-from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.open_batches import under_way
-from hybrid_sim.llm.outcomes import Fault, Reply, read_outcome, shortened
-from hybrid_sim.llm.prices import Price
-from hybrid_sim.llm.question import Answer, Failure, Question
-from hybrid_sim.llm.request_format import Dialect
-from hybrid_sim.llm.sending import Counts
-from hybrid_sim.llm.tokens import most_prompt_tokens, size_of
-from hybrid_sim.llm.transport import Wire
-from hybrid_sim.llm.truncation import PromptGuard, beyond_context
+from hybrid_sim.core.errors import HybridSimError
+from hybrid_sim.llm.batch import OpenBatches, Polling, run_batch
+from hybrid_sim.llm.outcomes import Fault, Reply
+from hybrid_sim.llm.question import Question
+from hybrid_sim.llm.sending import Finish, Request, Resources, Sender
 
-_AGAIN = ("again", "retry", "wait", "adapt")
+_REPEATED = ("again", "retry", "wait", "adapt")
 """Remedies that a second batch may bring."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Letter:
-    """A question that is under way, sent by this process or by an earlier one of the run."""
+class BatchSender(Sender):
+    """Sends many questions at once in batches.
 
-    question: Question
-    limit: int
-    attempt: int
-    reservation: Reservation
-
-
-Give = Callable[[str, Answer | Failure], None]
-
-
-class Post:
-    """Asks many questions at once by batches; used within one event loop.
-
-    The worst case of a whole batch is set aside before it is submitted, and questions for which there is no room are
-    not asked. A reply that is no answer is asked for once more, in a second batch. `price` is that of a batch.
-    `stopped` is why the run had to stop; what was submitted by then goes on, and the next run takes it up.
+    The worst-case cost of a whole batch is reserved before it is submitted, and questions for which there is no room
+    are not asked. What brought no answer is sent once more, in a second batch. A batch goes on when the run is stopped
+    or interrupted, and the next run waits for it.
     """
 
-    def __init__(
-        self,
-        settings: LLMSettings,
-        wire: Wire,
-        journal: Journal,
-        budget: Budget,
-        price: Price | None,
-        counts: Counts,
-        patience: Patience | None = None,
-    ) -> None:
-        self.stopped: HybridSimError | None = None
-        self._context = settings.context_tokens
-        self._prompt_guard = PromptGuard(wire.endpoint.address)
-        self._wire, self._journal, self._budget = wire, journal, budget
-        self._price, self._counts, self._patience = price, counts, patience or Patience()
-        self._dialect = Dialect(settings, takes_new_token_field=wire.endpoint.takes_new_token_field)
-
-    async def answer(self, missing: Mapping[str, Question], give: Give) -> None:
-        """Give the answer to every question, by its key, or the reason why there is none.
-
-        When this is cancelled, what has come by then is committed, and the batch goes on.
-        """
-        first = {}
-        for key, question in missing.items():
-            too_long = beyond_context(question, self._context)
-            if too_long:
-                self._counts.failed += 1
-                give(key, Failure("context", too_long))
-            else:
-                first[key] = question, question.max_tokens
-        second: dict[str, tuple[Question, int]] = {}
-        faults: dict[str, Fault] = {}
-
-        def sort(key: str, letter: _Letter, outcome: Answer | Fault) -> None:
-            if isinstance(outcome, Fault) and outcome.remedy in _AGAIN and not self.stopped:
-                second[key] = letter.question, letter.limit * 2 if outcome.kind == "cut" else letter.limit
-                faults[key] = outcome
-            else:
-                tell(key, _plain(outcome))
-
-        def tell(key: str, outcome: Answer | Failure) -> None:
-            self._counts.answered += isinstance(outcome, Answer)
-            self._counts.failed += isinstance(outcome, Failure)
-            give(key, outcome)
-
-        await self._round(first, sort, tell)
-        if second and self.stopped is None:
-            _log.info("%d of %d questions are asked again in a second batch", len(second), len(missing))
-            self._counts.asked_again += len(second)
-            await self._round(second, lambda key, letter, outcome: tell(key, _plain(outcome)), tell)
-        else:
-            for key in second:
-                tell(key, _plain(faults[key]))
-
-    async def _round(
-        self,
-        questions: Mapping[str, tuple[Question, int]],
-        sort: Callable[[str, _Letter, Answer | Fault], None],
-        give: Give,
-    ) -> None:
-        """Send what the budget allows and hand every outcome to `sort`; what is not answered is given as not asked."""
-        letters = self._stamped(questions) if self.stopped is None else {}
-        bodies = {key: self._dialect.body(letter.question, letter.limit) for key, letter in letters.items()}
-
-        def deliver(row: BatchRow) -> None:
-            letter = letters[row.key]
-            outcome = self._committed(letter, self._judged(letter.question, row))
-            del letters[row.key]
-            sort(row.key, letter, self._faced(outcome, bodies[row.key]) if isinstance(outcome, Fault) else outcome)
-
-        unsent = [key for key in questions if key not in letters]
-        with self._returned(letters):
-            try:
-                await run_batch(self._wire.client, bodies, self._journal, deliver, self._patience)
-            except HybridSimError as error:
-                self._stop(error)
-        for key in (*unsent, *letters):
-            give(key, Failure("not_asked", str(self.stopped)))
-
-    def _stamped(self, questions: Mapping[str, tuple[Question, int]]) -> dict[str, _Letter]:
-        """The questions with their money and their attempts, as far as the budget goes; those under way come first."""
-        letters: dict[str, _Letter] = {}
-        try:
-            sent = under_way(self._journal)
-            for key in sorted(questions, key=lambda key: key not in sent):
-                question, limit = questions[key]
-                open_ = self._journal.resume(key) if key in sent else None
-                if open_ is not None:
-                    letters[key] = _Letter(question, limit, open_[0], self._budget.adopt(open_[1]))
-                    continue
-                worst = self._price.worst(most_prompt_tokens(question), limit) if self._price else None
-                reservation = self._budget.reserve(worst)
-                try:
-                    attempt = self._journal.start(key, question.prompt, worst, size=size_of(question))
-                except HybridSimError:
-                    self._budget.release(reservation)
-                    raise
-                self._counts.calls += 1
-                letters[key] = _Letter(question, limit, attempt, reservation)
-        except HybridSimError as error:
-            self._stop(error)
-        return letters
-
-    @contextmanager
-    def _returned(self, letters: Mapping[str, _Letter]) -> Iterator[None]:
-        """At the end of a round, settle the letters that were never submitted; those under way stay open."""
-        try:
-            yield
-        finally:
-            try:
-                sent = under_way(self._journal) if letters else set()
-                for key, letter in letters.items():
-                    if key not in sent:
-                        self._committed(letter, Fault("skip", "the batch was not submitted", "not_asked"))
-            except HybridSimError as error:
-                self._stop(error)
-
-    def _judged(self, question: Question, row: BatchRow) -> Answer | Fault:
-        """The reply as an answer if it passes the question's own check."""
-        if not row.status:
-            return Fault("retry", row.message)
-        body = json.dumps(dict(row.body)).encode()
-        outcome: Reply | Fault = read_outcome(row.status, {}, body, self._wire.endpoint.address)
-        if isinstance(outcome, Fault):
-            return outcome
-        cut = self._prompt_guard.find_cut(question, outcome.usage.prompt_tokens)
-        if cut is not None:
-            return Fault("stop", str(cut), "rejected", outcome.usage, error=cut)
-        try:
-            value = question.check(outcome.text)
-        except ReplyError as error:
-            unknown = outcome.usage.prompt_tokens is None or outcome.usage.completion_tokens is None
-            return Fault("again", shortened(str(error)), "invalid", outcome.usage, possibly_paid=unknown)
-        return Answer(outcome.text, value, outcome.usage, outcome.model)
-
-    def _committed(self, letter: _Letter, outcome: Answer | Fault) -> Answer | Fault:
-        """Write down what came of a letter and settle its money."""
-        cost: int | None = 0
-        if isinstance(outcome, Answer) or outcome.usage.prompt_tokens is not None or outcome.possibly_paid:
-            cost = self._price.cost(outcome.usage) if self._price else None
-        try:
-            if isinstance(outcome, Answer):
-                self._journal.finish(letter.attempt, outcome, cost)
-            else:
-                failure = Failure(outcome.kind, outcome.message, outcome.usage)
-                self._journal.fail(letter.attempt, failure, cost, possibly_paid=outcome.possibly_paid)
-        finally:
-            self._budget.settle(letter.reservation, cost)
-        return outcome
-
-    def _faced(self, fault: Fault, body: dict[str, object]) -> Fault:
-        """Do what a fault demands of the run."""
-        if fault.error is not None:
-            self._stop(fault.error)
-        if fault.remedy == "adapt":
-            try:
-                self._dialect.adapt(fault.lacks, body, fault.message)
-            except HybridSimError as error:
-                self._stop(error)
-        return fault
-
-    def _stop(self, error: HybridSimError) -> None:
-        if self.stopped is None:
-            self.stopped = error
-            _log.warning("no more questions are asked: %s", error)
-
-
-class PostedWave:
-    """Questions that are asked together by post; `interrupted` once the user has asked to leave."""
-
-    def __init__(self, post: Post, questions: Mapping[str, Question], give: Give) -> None:
-        self.interrupted = False
-        self._post, self._questions, self._give = post, questions, give
-        self._task: asyncio.Task[None] | None = None
-
-    async def run(self) -> None:
-        """Ask all questions, until they are answered or the user wants to leave."""
-        self._task = asyncio.ensure_future(self._post.answer(self._questions, self._give))
-        try:
-            await self._task
-        except asyncio.CancelledError:
-            if not self.interrupted:
-                raise
+    def __init__(self, resources: Resources, polling: Polling | None = None) -> None:
+        super().__init__(resources)
+        self._polling = polling or Polling()
 
     def interrupt(self) -> None:
-        """Wait no longer: nothing is lost by leaving."""
-        self.interrupted = True
+        """Wait no longer."""
         _log.warning("interrupted: the batch goes on, and the same command takes it up again")
         self.cancel()
 
-    def cancel(self) -> None:
-        """Wait no longer."""
-        if self._task is not None:
-            self._task.cancel()
+    async def _send(self, questions: Mapping[str, Question], finish: Finish) -> None:
+        limits = {key: question.max_tokens for key, question in questions.items()}
+        faults = await self._send_batch(questions, limits, finish)
+        if faults and self.stopped is None:
+            _log.info("%d of %d questions are asked again in a second batch", len(faults), len(questions))
+            self._counts.asked_again += len(faults)
+            again = {key: questions[key] for key in faults}
+            limits = {key: fault.next_limit(limits[key]) for key, fault in faults.items()}
+            faults = await self._send_batch(again, limits, finish)
+        for key, fault in faults.items():
+            finish(key, fault)
 
+    async def _send_batch(
+        self, questions: Mapping[str, Question], limits: Mapping[str, int], finish: Finish
+    ) -> dict[str, Fault]:
+        """Send what the budget allows; the faults that a second batch may cure, everything else is finished."""
+        requests = self._begin_all(questions, limits)
+        bodies = {key: self._format.body(request.question, request.max_tokens) for key, request in requests.items()}
+        faults: dict[str, Fault] = {}
+        unsent = [key for key in questions if key not in requests]
 
-def _plain(outcome: Answer | Fault) -> Answer | Failure:
-    """What the caller is told."""
-    return outcome if isinstance(outcome, Answer) else Failure(outcome.kind, outcome.message, outcome.usage)
+        def deliver(key: str, reply: Reply | Fault) -> None:
+            outcome = self._checked(requests[key].question, reply)
+            self._commit(requests[key], outcome)
+            del requests[key]
+            if isinstance(outcome, Fault):
+                outcome = self._apply(outcome, bodies[key])
+            if isinstance(outcome, Fault) and outcome.remedy in _REPEATED:
+                faults[key] = outcome
+            else:
+                finish(key, outcome)
+
+        try:
+            await run_batch(self._client, bodies, self._journal, deliver, self._polling)
+        except HybridSimError as error:
+            self.stop(error)
+        finally:
+            self._settle_unsubmitted(requests)
+        for key in (*unsent, *requests):
+            finish(key, self._not_asked())
+        return faults
+
+    def _begin_all(self, questions: Mapping[str, Question], limits: Mapping[str, int]) -> dict[str, Request]:
+        """Begin as many questions as the budget allows; those that are in a batch already come first."""
+        requests: dict[str, Request] = {}
+        if self.stopped is not None:
+            return requests
+        try:
+            submitted = OpenBatches(self._journal).keys()
+            for key in sorted(questions, key=lambda key: key not in submitted):
+                question, limit = questions[key], limits[key]
+                attempt = self._journal.resume(key) if key in submitted else None
+                if attempt is not None:
+                    requests[key] = Request(question, limit, attempt[0], self._budget.adopt(attempt[1]))
+                    continue
+                reservation = self._budget.reserve(self._worst_cost(question, limit))
+                requests[key] = self._begin(key, question, limit, reservation)
+        except HybridSimError as error:
+            self.stop(error)
+        return requests
+
+    def _settle_unsubmitted(self, requests: Mapping[str, Request]) -> None:
+        """Commit that requests were never submitted; those in an open batch stay open."""
+        try:
+            submitted = OpenBatches(self._journal).keys() if requests else set()
+            for key, request in requests.items():
+                if key not in submitted:
+                    self._commit(request, Fault("skip", "the batch was not submitted", "not_asked"))
+        except HybridSimError as error:
+            self.stop(error)

@@ -1,4 +1,4 @@
-"""The budget of a run: what a call may cost at most is set aside before it is sent, and settled after it."""
+"""The budget of a run: the worst-case cost of a call is reserved before it is sent, and settled after it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AMOUNT = re.compile(r"\s*(?:\$\s*|usd\s*)?(\d{1,9}(?:\.\d{1,9})?)\s*(?:\$|usd|d
 
 @dataclass(frozen=True)
 class Reservation:
-    """Room set aside for one call; `worst` is the most it can cost, in nano-dollars, None where no price is known."""
+    """A part of the budget for one call: its worst-case cost in nano-dollars, None where no price is known."""
 
     number: int
     worst: int | None
@@ -29,15 +29,15 @@ class Reservation:
 class Budget:
     """Caps on money (nano-dollars), calls and minutes, each of which may be None; safe to use from many threads.
 
-    At every moment what is spent and what is set aside are together within the cap. A retry is a call of its own.
-    `ledger` is what earlier processes of the run did: calls of which no cost is known count at their worst. The clock
-    gives seconds and only its differences matter; minutes limit when the last call may be *sent*.
+    At every moment spent and reserved money are together within the cap. A retry is a call of its own. `ledger` sums up
+    the earlier processes of the run: calls without a known cost count at their worst. The clock gives seconds and only
+    its differences matter; minutes limit when the last call may be *sent*.
 
     >>> budget = Budget(max_money=1000, max_calls=10)
     >>> first = budget.reserve(800)
     >>> budget.reserve(800)
     Traceback (most recent call last):
-    hybrid_sim.core.errors.BudgetError: the money budget of $0.000001 is used up: $0.00 spent, $0.0000008 set aside ...
+    hybrid_sim.core.errors.BudgetError: the money budget of $0.000001 is used up: $0.00 spent, $0.0000008 reserved ...
     >>> budget.settle(first, 150)
     >>> budget.reserve(800).worst
     800
@@ -72,7 +72,7 @@ class Budget:
 
     @property
     def committed(self) -> int:
-        """Nano-dollars spent or set aside for calls under way; never more than the cap."""
+        """Nano-dollars spent or reserved for calls in flight; never more than the cap."""
         with self._lock:
             return self._spent + self._reserved
 
@@ -82,7 +82,7 @@ class Budget:
         return self._calls + len(self._open)
 
     def reserve(self, worst: int | None) -> Reservation:
-        """Set aside what one call can cost at most, before it is sent.
+        """Reserve what one call can cost at most, before it is sent.
 
         Raises:
             BudgetError: there is no room for it; the message names what is used up.
@@ -90,28 +90,20 @@ class Budget:
         """
         with self._lock:
             self._refuse(worst)
-            self._last += 1
-            reservation = Reservation(self._last, worst)
-            self._open[reservation.number] = reservation
-            self._reserved += worst or 0
-            return reservation
+            return self._opened(worst)
 
     def adopt(self, worst: int | None) -> Reservation:
-        """Set aside again what an earlier process had set aside for a call that is still under way.
+        """Reserve again what an earlier process had reserved for a call that is still in progress.
 
         The ledger counts such a call as made, at its worst; from now on it counts as open.
         """
         with self._lock:
             self._spent -= worst or 0
             self._calls -= 1
-            self._last += 1
-            reservation = Reservation(self._last, worst)
-            self._open[reservation.number] = reservation
-            self._reserved += worst or 0
-            return reservation
+            return self._opened(worst)
 
     def settle(self, reservation: Reservation, cost: int | None) -> None:
-        """Replace what was set aside by what the call did cost; None: it is not known, and the worst case counts.
+        """Replace a reservation by the cost of the call; None: it is not known, and the worst case counts.
 
         A cost above the worst case means that the price or the bound is wrong. It is counted as it is, so that no
         further call is sent on a wrong assumption.
@@ -122,9 +114,15 @@ class Budget:
             self._calls += 1
 
     def release(self, reservation: Reservation) -> None:
-        """Give back what was set aside for a call that was never sent."""
+        """Cancel the reservation of a call that was never sent."""
         with self._lock:
             self._close(reservation)
+
+    def _opened(self, worst: int | None) -> Reservation:
+        self._last += 1
+        reservation = self._open[self._last] = Reservation(self._last, worst)
+        self._reserved += worst or 0
+        return reservation
 
     def _close(self, reservation: Reservation) -> None:
         del self._open[reservation.number]
@@ -143,7 +141,7 @@ class Budget:
         if self._spent + self._reserved + worst > self.max_money:
             raise BudgetError(
                 f"the money budget of {dollars(self.max_money)} is used up: {dollars(self._spent)} spent, "
-                f"{dollars(self._reserved)} set aside for calls under way, and the next call may cost up to "
+                f"{dollars(self._reserved)} reserved for calls in flight, and the next call may cost up to "
                 f"{dollars(worst)}; raise --budget to go on"
             )
 
@@ -164,7 +162,7 @@ def parse_budget(text: str) -> int:
 
 
 def dollars(money: int) -> str:
-    """Nano-dollars in words, with cents at least and all digits that matter.
+    """Nano-dollars as an amount of dollars, with cents at least and all significant digits.
 
     >>> dollars(2_500_000_000), dollars(150), dollars(0)
     ('$2.50', '$0.00000015', '$0.00')

@@ -1,23 +1,56 @@
-"""Looks at everything that a run with a language model needs, and says in a sentence each what it found."""
+"""Diagnosis of everything that a run with a language model needs: packages, disk, price, endpoint."""
 
 from __future__ import annotations
 
+import asyncio
+import difflib
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, Self
 
-from hybrid_sim.core.errors import SettingsError, StorageError
+from hybrid_sim.core.errors import HybridSimError, NetworkError, ReplyError, SettingsError, StorageError
 from hybrid_sim.core.settings import LLMSettings
-from hybrid_sim.llm.diagnosis import Finding, bad
+from hybrid_sim.llm.outcomes import Fault, Reply, shortened
+from hybrid_sim.llm.prices import price_of
+from hybrid_sim.llm.question import Message, Question, object_schema
+from hybrid_sim.llm.replies import read_json
+from hybrid_sim.llm.request_format import RequestFormat
+from hybrid_sim.llm.transport import Endpoint, EndpointClient
 
 LITTLE_DISK, NO_DISK = 1_000_000_000, 50_000_000
 """Bytes of free disk: a run of 100,000 answers takes some hundred megabytes; below the second, none is begun."""
 
+SMALL_CONTEXT = 4096
+"""Tokens below which the default prompts of ten items may not fit with their replies."""
+
+State = Literal["ok", "warn", "bad"]
+_TIMEOUT = 15.0
+_NUMBER = 7
+_SCHEMA = object_schema({"lucky_number": {"type": "integer", "enum": [_NUMBER]}})
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check. `sentence` holds no secret; `exit_code` is that of a run that fails for it."""
+
+    name: str
+    state: State
+    sentence: str
+    exit_code: int = 0
+
+
+def _bad(name: str, sentence: str, error: type[HybridSimError]) -> Finding:
+    """A finding for which a run would fail with this error."""
+    return Finding(name, "bad", sentence, error.exit_code)
 
 
 def examine(
@@ -27,73 +60,234 @@ def examine(
     ask: bool = True,
     environment: Mapping[str, str] = os.environ,
 ) -> list[Finding]:
-    """What there is to say about packages, the disk under `folder`, price and endpoint.
+    """Findings on packages, the disk under `folder`, price and endpoint.
 
     Nothing is raised for what is broken. The endpoint gets a few requests and, with `ask`, up to three tiny questions,
     which may cost a fraction of a cent.
     """
-    from hybrid_sim.llm.doctor_endpoint import examine_endpoint
-    from hybrid_sim.llm.transport import Endpoint
-
     findings = [*_packages(), _disk(folder)]
     try:
         endpoint = Endpoint.of(settings, environment)
     except SettingsError as error:
-        return [*findings, bad("endpoint", str(error), SettingsError)]
+        return [*findings, _bad("endpoint", str(error), SettingsError)]
     has_key = bool(environment.get("OPENAI_API_KEY", "").strip())
-    said = "is set and not shown" if has_key else f"is not set; {endpoint.address} is local and may need none"
-    findings.append(Finding("key", "ok", f"OPENAI_API_KEY {said}"))
-    findings.append(_price(settings, endpoint.address))
-    return [*findings, *examine_endpoint(settings, endpoint, ask=ask)]
+    key = "is set and not shown" if has_key else f"is not set; {endpoint.address} is local and may need none"
+    findings += [Finding("key", "ok", f"OPENAI_API_KEY {key}"), _price(settings, endpoint.address)]
+    with _Probe(endpoint) as probe:
+        listed = probe.get("models")
+        if isinstance(listed, Finding):
+            return [*findings, listed]
+        models = _records(listed)
+        findings += [Finding("endpoint", "ok", f"{endpoint.address} answers"), _model(settings.model, models)]
+        if ask:
+            findings.append(_structured_output(settings, endpoint))
+        return [*findings, _context(settings, probe, models)]
 
 
 def _packages() -> Iterator[Finding]:
     """The versions of all packages that the library requires."""
-    version, lacking, found = importlib.metadata.version, [], []
+    version, missing, installed = importlib.metadata.version, [], []
     for requirement in importlib.metadata.requires("hybrid-sim") or []:
         name = _REQUIREMENT.match(requirement)
         if name is None or "extra ==" in requirement:
             continue
         try:
-            found.append(f"{name[0]} {version(name[0])}")
+            installed.append(f"{name[0]} {version(name[0])}")
         except importlib.metadata.PackageNotFoundError:
-            lacking.append(name[0])
+            missing.append(name[0])
     yield Finding("python", "ok", f"Python {platform.python_version()}, hybrid-sim {version('hybrid-sim')}")
-    if lacking:
-        yield bad("packages", f"not installed: {', '.join(lacking)}; pip install {' '.join(lacking)}", SettingsError)
+    if missing:
+        yield _bad("packages", f"not installed: {', '.join(missing)}; pip install {' '.join(missing)}", SettingsError)
     else:
-        yield Finding("packages", "ok", ", ".join(found))
+        yield Finding("packages", "ok", ", ".join(installed))
 
 
 def _disk(folder: Path) -> Finding:
-    """Free room where the run's folder is or would be made."""
+    """Free space where the run's folder is or would be made."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
     if not place.is_dir():
-        return bad("disk", f"{place} is a file; name another folder", SettingsError)
+        return _bad("disk", f"{place} is a file; name another folder", SettingsError)
     if not os.access(place, os.W_OK):
-        return bad("disk", f"{place} is not writable; name another folder", StorageError)
+        return _bad("disk", f"{place} is not writable; name another folder", StorageError)
     free = shutil.disk_usage(place).free
-    said = f"{free / 1e9:.1f} GB are free under {place}"
+    sentence = f"{free / 1e9:.1f} GB are free under {place}"
     if free < NO_DISK:
-        return bad("disk", f"{said}; free some space or name another folder", StorageError)
-    return Finding("disk", "warn" if free < LITTLE_DISK else "ok", said)
+        return _bad("disk", f"{sentence}; free some space or name another folder", StorageError)
+    return Finding("disk", "warn" if free < LITTLE_DISK else "ok", sentence)
 
 
 def _price(settings: LLMSettings, address: str) -> Finding:
-    from hybrid_sim.llm.prices import price_of
-
     try:
         price = price_of(settings.model, address, settings.prices)
     except SettingsError as error:
-        return bad("price", str(error), SettingsError)
+        return _bad("price", str(error), SettingsError)
     if price is None:
-        return Finding(
-            "price", "warn", f"unknown for {settings.model}: --budget needs it in llm.prices; --max-calls does not"
-        )
+        cure = "--budget needs it in llm.prices; --max-calls does not"
+        return Finding("price", "warn", f"unknown for {settings.model}: {cure}")
     if price.is_free:
         return Finding("price", "ok", f"{address} is local: nothing is paid")
     rates = (f"${rate / 1e6:g}" for rate in (price.input, price.cached_input, price.output))
-    said = "{} per million tokens in, {} cached, {} out".format(*rates)
-    return Finding("price", "ok", f"{settings.model}: {said}, by the dated price file")
+    per_token = "{} per million tokens in, {} cached, {} out".format(*rates)
+    return Finding("price", "ok", f"{settings.model}: {per_token}, by the dated price file")
+
+
+class _Probe:
+    """HTTP requests that show what a server is."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        import httpx2
+
+        self._endpoint = endpoint
+        headers, is_secure = {"Authorization": f"Bearer {endpoint.key}"}, endpoint.address.startswith("https:")
+        self._http = httpx2.Client(headers=headers, timeout=_TIMEOUT, verify=is_secure)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    @property
+    def is_of_a_provider(self) -> bool:
+        """Whether this is OpenAI or Azure, which serve nothing beside `/v1`."""
+        return self._endpoint.takes_new_token_field
+
+    def get(self, path: str) -> Any:
+        """The JSON under an address below `/v1`, None where there is none, or the finding that it cannot be used."""
+        return self._request("GET", f"{self._endpoint.address}/{path}")
+
+    def beside(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON under an address beside `/v1`, None where there is none."""
+        root = self._endpoint.address.removesuffix("/v1")
+        content = self._request("GET" if body is None else "POST", f"{root}/{path}", body)
+        return None if isinstance(content, Finding) else content
+
+    def _request(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+        import httpx2
+
+        address = self._endpoint.address
+        try:
+            reply = self._http.request(method, url, json=body)
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            reason = shortened(str(error)) or type(error).__name__
+            return _bad("endpoint", f"{address} cannot be reached: {reason}; is it running?", NetworkError)
+        text = shortened(self._endpoint.without_key(reply.content.decode("utf-8", "replace")))
+        if reply.status_code in (401, 403):
+            return _bad("endpoint", f"{address} refuses the key: {text}; check OPENAI_API_KEY", NetworkError)
+        if reply.status_code >= 500 or reply.status_code == 429:
+            return _bad("endpoint", f"{address} answered {reply.status_code}: {text}", NetworkError)
+        try:
+            return reply.json() if reply.status_code == 200 else None
+        except (ValueError, RecursionError):
+            return _bad("endpoint", f"{address} answers, but not as a language model's server: {text}", NetworkError)
+
+
+def _records(listed: Any) -> list[dict[str, Any]]:
+    data = listed.get("data") if isinstance(listed, dict) else None
+    return [record for record in data if isinstance(record, dict)] if isinstance(data, list) else []
+
+
+def _model(model: str, records: list[dict[str, Any]]) -> Finding:
+    names = [str(record.get("id")) for record in records]
+    if not names:
+        return Finding("model", "warn", f"the server does not list its models, so {model} may or may not be there")
+    if model in names:
+        return Finding("model", "ok", f"{model} is one of {len(names)} models of the server")
+    close = shortened(", ".join(difflib.get_close_matches(model, names, n=3, cutoff=0.3) or names[:3]))
+    return Finding("model", "warn", f"{model} is not listed; the server has {close}: see llm.model")
+
+
+def _structured_output(settings: LLMSettings, endpoint: Endpoint) -> Finding:
+    """Request a number by a schema that the prompt does not mention: only a server that follows schemas gives it."""
+    try:
+        with ThreadPoolExecutor(1) as thread:  # A notebook has a loop of its own, and loops do not nest.
+            mode, reply = thread.submit(lambda: asyncio.run(_ask(settings, endpoint))).result()
+    except HybridSimError as error:
+        return _bad("reply", str(error), type(error))
+    if isinstance(reply, Fault):
+        return Finding("reply", "warn", f"a tiny question got no answer: {reply.message}")
+    if reply.usage.prompt_tokens is None:
+        return Finding("reply", "warn", f"replies by {mode} come, but tokens are not counted: costs stay unknown")
+    if mode != "schema":
+        instead = "in JSON mode" if mode == "json" else "by the prompt alone"
+        return Finding("reply", "warn", f"no JSON schemas here: replies are requested {instead} and checked here")
+    if _is_number(reply.text):
+        return Finding("reply", "ok", "replies keep to a JSON schema")
+    return Finding("reply", "warn", "a JSON schema is taken but not kept to; replies are checked here")
+
+
+async def _ask(settings: LLMSettings, endpoint: Endpoint) -> tuple[str, Reply | Fault]:
+    """How JSON is requested in the end, and a reply, or a fault of the question that a run would survive.
+
+    Raises:
+        HybridSimError: a fault that would end a run.
+    """
+    request_format = RequestFormat(settings, takes_new_token_field=endpoint.takes_new_token_field)
+    messages = (Message("user", "Reply in JSON with anything you like."),)
+    question = Question("doctor", messages, _SCHEMA, read_json, max_tokens=300)
+    client = EndpointClient(endpoint, 1, settings.deadline)
+    try:
+        while True:
+            body = request_format.body(question, question.max_tokens)
+            outcome = await client.send(json.dumps(body).encode())
+            if isinstance(outcome, Fault) and outcome.remedy in ("stop", "retry"):
+                raise outcome.error or NetworkError(outcome.message)
+            if isinstance(outcome, Reply) or outcome.remedy != "adapt":
+                return request_format.structured, outcome
+            request_format.adapt(outcome.rejected_field, body, outcome.message)
+    finally:
+        await client.close()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(read_json(text) == {"lucky_number": _NUMBER})
+    except ReplyError:
+        return False
+
+
+def _context(settings: LLMSettings, probe: _Probe, models: list[dict[str, Any]]) -> Finding:
+    """Whether the context window that the server reports, or else that of the settings, is large enough."""
+    served = next(_served_sizes(settings.model, probe, models), None)
+    own = settings.context_tokens
+    if served is None and own is None:
+        return Finding("context", "ok", "the server does not tell its context size; llm.context_tokens can set it")
+    if served is not None and own is not None and own > served:
+        sentence = f"llm.context_tokens is {own:,}, the server has {served:,} tokens: lower it"
+        return _bad("context", sentence, SettingsError)
+    size = served or own or 0
+    sentence = f"{size:,} tokens, {'as the server says' if served else 'as llm.context_tokens says'}"
+    if size >= SMALL_CONTEXT:
+        return Finding("context", "ok", sentence)
+    cure = "raise it at the server, or lower rating.items_per_call"
+    return Finding("context", "warn", f"{sentence}: prompts may not fit; {cure}")
+
+
+def _served_sizes(model: str, probe: _Probe, models: list[dict[str, Any]]) -> Iterator[int]:
+    """Where a server reports its context size: vLLM with its models, llama.cpp under /props, Ollama under /api/show.
+
+    The last resort is the size in training.
+    """
+    record = next((record for record in models if record.get("id") == model), models[0] if len(models) == 1 else {})
+    yield from _number(record.get("max_model_len"))
+    if probe.is_of_a_provider:
+        return
+    yield from _number(_at(probe.beside("props"), "default_generation_settings", "n_ctx"))
+    model_info = _at(probe.beside("api/show", {"model": model}), "model_info")
+    for name, value in model_info.items() if isinstance(model_info, dict) else ():
+        if str(name).endswith(".context_length"):
+            yield from _number(value)
+    yield from _number(_at(record, "meta", "n_ctx_train"))
+
+
+def _at(value: Any, *names: str) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _number(value: Any) -> Iterator[int]:
+    if type(value) is int and value > 0:
+        yield value

@@ -1,8 +1,8 @@
 """The journal of a run: every request that was sent and every answer that came, in one SQLite file.
 
-It is cache (an answer is found by the key of its whole question), checkpoint (a killed run goes on where it was),
-ledger (what was spent, and what may have been) and cassette (a run whose questions all have answers replays without a
-call).
+It is a cache (an answer is found by the idempotency key of its question), a checkpoint (a killed run continues), a
+ledger (what was spent, and what may have been) and a recording (a run whose questions all have answers is replayed
+without a call).
 
 A commit survives the death of the process at any moment (kill -9). After a loss of *power* the newest commits may be
 missing, never half there: SQLite in WAL mode with synchronous=NORMAL hands them to the system at once but does not wait
@@ -15,13 +15,15 @@ import errno
 import json
 import logging
 import os
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from hybrid_sim.core.errors import RunError, StorageError
+from hybrid_sim.core.errors import ReplyError, RunError, StorageError
+from hybrid_sim.core.files import shortened
 from hybrid_sim.llm.journal_recovery import rescue
 from hybrid_sim.llm.journal_tables import (
     ANSWER,
@@ -35,26 +37,26 @@ from hybrid_sim.llm.journal_tables import (
     open_tables,
     sealed,
 )
-from hybrid_sim.llm.ledger import Ledger, Seen, StoredAnswer
+from hybrid_sim.llm.ledger import Ledger, PromptUsage, StoredAnswer
 from hybrid_sim.llm.lock import Lock
-from hybrid_sim.llm.question import Answer, Failure, Usage
-from hybrid_sim.llm.run_identity import describe_differences
+from hybrid_sim.llm.question import Answer, Failure, Question, Usage
 
 _BALLAST_BYTES = 8 << 20
 _KEYS_PER_QUERY = 500
 _SETTINGS = "settings"
 _OPEN, _ANSWERED, _FAILED, _DOUBTFUL = "open", "answered", "failed", "doubtful"
+_ABSENT = object()
+_DIGEST = re.compile("[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The journal in `file`, whose folder is made where it is not there. Close it, or use it in a `with` block.
+    """The journal in `file`, whose folder is made where it does not exist. Close it, or use it in a `with` block.
 
     One process owns a journal at a time, and uses it from one thread at a time. With `replay` it is only read: nothing
     is written or locked, and several processes may do so (beside a journal that is in use, or whose owner died, SQLite
-    keeps an index of its own). `settings` is what identifies the run, in plain JSON: the
-    first to open the journal stores it, and who comes later with other settings is refused. `damage` says in a sentence
-    what was found damaged and rescued on opening; None where all is well.
+    keeps an index of its own). `settings`, in plain JSON, are stored when the journal is first opened; once something
+    was sent, other settings are refused. `damage` says in a sentence what was damaged and rescued on opening, or None.
 
     Raises:
         RunError: the journal is in use, is of other settings, or is missing or damaged and to be replayed.
@@ -88,27 +90,36 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Fold the newest commits into the file and let others have it; a second call does nothing."""
+        """Fold the newest commits into the file and release the lock; a second call does nothing."""
         self._release()
+
+    def answers(self, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
+        """Key and answer of the questions (by key) whose stored answer passes the question's check as it is now."""
+        for key, stored in self.find(list(questions)).items():
+            question = questions[key]
+            try:
+                yield key, Answer(stored.text, question.check(stored.text), stored.usage, stored.model)
+            except ReplyError as error:
+                _log.warning("a stored answer to the prompt %s is not used: %s", question.prompt, error)
 
     def find(self, keys: Sequence[str]) -> dict[str, StoredAnswer]:
         """The stored answers to these keys; a damaged one counts as not stored."""
-        found = {}
+        answers = {}
         for start in range(0, len(keys), _KEYS_PER_QUERY):
-            some = keys[start : start + _KEYS_PER_QUERY]
-            marks = ", ".join("?" * len(some))
-            for row in self._read(f"SELECT {ANSWER}, seal FROM answers WHERE key IN ({marks})", some):
+            chunk = keys[start : start + _KEYS_PER_QUERY]
+            marks = ", ".join("?" * len(chunk))
+            for row in self._read(f"SELECT {ANSWER}, seal FROM answers WHERE key IN ({marks})", chunk):
                 if is_whole(row):
-                    found[row[1]] = _stored(row)
+                    answers[row[1]] = StoredAnswer(_text(row[2]), Usage(*row[4:7]), _text(row[3]), row[7])
                 else:
                     _log.warning("%s: the answer of attempt %s is damaged and not used", self.file, row[0])
-        return found
+        return answers
 
     def start(self, key: str, prompt: str, worst: int | None, *, size: int = 0) -> int:
-        """Commit that a request is about to be sent, and give its number.
+        """Commit that a request is about to be sent; the number of this attempt.
 
-        `prompt` names the prompt, `size` is how many bytes are sent (for forecasts), `worst` is what the attempt can
-        cost at most, in nano-dollars.
+        `prompt` names the prompt, `size` is how many bytes are sent (for forecasts), `worst` is the most that the
+        attempt can cost, in nano-dollars.
 
         Raises:
             StorageError: the disk is full: do not send.
@@ -122,9 +133,9 @@ class Journal:
         return attempt
 
     def resume(self, key: str) -> tuple[int, int | None] | None:
-        """Take up the newest attempt of this key that an earlier process left open, for example in a batch.
+        """Number and worst-case cost of the newest attempt of this key that an earlier process left open, if any.
 
-        Gives its number and what it can cost at most; None where there is none. It is then ended like one of our own.
+        For example one in a batch. It has to be finished or failed like one of this process.
         """
         query = f"SELECT {ATTEMPT}, seal FROM attempts WHERE key = ? AND state = ? ORDER BY id DESC LIMIT 1"
         for row in self._read(query, (key, _OPEN)):
@@ -139,7 +150,7 @@ class Journal:
         `cost` is in nano-dollars; None where the server did not say what it counted, or the price is not known.
 
         Raises:
-            StorageError: the disk is full, and the room kept for this is used up too.
+            StorageError: the disk is full, and the space reserved for this is used up too.
         """
         usage, sent = answer.usage, self._attempts[attempt]
         tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
@@ -147,14 +158,14 @@ class Journal:
         self._settle(attempt, (_ANSWERED, None, None, *tokens[:2], cost), [(insert("answers"), sealed(row))])
 
     def fail(self, attempt: int, failure: Failure, cost: int | None, *, possibly_paid: bool) -> None:
-        """Commit that an attempt brought no answer. `possibly_paid`: the server may have done the work all the same."""
+        """Commit that an attempt brought no answer. `possibly_paid`: the server may have charged for it."""
         state = _DOUBTFUL if possibly_paid else _FAILED
         usage = failure.usage
         tokens = (usage.prompt_tokens, usage.completion_tokens)
         self._settle(attempt, (state, failure.kind, _blob(failure.message), *tokens, cost), [])
 
     def ledger(self) -> Ledger:
-        """What all attempts came to, those of earlier processes included."""
+        """Sums over all attempts, those of earlier processes included."""
         query = """
             SELECT count(*), total(state = 'answered'), total(state IN ('failed', 'doubtful')),
                 total(state IN ('open', 'doubtful')), total(prompt_tokens), total(completion_tokens), total(cost),
@@ -164,18 +175,18 @@ class Journal:
         return replace(Ledger(*map(int, self._read(query)[0])), seconds=self.seconds)
 
     def failures(self) -> dict[str, int]:
-        """How many attempts failed, by kind."""
+        """Number of failed attempts, by kind."""
         query = "SELECT kind, count(*) FROM attempts WHERE state IN (?, ?) GROUP BY kind ORDER BY kind"
         return dict(self._read(query, (_FAILED, _DOUBTFUL)))
 
-    def seen(self) -> list[Seen]:
-        """What each prompt has taken so far, by its name: forecasts are calibrated on this."""
+    def usage_by_prompt(self) -> list[PromptUsage]:
+        """Sums over the attempts with each prompt, by its name: forecasts are calibrated on this."""
         query = """
             SELECT prompt, count(*), total(state = 'answered'), total(counted), total(size * counted),
                 total(prompt_tokens * counted), total(completion_tokens * counted), total(cost * counted)
             FROM (SELECT *, coalesce(prompt_tokens > 0 AND size > 0, 0) AS counted FROM attempts)
             WHERE prompt != '' GROUP BY prompt ORDER BY prompt"""
-        return [Seen(prompt, *map(int, sums)) for prompt, *sums in self._read(query)]
+        return [PromptUsage(prompt, *map(int, sums)) for prompt, *sums in self._read(query)]
 
     def note(self, name: str) -> str | None:
         """The text kept under this name, or None."""
@@ -185,14 +196,14 @@ class Journal:
         return None
 
     def write_note(self, name: str, value: str) -> None:
-        """Commit a text under a name, for example the number of a batch under way; it replaces an earlier one."""
-        known = dict(self._read("SELECT name, id FROM notes"))
-        number = known.get(name, max(known.values(), default=0) + 1)
+        """Commit a text under a name, for example the id of an open batch; it replaces an earlier one."""
+        numbers = dict(self._read("SELECT name, id FROM notes"))
+        number = numbers.get(name, max(numbers.values(), default=0) + 1)
         self._commit([(insert("notes"), sealed((number, name, _blob(value))))])
 
     @property
     def seconds(self) -> float:
-        """How long the run has worked: up to the last attempt of each earlier process, and since this opening."""
+        """Working time of the run: up to the last attempt of each earlier process, and since this opening."""
         return self._before + time.monotonic() - self._opened
 
     def _settle(self, attempt: int, end: Row, more: list[tuple[str, Row]]) -> None:
@@ -201,7 +212,7 @@ class Journal:
         del self._attempts[attempt]
 
     def _commit(self, writes: Sequence[tuple[str, Row]], *, use_ballast: bool = False) -> None:
-        """All writes or none; what has already been paid for may use the room that was kept for it."""
+        """Commit all writes or none; what is already paid may use the disk space that was reserved for it."""
         if self.replay:
             raise RunError(f"{self.file} is being replayed: nothing is written to it")
         try:
@@ -245,32 +256,28 @@ class Journal:
         self._last, self._before = last or 0, seconds or 0.0
 
     def _keep_ballast(self) -> None:
-        """Keep room for the answers that are in flight when the disk fills up."""
+        """Reserve disk space for the answers that are in flight when the disk fills up."""
         with self._ballast.open("wb") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
             except (AttributeError, OSError) as error:
                 if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     raise
-                file.write(os.urandom(_BALLAST_BYTES))  # no way to ask for room; zeros may take none
+                file.write(os.urandom(_BALLAST_BYTES))  # space cannot be allocated; zeros may take none
 
     def _identify(self, settings: Mapping[str, Any] | None) -> None:
-        known = self.note(_SETTINGS)
+        stored = self.note(_SETTINGS)
         if settings is None:
             return
-        if known is not None:
-            differences = describe_differences(json.loads(known), settings)
-            if differences and (self.replay or self._has_begun()):
+        if stored is not None:
+            differences = describe_differences(json.loads(stored), settings)
+            if differences and (self.replay or self._read("SELECT 1 FROM attempts LIMIT 1")):
                 raise RunError(
                     f"{self.file.parent} holds a run of other settings: {'; '.join(differences)}; "
                     "use the settings of the run, or another folder"
                 )
         if not self.replay:
             self.write_note(_SETTINGS, json.dumps(dict(settings), sort_keys=True))
-
-    def _has_begun(self) -> bool:
-        """Whether anything was ever sent."""
-        return bool(self._read("SELECT 1 FROM attempts LIMIT 1", ()))
 
     def _release(self) -> None:
         connection = getattr(self, "_connection", None)
@@ -281,11 +288,6 @@ class Journal:
             self._lock.close()
 
 
-def _stored(row: Row) -> StoredAnswer:
-    _, _, text, model, prompt_tokens, completion_tokens, cached_tokens, cost, _ = row
-    return StoredAnswer(_text(text), Usage(prompt_tokens, completion_tokens, cached_tokens), _text(model), cost)
-
-
 def _blob(text: str) -> bytes:
     """UTF-8 that keeps what is no valid Unicode (a lone surrogate in a reply), so that a text comes back as it was."""
     return text.encode("utf-8", "surrogatepass")
@@ -293,3 +295,32 @@ def _blob(text: str) -> bytes:
 
 def _text(blob: bytes) -> str:
     return blob.decode("utf-8", "surrogatepass")
+
+
+def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One phrase for each setting that differs, in order of names.
+
+    >>> describe_differences({"llm": {"model": "a", "seed": 1}}, {"llm": {"model": "b", "seed": 1}, "data": "x"})
+    ["data: not set in the run, 'x' now", "llm.model: 'a' in the run, 'b' now"]
+    """
+    old, new = dict(_leaves("", before)), dict(_leaves("", now))
+    return [
+        _difference(name, old.get(name, _ABSENT), new.get(name, _ABSENT))
+        for name in sorted(old.keys() | new.keys())
+        if json.dumps(old.get(name, [_ABSENT]), default=str) != json.dumps(new.get(name, [_ABSENT]), default=str)
+    ]
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from _leaves(f"{name}.{key}" if name else str(key), part)
+    elif name:
+        yield name, value
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    if all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (old, new)):
+        return f"{name}: not those of the run"
+    shown = ["not set" if value is _ABSENT else shortened(repr(value), 80) for value in (old, new)]
+    return f"{name}: {shown[0]} in the run, {shown[1]} now"

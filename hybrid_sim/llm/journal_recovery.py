@@ -1,20 +1,28 @@
-"""Damaged journals: found on opening, set aside, and rescued row by row. Paid answers are never thrown away."""
+"""Recovery of damaged journals: detected on opening, set aside, and rescued row by row. Paid answers are never lost.
+
+SQLite finds a table's rows through pages that lead to them, so one damaged page can hide all. But each page of rows
+(a leaf) can be read by itself, as if it were the only page of its table; whether a row is whole, its checksum tells.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hybrid_sim.llm.journal_tables import (
     COLUMNS,
     DAMAGED,
     HEADER,
+    PAGE_BYTES,
     Row,
+    blank_page,
     error_code,
     insert,
     is_whole,
+    lenient,
     open_read_only,
     open_tables,
     pending_file,
@@ -22,15 +30,19 @@ from hybrid_sim.llm.journal_tables import (
     sealed,
     select,
 )
-from hybrid_sim.llm.sqlite_pages import pending_pages, pending_rows, rescued_rows
+
+_LEAF = 0x0D
+_FIRST_PAGES = 16
+"""More pages than an empty journal has; SQLite insists on those that the tables begin on."""
+_WAL_HEADER, _FRAME_HEADER = 32, 24
 
 
 def rescue(file: Path) -> str | None:
-    """See whether the journal is whole; if it is not, set it aside and put what can be read of it in its place.
+    """Check a journal; set a damaged one aside, and put what can be read of it in its place.
 
-    Rows whose seal is broken are not carried over: their questions are asked again. An attempt that is missing counts
-    as possibly paid, at the most that any attempt could cost. Returns what happened, in a sentence; None if all is
-    well.
+    Rows whose checksum is wrong are not carried over: their questions are asked again. An attempt that is missing
+    counts as possibly paid, at the most that any attempt could cost. Returns what happened, in a sentence; None if the
+    journal is whole.
     """
     rescued = _beside(file, ".rescued")
     if rescued.exists():  # an earlier rescue was killed between its last two steps
@@ -49,7 +61,7 @@ def rescue(file: Path) -> str | None:
 def _is_sound(file: Path) -> bool:
     """Whether SQLite finds the file in order, all tables are there, all rows are whole and no commit was dropped."""
     if not file.stat().st_size:  # a new file, unless commits are pending for it
-        return not pending_pages(file)
+        return not _pending_pages(file)
     with file.open("rb") as opened:
         if opened.read(len(HEADER)) != HEADER:
             return False
@@ -58,7 +70,7 @@ def _is_sound(file: Path) -> bool:
         if connection.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
             return False
         if not schema_of(connection):
-            return not pending_pages(file)
+            return not _pending_pages(file)
         return _all_whole(connection) and _all_seen(connection, file)
     except sqlite3.DatabaseError as error:
         if error_code(error) not in DAMAGED:
@@ -74,7 +86,7 @@ def _all_whole(connection: sqlite3.Connection) -> bool:
 
 def _all_seen(connection: sqlite3.Connection, file: Path) -> bool:
     """SQLite forgets, without a word, the pending commits behind a damaged one."""
-    pending = pending_rows(file)
+    pending = _pending_rows(file)
     numbers = {number for (number,) in connection.execute("SELECT id FROM attempts")}
     keys = {key for (key,) in connection.execute("SELECT key FROM answers")}
     return pending["attempts"].keys() <= numbers and {row[1] for row in pending["answers"].values()} <= keys
@@ -93,7 +105,7 @@ def _set_aside(file: Path) -> Path:
 
 def _copy_rows(aside: Path, work: Path) -> int:
     """Write all rows that can be read from `aside` into the new file `work`; returns how many answers these are."""
-    rows = rescued_rows(aside)
+    rows = _rescued_rows(aside)
     attempts, answers = rows["attempts"], rows["answers"]
     worst = max((row[4] for row in attempts.values() if row[4] is not None), default=None)
     for number in set(range(1, max([0, *attempts, *answers]) + 1)) - attempts.keys():
@@ -101,8 +113,8 @@ def _copy_rows(aside: Path, work: Path) -> int:
     _remove(work)
     connection = open_tables(work)
     connection.execute("BEGIN IMMEDIATE")
-    for table, found in rows.items():
-        connection.executemany(insert(table), [found[number] for number in sorted(found)])
+    for table, by_number in rows.items():
+        connection.executemany(insert(table), [by_number[number] for number in sorted(by_number)])
     connection.execute("COMMIT")
     n_answers = int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
     connection.close()
@@ -132,3 +144,78 @@ def _remove(file: Path) -> None:
 
 def _beside(file: Path, suffix: str) -> Path:
     return file.with_name(f"{file.name}{suffix}")
+
+
+def _rescued_rows(file: Path) -> dict[str, dict[int, Row]]:
+    """All whole rows of each table, by number, from the file and from the commits that are pending for it."""
+    content = file.read_bytes()
+    pages = [content[at : at + PAGE_BYTES].ljust(PAGE_BYTES, b"\0") for at in range(0, len(content), PAGE_BYTES)]
+    pending = _pending_pages(file)
+    for number, page in pending:
+        pages.extend([bytes(PAGE_BYTES)] * (number - len(pages)))
+        pages[number - 1] = page
+    return _rows(pages + [page for _, page in pending])
+
+
+def _pending_rows(file: Path) -> dict[str, dict[int, Row]]:
+    """The whole rows in the commits that SQLite has not yet folded into the file."""
+    newest = dict(_pending_pages(file))
+    return _rows([bytes(PAGE_BYTES), *newest.values()])
+
+
+def _pending_pages(file: Path) -> list[tuple[int, bytes]]:
+    """Page numbers and contents in the write-ahead log, oldest first, up to the last commit that is complete.
+
+    Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log. Its checksums are not used: SQLite drops
+    everything behind the first broken one, and the rows have their own. Frames with other salts are older leftovers.
+    """
+    if not pending_file(file).exists():
+        return []
+    log = pending_file(file).read_bytes()
+    salts = {log[16:24], log[_WAL_HEADER + 8 : _WAL_HEADER + 16]}
+    pages: list[tuple[int, bytes]] = []
+    n_committed = 0
+    most = (file.stat().st_size + len(log)) // PAGE_BYTES + 1
+    for at in range(_WAL_HEADER, len(log) - _FRAME_HEADER - PAGE_BYTES + 1, _FRAME_HEADER + PAGE_BYTES):
+        number = int.from_bytes(log[at : at + 4], "big")
+        if log[at + 8 : at + 16] in salts and 0 < number <= most:
+            pages.append((number, log[at + _FRAME_HEADER : at + _FRAME_HEADER + PAGE_BYTES]))
+            n_committed = len(pages) if any(log[at + 4 : at + 8]) else n_committed
+    return pages[:n_committed]
+
+
+def _rows(pages: Sequence[bytes]) -> dict[str, dict[int, Row]]:
+    """The whole rows on all leaves but the first page, which is replaced by one that leads to a leaf of our choice."""
+    pages = [*pages, *[bytes(PAGE_BYTES)] * _FIRST_PAGES]
+    first = bytearray(blank_page(len(pages)))
+    first[18:20] = b"\1\1"  # in memory there is no write-ahead log
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.text_factory = lenient
+    connection.deserialize(bytes(first) + b"".join(pages[1:]))
+    rows: dict[str, dict[int, Row]] = {table: {} for table in COLUMNS}
+    for number, page in enumerate(pages[1:], start=2):
+        if page[0] == _LEAF:
+            connection.execute("PRAGMA writable_schema=ON")
+            connection.execute("UPDATE sqlite_schema SET rootpage = ? WHERE type = 'table'", (number,))
+            connection.execute("PRAGMA writable_schema=RESET")
+            for table, kept in rows.items():
+                _keep(kept, _readable(connection, select(table)))
+    connection.close()
+    return rows
+
+
+def _readable(connection: sqlite3.Connection, query: str) -> Iterable[Row]:
+    """The whole rows before the first damage that SQLite stumbles over."""
+    try:
+        for row in connection.execute(query):
+            if is_whole(row):
+                yield row
+    except sqlite3.DatabaseError:
+        return
+
+
+def _keep(kept: dict[int, Row], rows: Iterable[Row]) -> None:
+    """Of two versions of an attempt, on an old and a new page, the settled one counts."""
+    for row in rows:
+        if row[0] not in kept or "open" not in row:
+            kept[row[0]] = row

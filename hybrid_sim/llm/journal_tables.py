@@ -1,10 +1,10 @@
-"""The tables of a journal file: how they are made, opened and sealed, and what SQLite's errors mean."""
+"""The tables of a journal file: how they are created and opened, checksums of rows, and what SQLite's errors mean."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,29 +40,24 @@ _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sql
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
-def seal(row: Sequence[object]) -> bytes:
-    """A checksum of the values of a row (16 bytes)."""
-    return hashlib.blake2b(repr(tuple(row)).encode(), digest_size=16).digest()
-
-
 def sealed(row: Row) -> Row:
-    """The row with its seal behind it."""
-    return (*row, seal(row))
+    """The row with a checksum of its values (16 bytes) behind it, the column `seal`."""
+    return (*row, hashlib.blake2b(repr(row).encode(), digest_size=16).digest())
 
 
 def is_whole(row: Row) -> bool:
-    """Whether the last value is the seal of the others."""
-    return bool(seal(row[:-1]) == row[-1])
+    """Whether the last value is the checksum of the others."""
+    return sealed(row[:-1]) == row
 
 
 def insert(table: str) -> str:
-    """The statement that writes a sealed row; a row with the same key or name is replaced."""
+    """The statement that writes a row of `sealed`; a row with the same key or name is replaced."""
     columns = COLUMNS[table]
     return f"INSERT OR REPLACE INTO {table} ({columns}, seal) VALUES ({'?, ' * columns.count(',')}?, ?)"
 
 
 def select(table: str) -> str:
-    """The statement that reads all rows, each with its seal behind it."""
+    """The statement that reads all rows, each with its checksum behind it."""
     return f"SELECT {COLUMNS[table]}, seal FROM {table}"
 
 
@@ -72,10 +67,10 @@ def schema_of(connection: sqlite3.Connection) -> list[Row]:
     Raises:
         sqlite3.DatabaseError: they are not those of a journal.
     """
-    found = connection.execute(_DEFINITIONS).fetchall()
-    if found and found != _blank().execute(_DEFINITIONS).fetchall():
+    definitions = connection.execute(_DEFINITIONS).fetchall()
+    if definitions and definitions != _blank().execute(_DEFINITIONS).fetchall():
         raise sqlite3.DatabaseError("the tables are not those of a journal")
-    return found
+    return definitions
 
 
 def blank_page(n_pages: int) -> bytes:
@@ -95,7 +90,7 @@ def _blank() -> sqlite3.Connection:
 
 
 def open_tables(file: Path) -> sqlite3.Connection:
-    """Open `file` for writing and make the tables where there are none."""
+    """Open `file` for writing; create the tables where there are none."""
     connection = sqlite3.connect(file, timeout=10.0, isolation_level=None, check_same_thread=False)
     connection.text_factory = lenient
     connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
@@ -122,13 +117,13 @@ def pending_file(file: Path) -> Path:
 
 
 def lenient(text: bytes) -> str:
-    """Damaged text must reach its seal, so it is not refused here."""
+    """Text as it is, valid or not: damage is left to the checksum of the row."""
     return text.decode("utf-8", "surrogateescape")
 
 
 @contextmanager
 def named_errors(file: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, which name the file and the cure.
+    """Raise SQLite's errors as the library's own, which name the file and the cure.
 
     Raises:
         StorageError: the disk is full or not writable.

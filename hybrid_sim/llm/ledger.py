@@ -1,4 +1,4 @@
-"""What a journal tells: stored answers, what the attempts of a run came to, and what each prompt has taken."""
+"""Records of a journal: stored answers, and sums over the attempts of a run and of each prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hybrid_sim.llm.question import Usage
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """An answer as it was committed: the reply text as it came, and its cost in nano-dollars (None: not known)."""
+    """A committed answer: the reply's text, and its cost in nano-dollars (None: not known)."""
 
     text: str
     usage: Usage
@@ -19,12 +19,12 @@ class StoredAnswer:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the attempts of a run came to; money is in nano-dollars (10^9 are one US dollar).
+    """Sums over the attempts of a run; money is in nano-dollars (10^9 are one US dollar).
 
-    `possibly_paid` counts attempts that may have been paid without an answer: those whose fate is unknown because the
-    run died, and those that failed after the request had been sent. `unknown_cost` counts attempts that are paid or may
-    be, at a cost that is not known; `at_worst` is the most that these can have cost, `unpriced` how many of them have
-    no such bound, because no price was known. `seconds` is how long the run has worked.
+    `possibly_paid` counts attempts that may have been paid without an answer: those whose outcome is unknown because
+    the run died, and those that failed after the request had been sent. `unknown_cost` counts attempts that are paid or
+    may be, at a cost that is not known; `at_worst` is the most that these can have cost, `unpriced` how many of them
+    have no such bound, because no price was known. `seconds` is how long the run has worked.
     """
 
     calls: int = 0
@@ -41,10 +41,11 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the attempts with one prompt came to; the sums are over the `counted` ones, whose tokens the server counted.
+class PromptUsage:
+    """Sums over the attempts with one prompt.
 
-    `size` is in bytes sent, `cost` in nano-dollars.
+    Bytes sent (`size`), tokens and cost in nano-dollars are those of the `counted` attempts, of which the server
+    reported the tokens.
     """
 
     prompt: str

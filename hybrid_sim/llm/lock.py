@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from hybrid_sim.core.errors import RunError, StorageError
 
@@ -42,14 +42,9 @@ class Lock:
         try:
             _take(self._file)
         except OSError as error:
-            owner = self._file.read(300).decode("utf-8", "replace").strip()
+            owner = self._file.read(300).decode("utf-8", "replace").strip() or "another process"
             self._file.close()
-            raise RunError(
-                f"{path.parent} is in use by {owner or 'another process'}; wait for it to end, or use another folder"
-            ) from error
-        self._sign(path)
-
-    def _sign(self, path: Path) -> None:
+            raise RunError(f"{path.parent} is in use by {owner}; wait for it to end, or use another folder") from error
         try:
             self._file.seek(0)
             self._file.truncate()
@@ -59,11 +54,5 @@ class Lock:
             raise StorageError(f"{path} cannot be written ({error.strerror}); free some space") from error
 
     def close(self) -> None:
-        """Give the lock back; a second call does nothing."""
+        """Free the lock; a second call does nothing."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

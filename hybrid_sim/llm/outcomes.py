@@ -1,4 +1,4 @@
-"""What came of one call: a reply, or a fault and what is to be done about it. Only here HTTP statuses are read."""
+"""The outcome of one call: a reply, or a fault and its remedy. Only here HTTP statuses are interpreted."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 from hybrid_sim.core import files
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
-from hybrid_sim.llm.question import FailureKind, Usage
+from hybrid_sim.llm.question import Failure, FailureKind, Usage
 from hybrid_sim.llm.rate_limiter import MAX_WAIT
 
 Remedy = Literal["retry", "wait", "adapt", "again", "skip", "stop"]
-"""Try the call again after a while; all calls wait; ask in another way; ask the same once more; leave this question;
-end the run."""
+"""Retry after a back-off; pause all calls (rate limit); adapt the format of requests; request the reply once more; give
+up this question; end the run."""
 
 _MAX_SHOWN = 200
 _MAYBE_WORKED = frozenset({408, 502, 504, *range(520, 528)})
-"""Statuses that a server in between gives, so that the one behind it may have done the work, and bill it."""
+"""Statuses that a gateway gives, so that the server behind it may have done the work, and charge for it."""
 
 _QUOTA = (
     "insufficient_quota",
@@ -39,7 +39,7 @@ _OPTIONS = ("temperature", "top_p", "seed")
 
 @dataclass(frozen=True)
 class Reply:
-    """A chat completion: its text as it came, the tokens that the server counted, and the model that it names."""
+    """A chat completion: its text, the tokens that the server counted, and the model that it names."""
 
     text: str
     usage: Usage
@@ -51,8 +51,8 @@ class Fault:
     """Why a call brought no reply, and the remedy.
 
     `after` is the pause in seconds that the server asks for. `unreached`: the request was not sent. `possibly_paid`:
-    the work may have been done and billed, and nobody said what it cost. `lacks` names what the server cannot do,
-    `error` is what the run ends with.
+    the server may have charged for the call, at a cost that is not known. `rejected_field` names the field of the
+    request that the server does not support, `error` is what the run ends with.
     """
 
     remedy: Remedy
@@ -62,18 +62,27 @@ class Fault:
     after: float | None = None
     unreached: bool = False
     possibly_paid: bool = False
-    lacks: str = ""
+    rejected_field: str = ""
     error: HybridSimError | None = None
+
+    @property
+    def failure(self) -> Failure:
+        """The fault as the result of its question."""
+        return Failure(self.kind, self.message, self.usage)
+
+    def next_limit(self, max_tokens: int) -> int:
+        """The token limit of the next request: twice as many for a reply that was cut off."""
+        return 2 * max_tokens if self.kind == "cut" else max_tokens
 
 
 def read_outcome(status: int, headers: Mapping[str, str], body: bytes, address: str) -> Reply | Fault:
-    """What the HTTP reply of the endpoint at `address` means."""
+    """The outcome that an HTTP reply of the endpoint at `address` means."""
     content = _parsed(body)
     if 200 <= status < 300:
         if isinstance(content, dict):
-            return read_completion(content, address)
-        said = f"{address} answered {status} with what is no chat completion: {_start(body)}"
-        return Fault("retry", said, possibly_paid=True)
+            return _read_completion(content, address)
+        message = f"{address} answered {status} with what is no chat completion: {_start(body)}"
+        return Fault("retry", message, possibly_paid=True)
     if 300 <= status < 400:
         where = headers.get("location", "somewhere else")
         return _stop(NetworkError(f"{address} has moved to {shortened(where)}; put that into llm.base_url"))
@@ -81,8 +90,8 @@ def read_outcome(status: int, headers: Mapping[str, str], body: bytes, address: 
     return read_error(status, error if error.get("message") else {**error, "message": _start(body)}, address, headers)
 
 
-def read_completion(content: Mapping[str, Any], address: str) -> Reply | Fault:
-    """What a chat completion, or an error in its place, means."""
+def _read_completion(content: Mapping[str, Any], address: str) -> Reply | Fault:
+    """The outcome that a chat completion, or an error in its place, means."""
     usage, choices = _usage(content.get("usage")), content.get("choices")
     if not choices and "error" in content:
         error = _error_in(content)
@@ -105,14 +114,13 @@ def read_completion(content: Mapping[str, Any], address: str) -> Reply | Fault:
 
 
 def read_error(status: int, error: Mapping[str, Any], address: str, headers: Mapping[str, str] | None = None) -> Fault:
-    """What an HTTP status of 400 or more with OpenAI's error object means."""
-    said = str(error.get("message") or "no reason given")
-    shown = f"{address} answered {status}: {shortened(said)}"
-    clues = f"{error.get('code')} {error.get('type')} {said}".lower()
-    if status == 402 or (status == 429 and _any(_QUOTA, clues)):
-        return _stop(
-            BudgetError(f"{shown}; the quota of the account is used up: raise it and run the same command again")
-        )
+    """The fault that an HTTP status of 400 or more with OpenAI's error object means."""
+    reason = str(error.get("message") or "no reason given")
+    shown = f"{address} answered {status}: {shortened(reason)}"
+    clues = f"{error.get('code')} {error.get('type')} {reason}".lower()
+    if status == 402 or (status == 429 and is_quota(clues)):
+        cure = "the quota of the account is used up: raise it and run the same command again"
+        return _stop(BudgetError(f"{shown}; {cure}"))
     if status == 429:
         return _busy(shown, headers or {})
     if status in (400, 413, 422, 500) and (status == 413 or _any(_CONTEXT, clues)):
@@ -120,8 +128,8 @@ def read_error(status: int, error: Mapping[str, Any], address: str, headers: Map
     if status in (400, 403, 422) and _any(_FILTERED, clues):
         return Fault("skip", shown, "filtered")
     if status in (400, 422):
-        lacks = _lacks(error.get("param"), clues)
-        return Fault("adapt" if lacks else "skip", shown, "rejected", lacks=lacks)
+        rejected_field = _rejected_field(error.get("param"), clues)
+        return Fault("adapt" if rejected_field else "skip", shown, "rejected", rejected_field=rejected_field)
     if status in (401, 403):
         return _stop(NetworkError(f"{shown}; the key is refused: check OPENAI_API_KEY"))
     if status in (404, 405):
@@ -131,8 +139,13 @@ def read_error(status: int, error: Mapping[str, Any], address: str, headers: Map
     return Fault("skip", shown, "rejected")
 
 
+def is_quota(clues: str) -> bool:
+    """Whether an error's code or message, in lower case, says that the account's quota or credit is used up."""
+    return _any(_QUOTA, clues)
+
+
 def shortened(text: str) -> str:
-    """The beginning of what a server says, on one line and safe to show."""
+    """The beginning of a server's message, on one line and safe to show."""
     return files.shortened(" ".join(text.split()), _MAX_SHOWN)
 
 
@@ -143,8 +156,8 @@ def _busy(shown: str, headers: Mapping[str, str]) -> Fault:
     return Fault("wait", shown, after=after)
 
 
-def _lacks(param: Any, clues: str) -> str:
-    """What a 400 says that the server cannot do: a field of the request, or nothing that we know."""
+def _rejected_field(param: Any, clues: str) -> str:
+    """The field of the request that a 400 says is not supported; "" where it names none that can be adapted."""
     named = str(param or "").lower()
     if "response_format" in named or any(word in clues for word in ("response_format", "json_schema", "json_object")):
         return "response_format"
@@ -160,8 +173,7 @@ _UNSUPPORTED = ("unsupported", "not support", "unrecognized", "unknown parameter
 
 
 def _bad(remedy: Remedy, kind: FailureKind, message: str, usage: Usage) -> Fault:
-    unknown = usage.prompt_tokens is None or usage.completion_tokens is None
-    return Fault(remedy, message, kind, usage, possibly_paid=unknown)
+    return Fault(remedy, message, kind, usage, possibly_paid=not usage.is_complete)
 
 
 def _stop(error: HybridSimError) -> Fault:

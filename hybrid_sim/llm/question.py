@@ -1,4 +1,4 @@
-"""What a language model is asked and what comes back: a question, its answer, or the reason why there is none."""
+"""Questions to a language model, their answers, and failures: the reasons why there is none."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Role = Literal["system", "user", "assistant"]
 FailureKind = Literal[
     "empty", "refused", "filtered", "cut", "invalid", "too_large", "context", "rejected", "passing", "not_asked"
 ]
-"""Why there is no answer: nothing in the reply; the model refused; a content filter; cut off at the token limit; not
-what was asked for; a reply beyond the size limit; a prompt beyond the context size; a 400 for another reason; faults
-that outlasted all attempts; never sent, because the run had stopped (budget, quota, endpoint, disk, interruption)."""
+"""Why there is no answer: an empty reply; the model refused; a content filter; cut off at the token limit; an invalid
+reply; a reply beyond the size limit; a prompt beyond the context window; a 400 for another reason; a transient fault at
+every attempt; not sent, because the run had stopped (budget, quota, endpoint, disk, interruption)."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Message:
 class Question:
     """One request to a language model for a JSON reply.
 
-    `prompt` names the prompt that made it, with its version. `schema` is the JSON schema of the reply. `check` reads a
-    reply text and returns what it means; it raises `ReplyError` for a reply that is not what was asked for. `sample`
-    numbers repeated questions, so that each draws an answer of its own.
+    `prompt` names its template, with the version. `schema` is the JSON schema of the reply. `check` parses a reply text
+    and returns its value; it raises `ReplyError` for an invalid reply. `sample` numbers repeated questions, so that
+    each has an answer of its own.
     """
 
     prompt: str
@@ -43,7 +43,10 @@ class Question:
     sample: int = 0
 
     def key(self, sampling: Mapping[str, Any]) -> str:
-        """SHA-256 over all that the answer may depend on: messages, schema, limit, sample, model and sampling."""
+        """The idempotency key: SHA-256 over all that the answer depends on.
+
+        These are messages, schema, token limit, sample, and `sampling` with the model.
+        """
         content = {
             "messages": [[message.role, message.content] for message in self.messages],
             "schema": self.schema,
@@ -57,16 +60,21 @@ class Question:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that the server says it has counted; None where it did not say (which is not zero)."""
+    """Token counts that the server reported; None where it reported none, which is not zero."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the server counted both prompt and reply."""
+        return self.prompt_tokens is not None and self.completion_tokens is not None
+
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply that passed its question's check: the text as it came, and what `check` made of it."""
+    """A reply that passed its question's check: its text, and the `value` that `check` returned."""
 
     text: str
     value: Any = field(compare=False)

@@ -1,9 +1,9 @@
-"""The gate that all calls pass: how many may be in flight, and when all of them wait.
+"""An adaptive concurrency limit: how many calls may be in flight, and when all of them pause.
 
-A refusal for too many requests (429) is an episode: however many calls meet it, the number in flight is halved once,
-all wait for the time that the server asks, and then one call goes alone; when it succeeds, the others follow. Successes
-win the number back one by one, as in TCP (additive increase, multiplicative decrease: Chiu and Jain 1989). The gate
-starts the same way, with one call alone, so that a wrong key or address costs one call.
+Additive increase, multiplicative decrease (AIMD), as in TCP (Chiu and Jain 1989). A rate limit of the server (429) is
+an episode: however many calls are refused in it, the limit is halved once, all calls pause for the time that the server
+asks, and then one call goes alone; when it succeeds, the others follow, and successes raise the limit again one by one.
+The limiter starts with one call alone, so that a wrong key or address costs one call.
 """
 
 from __future__ import annotations
@@ -11,29 +11,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from dataclasses import dataclass
 
 MAX_WAIT = 600.0
-"""Seconds that a server may ask us to wait; more is no pause but the end of this run."""
+"""Longest pause in seconds that a server may ask for; a longer one ends the run."""
 
 MAX_EPISODES = 10
-"""Episodes one after the other, without a success between them, after which a server is no longer borne with."""
+"""Episodes in a row, without a success between them, after which the run ends."""
 
 _LONGEST_GUESS = 60.0
 
 
-@dataclass(frozen=True)
-class Ticket:
-    """The right to make one call; it remembers in which episode it was given."""
-
-    episode: int
-
-
-class Gate:
+class RateLimiter:
     """Lets at most `concurrency` calls be in flight, fewer while the server refuses more. Used within one event loop.
 
-    A first pause lasts as long as the server asks. Where it does not say, and in further episodes without a success
-    between them, up to `first_wait` seconds are added, doubled with each such episode up to a minute.
+    A pause lasts as long as the server asks. Where it does not say, and in further episodes without a success between
+    them, a back-off is added: up to `first_wait` seconds, doubled with each such episode up to a minute.
     `episodes` counts all episodes, `in_a_row` those since the last success.
     """
 
@@ -44,52 +36,34 @@ class Gate:
         self._alone, self._closed, self._open_at = True, False, 0.0
         self._random = random.Random(seed)
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._departure = asyncio.Event()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._released = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def enter(self) -> Ticket | None:
-        """Wait for a place and take it; None once the gate is closed."""
-        while not self._closed:
-            if self._places() > 0 and not self._is_pause():
-                self.in_flight += 1
-                return Ticket(self.episodes)
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
-            await place
-        return None
-
-    def leave(self) -> None:
-        """Give the place back."""
-        self.in_flight -= 1
-        self._departure.set()
-        self._departure = asyncio.Event()
-        self._wake(self._places())
-
-    async def next_departure(self) -> None:
-        """Wait until somebody leaves or the gate is closed."""
-        await self._departure.wait()
+    async def next_release(self) -> None:
+        """Wait until a slot is released or the limiter is closed."""
+        await self._released.wait()
 
     def close(self) -> None:
-        """Let nobody in any more; those who wait are told at once."""
+        """Grant no slot any more, also to those who wait."""
         self._closed = True
-        self._departure.set()
+        self._released.set()
         self._wake(len(self._waiting))
 
     def reopen(self) -> None:
-        """Let calls in again, in a later wave of the same run."""
-        self._closed, self._departure = False, asyncio.Event()
+        """Grant slots again."""
+        self._closed, self._released = False, asyncio.Event()
 
-    def succeeded(self, ticket: Ticket) -> None:
-        """A call was answered: after a pause the others may follow, and the number in flight grows a little."""
-        if ticket.episode != self.episodes:
+    def succeeded(self, slot: Slot) -> None:
+        """A call was answered: the limit grows a little, and a pause's single call lets the others follow."""
+        if slot.episode != self.episodes:
             return  # Sent before the pause, so it says nothing about now.
         self.in_a_row, self._alone = 0, False
         self.limit = min(self.concurrency, self.limit + 1 / self.limit)
 
-    def refused(self, ticket: Ticket, asked: float | None) -> None:
-        """A call was refused for too many requests; `asked` is the pause in seconds that the server wants."""
+    def refused(self, slot: Slot, asked: float | None) -> None:
+        """A call met the server's rate limit; `asked` is the pause in seconds that the server asks for."""
         pause = asked or 0.0
-        if ticket.episode == self.episodes:
+        if slot.episode == self.episodes:
             self.episodes += 1
             self.in_a_row += 1
             self.limit = max(1.0, self.limit / 2)
@@ -99,51 +73,68 @@ class Gate:
                 pause += guess * self._random.uniform(0.5, 1.0)
         self._open_at = max(self._open_at, asyncio.get_running_loop().time() + pause)
 
-    def _places(self) -> int:
+    async def _enter(self) -> bool:
+        while not self._closed:
+            if self._n_free() > 0 and not self._is_pause():
+                self.in_flight += 1
+                return True
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        return False
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        self._released.set()
+        self._released = asyncio.Event()
+        self._wake(self._n_free())
+
+    def _n_free(self) -> int:
         return (1 if self._alone else int(self.limit)) - self.in_flight
 
     def _is_pause(self) -> bool:
-        """Whether all wait; sets the alarm that ends the pause."""
+        """Whether all calls pause; sets the timer that ends the pause."""
         loop = asyncio.get_running_loop()
         if loop.time() >= self._open_at:
             return False
-        if self._alarm is None:
-            self._alarm = loop.call_at(self._open_at, self._ring)
+        if self._timer is None:
+            self._timer = loop.call_at(self._open_at, self._end_pause)
         return True
 
-    def _ring(self) -> None:
-        """End the pause, or set the alarm again where the pause has become longer."""
-        self._alarm = None
+    def _end_pause(self) -> None:
+        """End the pause, or set the timer again where the pause has become longer."""
+        self._timer = None
         if not self._is_pause():
-            self._wake(self._places())
+            self._wake(self._n_free())
 
     def _wake(self, n: int) -> None:
         while n > 0 and self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
                 n -= 1
 
 
-class Turn:
-    """A question's place at the gate, which it keeps between attempts: a server in trouble is sent fewer questions."""
+class Slot:
+    """The right to have one call in flight, in the `episode` in which it was acquired.
 
-    def __init__(self, gate: Gate) -> None:
-        self.ticket = Ticket(-1)
-        self._gate, self._is_in = gate, False
+    A question keeps its slot between attempts, so that a server in trouble is sent fewer questions.
+    """
 
-    async def begin(self) -> bool:
-        """Wait for a place, unless it is still held and no pause has begun since; False once the gate is closed."""
-        if self._is_in and self.ticket.episode == self._gate.episodes:
-            return True
-        self.end()
-        ticket = await self._gate.enter()
-        if ticket is not None:
-            self.ticket, self._is_in = ticket, True
-        return self._is_in
+    def __init__(self, limiter: RateLimiter) -> None:
+        self.episode = -1
+        self._limiter, self._is_held = limiter, False
 
-    def end(self) -> None:
-        """Give the place back, if it is held."""
-        if self._is_in:
-            self._is_in = False
-            self._gate.leave()
+    async def acquire(self) -> bool:
+        """Wait for a slot, unless one is held and no pause has begun since; False once the limiter is closed."""
+        if not (self._is_held and self.episode == self._limiter.episodes):
+            self.release()
+            self._is_held = await self._limiter._enter()
+            self.episode = self._limiter.episodes
+        return self._is_held
+
+    def release(self) -> None:
+        """Give the slot back, if it is held."""
+        if self._is_held:
+            self._is_held = False
+            self._limiter._leave()

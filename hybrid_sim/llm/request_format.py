@@ -1,4 +1,4 @@
-"""How a question is put into a request: what servers call things, and what this one does not understand."""
+"""The body of a request: names of fields differ between servers, and some servers lack structured output."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _log = logging.getLogger(__name__)
 _FIELDS = ("max_tokens", "max_completion_tokens")
 
 
-class Dialect:
-    """The body of requests to one server. It changes when the server says what it lacks, once for the whole run.
+class RequestFormat:
+    """Makes the bodies of requests to one server; adapted once for the whole run when the server rejects a field.
 
-    With `structured = "auto"` replies are requested by JSON schema, else in JSON mode, else by the words of the prompt.
-    They are checked in any case.
+    With `structured = "auto"` replies are requested by JSON schema, else in JSON mode, else by the prompt alone. They
+    are validated in any case.
     """
 
     def __init__(self, settings: LLMSettings, *, takes_new_token_field: bool) -> None:
@@ -30,11 +30,11 @@ class Dialect:
 
     @property
     def structured(self) -> str:
-        """How replies are requested now: "schema", "json" or "none"."""
+        """How JSON replies are requested now: "schema", "json" or "none"."""
         return self._mode
 
     def body(self, question: Question, max_tokens: int) -> dict[str, Any]:
-        """The request for this question with a reply of at most so many tokens."""
+        """The body of the request for this question and a reply of at most so many tokens."""
         settings = self._settings
         body: dict[str, Any] = {
             "model": settings.model,
@@ -52,26 +52,27 @@ class Dialect:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def adapt(self, lacks: str, body: dict[str, Any], said: str) -> None:
-        """Ask otherwise from now on, since the server has refused `body` for what it lacks; `said` are its words.
+    def adapt(self, field: str, body: dict[str, Any], reason: str) -> None:
+        """Change the format, since the server has rejected a field of `body`; `reason` is its message.
 
-        Several calls in flight may be refused for the same lack, which changes the dialect once.
+        Several calls in flight may be rejected for the same field, which changes the format once.
 
         Raises:
-            SettingsError: only the user can decide to ask otherwise; the message names the setting.
+            SettingsError: the format cannot be changed without the user; the message names the setting.
         """
-        if lacks == "response_format":
+        if field == "response_format":
             if (body.get("response_format") or {}).get("type") != _FORMATS[self._mode]:
                 return
             if self._settings.structured != "auto" or self._mode == "none":
-                raise SettingsError(f'{said}; set llm.structured = "auto"')
+                raise SettingsError(f'{reason}; set llm.structured = "auto"')
             self._mode = _MODES[_MODES.index(self._mode) + 1]
-            _log.info("%s; replies are requested by %s instead", said, "JSON mode" if self._mode == "json" else "words")
-        elif lacks == "max_tokens":
+            instead = "in JSON mode" if self._mode == "json" else "by the prompt alone"
+            _log.info("%s; replies are requested %s instead", reason, instead)
+        elif field == "max_tokens":
             if self._field not in body:
                 return
             if self._has_changed_field:
-                raise SettingsError(f"{said}; it takes no token limit")
+                raise SettingsError(f"{reason}; it takes no token limit")
             self._field, self._has_changed_field = _FIELDS[self._field == _FIELDS[0]], True
         else:
-            raise SettingsError(f"{said}; give llm.{lacks} a value that the model takes, or --set llm.{lacks}=none")
+            raise SettingsError(f"{reason}; give llm.{field} a value that the model takes, or --set llm.{field}=none")

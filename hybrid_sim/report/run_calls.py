@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hybrid_sim.llm.budget import dollars
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.ledger import Ledger, Seen
+from hybrid_sim.llm.ledger import Ledger, PromptUsage
 from hybrid_sim.report.bars import bars_chart
 from hybrid_sim.report.page import Block, Cell, Chart, Column, Figure, Figures, Section, Table
 from hybrid_sim.simulation.run_results import FinishedRun
@@ -19,7 +19,7 @@ def calls_section(run: FinishedRun) -> Section:
     if not run.folder.journal.is_file():
         return Section("calls", "Calls and money", "No language model was asked: the run cost no calls.", ())
     with Journal(run.folder.journal, replay=True) as journal:
-        ledger, failures, seen = journal.ledger(), journal.failures(), journal.seen()
+        ledger, failures, seen = journal.ledger(), journal.failures(), journal.usage_by_prompt()
     blocks: list[Block] = [_figures(ledger, len(run)), _prompts(seen)]
     if failures:
         blocks.append(_failures(failures))
@@ -49,7 +49,7 @@ def _figures(ledger: Ledger, n_pairs: int) -> Figures:
     )
 
 
-def _prompts(seen: list[Seen]) -> Block:
+def _prompts(seen: list[PromptUsage]) -> Block:
     title = "Calls by prompt"
     columns = (
         Column("prompt"), Column("attempts"), Column("answers"), Column("bytes sent"), Column("tokens in"),
