@@ -36,12 +36,12 @@ from hybrid_sim.data.sources import load
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.evaluation.splits import kfold
-from hybrid_sim.evaluation.validity import simulators
-from hybrid_sim.evaluation.validity.judged import Subject, Trial, draw
-from hybrid_sim.evaluation.validity.planted import PLANTED, OverPositive, plant
+from hybrid_sim.evaluation.validity import simulator_sources
+from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, ValidationData, draw
+from hybrid_sim.evaluation.validity.negative_controls import NEGATIVE_CONTROLS, OverPositive, negative_control
 from hybrid_sim.evaluation.validity.recommenders import scores
 from hybrid_sim.evaluation.validity.report import ValidityReport
-from hybrid_sim.evaluation.validity.validate import make_trial, validate
+from hybrid_sim.evaluation.validity.validate import validate, validation_data
 from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -78,9 +78,9 @@ def on_fold(name: str, number: str) -> dict[str, Any]:
     simulator = fitted(fold.train, f"{name}_f{number}")
     embedder = default_embedder().fit(item_texts(dataset))
     started = time.perf_counter()
-    answers = simulators.fitted(simulator, fold.held_out, 0)
-    trial = make_trial(fold, answers, protocol, embedder)
-    report = validate(trial, protocol.name, number)
+    answers = simulator_sources.fitted(simulator, fold.held_out, 0)
+    data = validation_data(fold, answers, protocol, embedder)
+    report = validate(data, protocol.name, number)
     seconds = time.perf_counter() - started
     tables = {table.name: table for section in report.sections for table in section.tables}
     found = {
@@ -92,13 +92,15 @@ def on_fold(name: str, number: str) -> dict[str, Any]:
         "n_held_out": len(fold.held_out),
         "verdicts": figures(report),
         "tables": {key: _plain(tables[key]) for key in SHOWN if key in tables},
-        "planted": {bad: caught(trial, plant(bad, simulator, fold.train, fold.held_out)) for bad in PLANTED},
-        "over_positive_by_stars": {str(dose): caught(trial, too_high(simulator, trial, dose)) for dose in DOSES},
+        "planted": {
+            bad: caught(data, negative_control(bad, simulator, fold.train, fold.held_out)) for bad in NEGATIVE_CONTROLS
+        },
+        "over_positive_by_stars": {str(dose): caught(data, too_high(simulator, data, dose)) for dose in DOSES},
     }
     recorded = DATA / "lusifer" / "ml-100k"
     if recorded.is_dir() and name != "cold-items" and int(number) <= 3:
-        corrected = simulators.with_recording(answers, read_recordings([recorded], fold.held_out), 0)
-        of_llm = validate(replace(trial, subject=corrected.subject), protocol.name, number)
+        corrected = simulator_sources.with_recording(answers, read_recordings([recorded], fold.held_out), 0)
+        of_llm = validate(replace(data, simulator=corrected.simulator), protocol.name, number)
         found["with_recorded_llm"] = {"summary": of_llm.summary, "verdicts": figures(of_llm)}
     return found
 
@@ -112,16 +114,16 @@ def fitted(train: Dataset, name: str) -> Simulator:
     return Simulator(seed=0).fit(train)
 
 
-def too_high(simulator: Simulator, trial: Trial, stars: float) -> Subject:
+def too_high(simulator: Simulator, data: ValidationData, stars: float) -> SimulatorOutput:
     """The honest simulator, too friendly by a few tenths of a star."""
     rater = OverPositive(simulator, stars)
-    distribution = rater.rate(trial.held_out.pairs)
-    return Subject(f"{stars} too high", distribution, trial.drawn_from(distribution), rater=rater)
+    distribution = rater.rate(data.held_out.pairs)
+    return SimulatorOutput(f"{stars} too high", distribution, data.drawn_from(distribution), rater=rater)
 
 
-def caught(trial: Trial, bad: Subject) -> list[str]:
+def caught(data: ValidationData, bad: SimulatorOutput) -> list[str]:
     """The verdicts that a bad simulator fails."""
-    report = validate(replace(trial, subject=bad), "planted", "")
+    report = validate(replace(data, simulator=bad), "planted", "")
     return [verdict.name for verdict in report.verdicts if verdict.state == "fail"]
 
 
@@ -144,10 +146,12 @@ def law() -> dict[str, Any]:
         train, held_out = world.dataset.take(split.train_rows), world.dataset.take(split.test_rows)
         assert held_out.timestamp is not None
         distribution: RatingDistribution = world.distribution(held_out.pairs, held_out.timestamp)
-        subject = Subject("law", distribution, draw(distribution, held_out, held_out.pairs, seed))
+        subject = SimulatorOutput("law", distribution, draw(distribution, held_out, held_out.pairs, seed))
         protocol = Protocol("kfold", world.dataset, ())
-        trial = make_trial(Fold(1, train, held_out), simulators.Answers(subject, held_out), protocol, _tfidf(train))
-        failed[str(seed)] = caught(trial, subject)
+        data = validation_data(
+            Fold(1, train, held_out), simulator_sources.Answers(subject, held_out), protocol, _tfidf(train)
+        )
+        failed[str(seed)] = caught(data, subject)
     n_bad = sum(bool(names) for names in failed.values())
     return {
         "provenance": asdict(provenance(sys.argv, 0, make_world(seed=100).dataset)),
@@ -165,12 +169,12 @@ def disjoint() -> dict[str, Any]:
     parts = fold.train.take(half), fold.train.take(~half)
     simulator = fitted(parts[0], "last40_f1_half")
     embedder = default_embedder().fit(item_texts(dataset))
-    answers = simulators.fitted(simulator, fold.held_out, 0)
+    answers = simulator_sources.fitted(simulator, fold.held_out, 0)
     found: dict[str, Any] = {"provenance": asdict(provenance(sys.argv, 0, dataset, embedder.name))}
-    shared = make_trial(Fold(1, parts[0], fold.held_out), answers, protocol, embedder)
+    shared = validation_data(Fold(1, parts[0], fold.held_out), answers, protocol, embedder)
     for name, train in (("same half", parts[0]), ("other half", parts[1])):
-        trial = replace(shared, recommenders=scores(train, fold.held_out.pairs, embedder, 0))
-        verdicts = figures(validate(trial, "last40", "1"))
+        data = replace(shared, recommenders=scores(train, fold.held_out.pairs, embedder, 0))
+        verdicts = figures(validate(data, "last40", "1"))
         found[name] = {key: verdicts[key] for key in ("ranking", "good-against-bad")}
     found["summary"] = {name: found[name]["ranking"] for name in ("same half", "other half")}
     return found

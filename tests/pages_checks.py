@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 ALLOWED = {
     "html", "head", "meta", "link", "title", "style", "body", "a", "header", "h1", "h2", "h3", "p", "strong", "small",
     "nav", "ol", "ul", "li", "main", "section", "div", "table", "caption", "thead", "tbody", "tr", "th", "td", "figure",
-    "figcaption", "details", "summary", "dl", "dt", "dd", "ins", "del", "span", "footer", "svg", "text", "line", "rect",
-    "circle", "polygon", "polyline",
+    "figcaption", "details", "summary", "dl", "dt", "dd", "ins", "del", "span", "footer", "svg", "g", "defs", "path",
+    "use", "text",
 }  # fmt: skip
 
 HOSTILE = (

@@ -28,7 +28,7 @@ from hybrid_sim.evaluation.scores import (
     score,
     score_by_support,
 )
-from hybrid_sim.report.figure import save_rmse_figure
+from hybrid_sim.report.bench import save_rmse_figure
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 
@@ -337,14 +337,14 @@ def test_figure_is_written_in_the_format_of_its_suffix(tmp_path: Path, suffix: s
 def test_figure_says_what_it_shows(tmp_path: Path) -> None:
     path = tmp_path / "rmse.svg"
     save_rmse_figure(report(models=("hybrid", r"$\no_formula$", "\x1b")), path)
-    text = path.read_text(encoding="utf-8")  # matplotlib draws texts as shapes and keeps each as a comment
+    text = path.read_text(encoding="utf-8")
     for said in (
         "tiny (synthetic data), protocol last40, folds 1, 2",
         "95% intervals by bootstrap over users",
     ):
         assert said in text
     for model in ("hybrid", r"$\no_formula$", r"\x1b"):
-        assert f"<!-- {model} -->" in text
+        assert f">{model}</text>" in text
     save_rmse_figure(report(synthetic=False), path)
     assert "synthetic" not in path.read_text(encoding="utf-8")
 

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.document import Section
 from hybrid_sim.core.errors import InputError, SettingsError
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
@@ -23,14 +24,13 @@ from hybrid_sim.evaluation.protocols import Fold, Protocol
 from hybrid_sim.evaluation.splits import kfold
 from hybrid_sim.evaluation.validity.discrimination import discrimination
 from hybrid_sim.evaluation.validity.groups import drift, groups
-from hybrid_sim.evaluation.validity.judged import Subject, Trial
-from hybrid_sim.evaluation.validity.personal_signal import signal
-from hybrid_sim.evaluation.validity.planted import PLANTED, plant
+from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, ValidationData
+from hybrid_sim.evaluation.validity.negative_controls import NEGATIVE_CONTROLS, negative_control
+from hybrid_sim.evaluation.validity.partial_correlation import signal
 from hybrid_sim.evaluation.validity.recommenders import kendall
-from hybrid_sim.evaluation.validity.report import Section, ValidityReport, read_validity, write_validity
-from hybrid_sim.evaluation.validity.simulators import Answers
-from hybrid_sim.evaluation.validity.text import validity_text
-from hybrid_sim.evaluation.validity.validate import make_trial, validate
+from hybrid_sim.evaluation.validity.report import ValidityReport, read_validity, validity_text, write_validity
+from hybrid_sim.evaluation.validity.simulator_sources import Answers
+from hybrid_sim.evaluation.validity.validate import validate, validation_data
 from hybrid_sim.evaluation.validity.verdicts import ACCURACY, BIAS, RULES, judge
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.retrieval.embedder import TfidfSVD
@@ -51,21 +51,21 @@ class Law:
         return self.world.distribution(pairs, np.full(len(pairs), int(np.median(times))))
 
 
-def subject_of(rater: Law, held_out: Dataset, name: str = "the law") -> Subject:
+def subject_of(rater: Law, held_out: Dataset, name: str = "the law") -> SimulatorOutput:
     distribution = rater.rate(held_out.pairs)
-    return Subject(name, distribution, distribution.sample(np.random.default_rng(1)), rater=rater)
+    return SimulatorOutput(name, distribution, distribution.sample(np.random.default_rng(1)), rater=rater)
 
 
-def trial_on(world: World) -> Trial:
+def trial_on(world: World) -> ValidationData:
     split = kfold(world.dataset, 3, seed=1)[0]
     train, held_out = world.dataset.take(split.train_rows), world.dataset.take(split.test_rows)
     answers = Answers(subject_of(Law(world), held_out), held_out)
     embedder = TfidfSVD().fit(item_texts(train))
-    return make_trial(Fold(1, train, held_out), answers, Protocol("kfold", world.dataset, ()), embedder)
+    return validation_data(Fold(1, train, held_out), answers, Protocol("kfold", world.dataset, ()), embedder)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def trial(request: pytest.FixtureRequest) -> Trial:
+def data(request: pytest.FixtureRequest) -> ValidationData:
     """Two worlds, and the law of each as the simulator."""
     return trial_on(make_world(seed=request.param))
 
@@ -74,8 +74,8 @@ def states(report: ValidityReport) -> dict[str, str]:
     return {verdict.name: verdict.state for verdict in report.verdicts}
 
 
-def test_the_law_of_the_world_passes_every_verdict_that_can_be_told(trial: Trial) -> None:
-    found = states(validate(trial, "kfold", "1"))
+def test_the_law_of_the_world_passes_every_verdict_that_can_be_told(data: ValidationData) -> None:
+    found = states(validate(data, "kfold", "1"))
     assert [name for name, state in found.items() if state == "fail"] == []
     unknown = {name for name, state in found.items() if state == "unknown"}
     assert unknown == {"coverage", "above-members", "contamination"}
@@ -91,86 +91,86 @@ def test_the_law_of_the_world_passes_every_verdict_that_can_be_told(trial: Trial
         ("over-positive", {"calibration", "bias", "histogram", "groups"}),
     ],
 )
-def test_planted_bad_simulators_are_caught(trial: Trial, name: str, caught_by: set[str]) -> None:
-    honest = trial.subject.rater
+def test_planted_bad_simulators_are_caught(data: ValidationData, name: str, caught_by: set[str]) -> None:
+    honest = data.simulator.rater
     assert honest is not None
-    bad = plant(name, honest, trial.train, trial.held_out)
-    report = validate(replace(trial, subject=bad), "kfold", "1")
+    bad = negative_control(name, honest, data.train, data.held_out)
+    report = validate(replace(data, simulator=bad), "kfold", "1")
     failed = {verdict for verdict, state in states(report).items() if state == "fail"}
     assert caught_by <= failed
     assert "fail (" in report.summary
-    assert PLANTED[name] in report.notes[0]
+    assert NEGATIVE_CONTROLS[name] in report.notes[0]
 
 
-def test_there_is_no_other_planted_simulator(trial: Trial) -> None:
+def test_there_is_no_other_planted_simulator(data: ValidationData) -> None:
     with pytest.raises(SettingsError, match="no planted simulator 'bad'; choose one of constant"):
-        plant("bad", Law(make_world(seed=1)), trial.train, trial.held_out)
+        negative_control("bad", Law(make_world(seed=1)), data.train, data.held_out)
 
 
-def test_rounded_expectations_lose_spread_and_are_caught(trial: Trial) -> None:
-    mean = trial.held_out.scale.round(trial.subject.distribution.mean())
-    rounded = replace(trial.subject, drawn=mean)
-    found = states(validate(replace(trial, subject=rounded), "kfold", "1"))
+def test_rounded_expectations_lose_spread_and_are_caught(data: ValidationData) -> None:
+    mean = data.held_out.scale.round(data.simulator.distribution.mean())
+    rounded = replace(data.simulator, drawn=mean)
+    found = states(validate(replace(data, simulator=rounded), "kfold", "1"))
     assert found["spread"] == "fail"
     assert found["accuracy"] == "pass"
 
 
-def test_a_simulator_that_is_unfair_to_one_group_is_caught(trial: Trial) -> None:
-    women = (trial.held_out.users["gender"] == "F").to_numpy()[trial.held_out.user]
-    honest = trial.subject.distribution
+def test_a_simulator_that_is_unfair_to_one_group_is_caught(data: ValidationData) -> None:
+    women = (data.held_out.users["gender"] == "F").to_numpy()[data.held_out.user]
+    honest = data.simulator.distribution
     unfair = honest.tilted_to(honest.mean() + np.where(women, 0.3, -0.3))
-    section = groups(replace(trial, subject=replace(trial.subject, distribution=unfair)))
+    section = groups(replace(data, simulator=replace(data.simulator, distribution=unfair)))
     assert section.verdicts[0].state == "fail"
-    assert groups(trial).verdicts[0].state == "pass"
+    assert groups(data).verdicts[0].state == "pass"
     table = {(row[0], row[1]): row for row in section.tables[0].rows}
     bias = section.tables[0].columns[8].name
     assert bias == "bias"
     assert table["gender", "F"][8] == pytest.approx(0.3, abs=0.12)
 
 
-def test_a_simulator_that_drifts_is_caught(trial: Trial) -> None:
-    times = trial.held_out.timestamp
+def test_a_simulator_that_drifts_is_caught(data: ValidationData) -> None:
+    times = data.held_out.timestamp
     assert times is not None
     late = (times - times.min()) / np.ptp(times)
-    honest = trial.subject.distribution
+    honest = data.simulator.distribution
     drifting = honest.tilted_to(honest.mean() + 0.8 * (late - 0.5))
-    assert drift(trial).verdicts[0].state == "pass"
-    assert drift(replace(trial, subject=replace(trial.subject, distribution=drifting))).verdicts[0].state == "fail"
+    assert drift(data).verdicts[0].state == "pass"
+    assert drift(replace(data, simulator=replace(data.simulator, distribution=drifting))).verdicts[0].state == "fail"
 
 
-def test_data_without_times_cannot_tell_of_drift(trial: Trial) -> None:
-    section = drift(replace(trial, held_out=replace(trial.held_out, timestamp=None)))
+def test_data_without_times_cannot_tell_of_drift(data: ValidationData) -> None:
+    section = drift(replace(data, held_out=replace(data.held_out, timestamp=None)))
     assert section.verdicts[0].state == "unknown"
     assert "No times" in section.finding
 
 
-def test_personal_signal_is_the_partial_correlation(trial: Trial) -> None:
-    section = signal(trial)
-    biases = Biases().fit(trial.train)
+def test_personal_signal_is_the_partial_correlation(data: ValidationData) -> None:
+    section = signal(data)
+    biases = Biases().fit(data.train)
     given = np.column_stack(
         [
-            np.ones(len(trial.truth)),
-            biases.user_bias_[trial.held_out.user],
-            biases.item_bias_[trial.held_out.item],
+            np.ones(len(data.truth)),
+            biases.user_bias_[data.held_out.user],
+            biases.item_bias_[data.held_out.item],
         ]
     )
-    left = [y - given @ np.linalg.lstsq(given, y, rcond=None)[0] for y in (trial.truth, trial.subject.expected())]
+    left = [y - given @ np.linalg.lstsq(given, y, rcond=None)[0] for y in (data.truth, data.simulator.expected())]
     assert section.tables[0].rows[0][1] == pytest.approx(np.corrcoef(*left)[0, 1], abs=1e-6)
 
 
-def test_a_prediction_from_means_alone_has_no_personal_signal(trial: Trial) -> None:
-    means = Biases().fit(trial.train).rate(trial.held_out.pairs)
-    expected = Biases().fit(trial.train).expect(trial.held_out.pairs)
-    section = signal(replace(trial, subject=replace(trial.subject, distribution=means, members={"means": expected})))
+def test_a_prediction_from_means_alone_has_no_personal_signal(data: ValidationData) -> None:
+    means = Biases().fit(data.train).rate(data.held_out.pairs)
+    expected = Biases().fit(data.train).expect(data.held_out.pairs)
+    section = signal(replace(data, simulator=replace(data.simulator, distribution=means, members={"means": expected})))
     assert section.tables[0].rows[1][1] is None
     assert section.verdicts[0].state == "fail"
 
 
 def test_picks_agree_with_counting_all_ways_to_draw_the_others() -> None:
     world = make_world(seed=5, n_users=12, n_items=40, ratings_per_user=18)
-    trial = replace(trial_on(world), seed=3)
-    table = discrimination(replace(trial, subject=replace(trial.subject, rater=None))).tables[0]
-    score, truth, user = trial.subject.expected(), trial.truth, trial.held_out.user
+    data = replace(trial_on(world), seed=3)
+    table = discrimination(replace(data, simulator=replace(data.simulator, rater=None))).tables[0]
+    score, truth, user = data.simulator.expected(), data.truth, data.held_out.user
     for n in (1, 2, 3):
         rights = []
         for row in np.flatnonzero(truth >= 4):
@@ -217,30 +217,30 @@ def test_a_demand_is_judged_by_the_worse_end_and_a_tolerance_by_the_estimate() -
     assert "undefined" in verdict.sentence
 
 
-def test_a_table_of_ratings_is_judged_by_what_it_can_tell(trial: Trial) -> None:
-    drawn = trial.subject.drawn
-    probs = np.eye(5)[trial.held_out.scale.index(drawn)]
-    table = Subject(
-        "a table", RatingDistribution(trial.held_out.scale, probs), drawn, has_distributions=False, rater=None
+def test_a_table_of_ratings_is_judged_by_what_it_can_tell(data: ValidationData) -> None:
+    drawn = data.simulator.drawn
+    probs = np.eye(5)[data.held_out.scale.index(drawn)]
+    table = SimulatorOutput(
+        "a table", RatingDistribution(data.held_out.scale, probs), drawn, has_distributions=False, rater=None
     )
-    found = states(validate(replace(trial, subject=table), "kfold", "1"))
+    found = states(validate(replace(data, simulator=table), "kfold", "1"))
     assert [name for name, state in found.items() if state == "fail"] == []
     assert {"information", "calibration"} <= {name for name, state in found.items() if state == "unknown"}
     assert found["accuracy"] == "pass"  # against drawn ratings of the baselines, not their means
 
 
-def test_an_answer_must_be_there_for_every_held_out_rating(trial: Trial) -> None:
-    probs = trial.subject.distribution.probs.copy()
+def test_an_answer_must_be_there_for_every_held_out_rating(data: ValidationData) -> None:
+    probs = data.simulator.distribution.probs.copy()
     probs[3] = np.nan
-    silent = replace(trial.subject, distribution=RatingDistribution(trial.held_out.scale, probs))
+    silent = replace(data.simulator, distribution=RatingDistribution(data.held_out.scale, probs))
     with pytest.raises(InputError, match=r"answers \d+ of \d+ held-out pairs; it must answer all"):
-        replace(trial, subject=silent)
+        replace(data, simulator=silent)
     with pytest.raises(InputError, match="no held-out ratings"):
-        replace(trial, held_out=trial.held_out.take(np.zeros(len(trial.held_out), dtype=bool)))
+        replace(data, held_out=data.held_out.take(np.zeros(len(data.held_out), dtype=bool)))
 
 
-def test_the_report_is_strict_json_and_comes_back_as_it_was(trial: Trial, tmp_path: Path) -> None:
-    report = validate(trial, "kfold", "1")
+def test_the_report_is_strict_json_and_comes_back_as_it_was(data: ValidationData, tmp_path: Path) -> None:
+    report = validate(data, "kfold", "1")
     write_validity(report, tmp_path / "report.json")
     assert read_validity(tmp_path / "report.json") == report
     content = json.loads((tmp_path / "report.json").read_text())
@@ -268,8 +268,8 @@ def check_section(section: Section) -> None:
         assert used <= names
 
 
-def test_what_a_page_needs_is_there(trial: Trial) -> None:
-    report = validate(trial, "kfold", "1")
+def test_what_a_page_needs_is_there(data: ValidationData) -> None:
+    report = validate(data, "kfold", "1")
     for section in report.sections:
         check_section(section)
         assert section.finding.endswith(".")
@@ -283,29 +283,29 @@ def test_what_a_page_needs_is_there(trial: Trial) -> None:
 @pytest.mark.parametrize("levels", [(1.0, 2.0, 3.0, 4.0, 5.0), (0.0, 25.0, 50.0, 75.0, 100.0)])
 def test_verdicts_do_not_depend_on_the_numbers_of_the_scale(levels: tuple[float, ...]) -> None:
     world = make_world(seed=4, n_users=150, n_items=200, ratings_per_user=40)
-    trial = trial_on(world)
+    data = trial_on(world)
     stretched = np.array(levels)
 
     def on_scale(ratings: FloatArray) -> FloatArray:
         return np.asarray(stretched[(ratings - 1).astype(int)])
 
-    scale = replace(trial.held_out.scale, levels=levels)
-    train, held_out = (replace(d, scale=scale, rating=on_scale(d.rating)) for d in (trial.train, trial.held_out))
+    scale = replace(data.held_out.scale, levels=levels)
+    train, held_out = (replace(d, scale=scale, rating=on_scale(d.rating)) for d in (data.train, data.held_out))
     subject = replace(
-        trial.subject,
-        distribution=RatingDistribution(scale, trial.subject.distribution.probs),
-        drawn=on_scale(trial.subject.drawn),
+        data.simulator,
+        distribution=RatingDistribution(scale, data.simulator.distribution.probs),
+        drawn=on_scale(data.simulator.drawn),
         rater=None,
     )
-    references = {name: RatingDistribution(scale, d.probs) for name, d in trial.references.items()}
-    other = replace(trial, train=train, held_out=held_out, subject=subject, references=references)
-    plain = validate(replace(trial, subject=replace(trial.subject, rater=None)), "kfold", "1")
+    references = {name: RatingDistribution(scale, d.probs) for name, d in data.baselines.items()}
+    other = replace(data, train=train, held_out=held_out, simulator=subject, baselines=references)
+    plain = validate(replace(data, simulator=replace(data.simulator, rater=None)), "kfold", "1")
     assert states(validate(other, "kfold", "1")) == states(plain)
 
 
 def test_few_ratings_make_unknown_verdicts_and_no_crash() -> None:
     world = make_world(seed=6, n_users=4, n_items=12, ratings_per_user=6)
     bare = replace(world.dataset, users=pd.DataFrame(index=world.dataset.users.index))
-    trial = trial_on(replace(world, dataset=bare))
-    found = states(validate(trial, "kfold", "1"))
+    data = trial_on(replace(world, dataset=bare))
+    found = states(validate(data, "kfold", "1"))
     assert found["groups"] == found["ranking"] == "unknown"

@@ -23,7 +23,7 @@ from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RunSettings
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.splits import kfold
 from hybrid_sim.evaluation.validity.contamination import Probe, masked, probe
-from hybrid_sim.evaluation.validity.judged import Trial
+from hybrid_sim.evaluation.validity.inputs import ValidationData
 from hybrid_sim.evaluation.validity.llm_evidence import contamination
 from hybrid_sim.evaluation.validity.report import ValidityReport, read_validity
 from hybrid_sim.llm.budget import Budget
@@ -271,12 +271,12 @@ def asked(opinion: Callable[[Mapping[str, Any], str], float], folder: Path) -> P
 
 def judged(found: Probe | None) -> str:
     train, held_out = taste_world()
-    from hybrid_sim.evaluation.validity.judged import Subject
+    from hybrid_sim.evaluation.validity.inputs import SimulatorOutput
     from hybrid_sim.models import make_rater
 
     distribution = make_rater("global_mean").fit(train).rate(held_out.pairs)
-    subject = Subject("anybody", distribution, held_out.rating)
-    return contamination(Trial(train, held_out, subject, {}, {}, probe=found)).verdicts[0].state
+    subject = SimulatorOutput("anybody", distribution, held_out.rating)
+    return contamination(ValidationData(train, held_out, subject, {}, {}, probe=found)).verdicts[0].state
 
 
 def test_a_model_that_recites_ratings_is_caught_and_one_that_does_not_is_not(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def _write_figure(report: Report, path: Path | None) -> None:
     if path is not None and str(path) == "none":
         return
     from hybrid_sim.core.files import printable
-    from hybrid_sim.report.figure import save_rmse_figure
+    from hybrid_sim.report.bench import save_rmse_figure
 
     first = report.results[0]
     target = path or Path(f"bench-{report.provenance.dataset}-{first.protocol}.png".replace("/", "_"))

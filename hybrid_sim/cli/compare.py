@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         write_whole(options.json, json.dumps(comparison.to_json(), indent=1, allow_nan=False).encode() + b"\n")
     if options.html is not None:
         from hybrid_sim.report.comparison import comparison_page
-        from hybrid_sim.report.page import write_page
+        from hybrid_sim.report.html import write_page
 
         write_page(comparison_page(comparison), options.html)
     return 0

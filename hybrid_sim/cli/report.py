@@ -13,7 +13,7 @@ from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.report.page import Page
+    from hybrid_sim.core.document import Page
     from hybrid_sim.simulation.simulator import Simulator
 
 DESCRIPTION = """\
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     check_output("--html", target, options.source)
     page = _page_of_run(options, target) if options.source.is_dir() else _page_of_result(options)
     from hybrid_sim.core.files import printable
-    from hybrid_sim.report.page import write_page
+    from hybrid_sim.report.html import write_page
 
     write_page(page, target)
     sys.stdout.write(f"{printable(str(target))}\n")
@@ -114,9 +114,9 @@ def _page_of_result(options: argparse.Namespace) -> Page:
             return ablation_page(read_ablation(options.source))
         case "validity":
             from hybrid_sim.evaluation.validity.report import read_validity
-            from hybrid_sim.report.validity import page_of
+            from hybrid_sim.report.validity import validity_page
 
-            return page_of(read_validity(options.source))
+            return validity_page(read_validity(options.source))
     raise DataError(
         f"{options.source}: is no result that can be drawn; expected what --json of `hybrid-sim bench`, `ablate` or "
         "`validate` writes"

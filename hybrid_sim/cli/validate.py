@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.evaluation.protocols import Fold, Protocol
     from hybrid_sim.evaluation.validity.contamination import Probe
-    from hybrid_sim.evaluation.validity.judged import Cost
-    from hybrid_sim.evaluation.validity.simulators import Answers
+    from hybrid_sim.evaluation.validity.inputs import Cost
+    from hybrid_sim.evaluation.validity.simulator_sources import Answers
     from hybrid_sim.simulation.simulator import Simulator
 
-PLANTED = ("constant", "users-shuffled", "item-mean", "over-positive")
+NEGATIVE_CONTROLS = ("constant", "users-shuffled", "item-mean", "over-positive")
 
 DESCRIPTION = """\
 Fits the simulator to the training ratings of a fold, lets it rate the held-out pairs, and compares its ratings with
@@ -53,7 +53,9 @@ def add_options(parser: Parser) -> None:
     add_recording_options(judged)
     judged.add_argument("--run", metavar="RUN_DIR", type=Path, dest="run_folder", help="a run of `simulate`")
     judged.add_argument("--simulated", metavar="FILE", type=Path, help="ratings of any simulator")
-    judged.add_argument("--planted", metavar="NAME", type=one_of(PLANTED), help=f"one of {', '.join(PLANTED)}")
+    judged.add_argument(
+        "--planted", metavar="NAME", type=one_of(NEGATIVE_CONTROLS), help=f"one of {', '.join(NEGATIVE_CONTROLS)}"
+    )
     judged.add_argument(
         "--probe",
         metavar="DIR",
@@ -74,9 +76,8 @@ def run(options: argparse.Namespace) -> int:
     """Validate, print the verdicts and write the files."""
     _check(options)
     from hybrid_sim.core.provenance import provenance
-    from hybrid_sim.evaluation.validity.report import write_validity
-    from hybrid_sim.evaluation.validity.text import validity_text
-    from hybrid_sim.evaluation.validity.validate import make_trial, validate
+    from hybrid_sim.evaluation.validity.report import validity_text, write_validity
+    from hybrid_sim.evaluation.validity.validate import validate, validation_data
     from hybrid_sim.retrieval.embedder import embedder_for
 
     dataset = read_data(options, default="world")
@@ -85,16 +86,16 @@ def run(options: argparse.Namespace) -> int:
     embedder = embedder_for(dataset)
     made = provenance(["hybrid-sim", *options.words], options.seed, dataset, embedder.name)
     probe = None if options.probe is None else _probe(options, fold)
-    trial = make_trial(fold, answers, protocol, embedder, options.seed, probe)
-    report = validate(trial, protocol.name, str(fold.number), made)
+    data = validation_data(fold, answers, protocol, embedder, options.seed, probe)
+    report = validate(data, protocol.name, str(fold.number), made)
     sys.stdout.write(f"{validity_text(report)}\n")
     if options.json is not None:
         write_validity(report, options.json)
     if options.html is not None:
-        from hybrid_sim.core.files import write_whole
+        from hybrid_sim.report.html import write_page
         from hybrid_sim.report.validity import validity_page
 
-        write_whole(options.html, validity_page(report).encode("utf-8", "backslashreplace"))
+        write_page(validity_page(report), options.html)
     return 0
 
 
@@ -140,7 +141,7 @@ def _check(options: argparse.Namespace) -> None:
 def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold]:
     """Training and held-out ratings."""
     from hybrid_sim.evaluation.protocols import Fold, Protocol
-    from hybrid_sim.evaluation.validity.simulators import read_truth
+    from hybrid_sim.evaluation.validity.simulator_sources import read_truth
 
     if options.truth is not None:
         return Protocol("truth of a file", dataset, ()), Fold(1, dataset, read_truth(options.truth, dataset))
@@ -152,24 +153,24 @@ def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold
 
 def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
     """The simulator that is judged, with its answers about the held-out pairs."""
-    from hybrid_sim.evaluation.validity import simulators
-    from hybrid_sim.evaluation.validity.planted import plant
+    from hybrid_sim.evaluation.validity import simulator_sources
+    from hybrid_sim.evaluation.validity.negative_controls import negative_control
     from hybrid_sim.simulation.run_folder import RunFolder
 
     if options.run_folder is not None:
-        return simulators.from_run(RunFolder(options.run_folder), fold.train, fold.held_out)
+        return simulator_sources.from_run(RunFolder(options.run_folder), fold.train, fold.held_out)
     if options.simulated is not None:
-        table = simulators.read_simulated(options.simulated, fold.held_out)
-        return simulators.from_table(table, fold.held_out, options.simulated.name)
+        table = simulator_sources.read_simulated(options.simulated, fold.held_out)
+        return simulator_sources.from_table(table, fold.held_out, options.simulated.name)
     simulator, seconds = _simulator(options, fold)
     if options.planted is not None:
-        subject = plant(options.planted, simulator, fold.train, fold.held_out, options.seed)
-        return simulators.Answers(subject, fold.held_out)
-    answers = simulators.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
+        subject = negative_control(options.planted, simulator, fold.train, fold.held_out, options.seed)
+        return simulator_sources.Answers(subject, fold.held_out)
+    answers = simulator_sources.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
     recording = read_recording(options, fold.held_out)
     if recording is None:
         return answers
-    return simulators.with_recording(answers, recording, options.seed, fold.groups)
+    return simulator_sources.with_recording(answers, recording, options.seed, fold.groups)
 
 
 def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, float | None]:
@@ -187,7 +188,7 @@ def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, floa
 
 def _clock(fit_seconds: float | None) -> Any:
     """A stopwatch that starts now and makes a `Cost` when it is called."""
-    from hybrid_sim.evaluation.validity.judged import Cost
+    from hybrid_sim.evaluation.validity.inputs import Cost
 
     started = time.perf_counter()
 

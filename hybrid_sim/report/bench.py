@@ -1,26 +1,41 @@
-"""The page of a benchmark: RMSE with intervals, comparisons, every figure, support and cost."""
+"""The page and the figure of a benchmark: RMSE with intervals, comparisons, every measure, support and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from hybrid_sim.core.document import Cell, Chart, Column, Page, Section, Table, interval_columns, slug
+from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.provenance import dataset_label
 from hybrid_sim.evaluation.bench_report import ACCURACY, DISTRIBUTION, EFFORT, Report
 from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
-from hybrid_sim.report.bars import Amounts, points_chart
-from hybrid_sim.report.cost_quality import Candidate, frontier
-from hybrid_sim.report.origin import provenance_facts
-from hybrid_sim.report.page import Block, Cell, Chart, Column, Page, Section, Table, slug
-from hybrid_sim.report.plots import Line, lines_chart
+from hybrid_sim.report.charts import SERIES, save_chart
+from hybrid_sim.report.pareto import Candidate, pareto_chart
+from hybrid_sim.report.provenance import provenance_facts
 
-MAX_LINES = 8
-"""Models whose course over the folds is drawn; more cannot be told apart."""
+MEASURE_TABLES = (
+    ("accuracy", ACCURACY, "Accuracy of the expected rating, raw and rounded", "* Rounded to the nearest level."),
+    (
+        "distribution",
+        DISTRIBUTION,
+        "Distributions, and what is sampled from them",
+        "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
+    ),
+    (
+        "effort",
+        EFFORT,
+        "Abstentions and cost",
+        "Abstained: left out of all figures. Fallback: another rater answered. Seconds are means over folds.",
+    ),
+)
+"""Name, columns, title and note of the three tables that `bench` prints."""
 
 
 def bench_page(report: Report) -> Page:
-    """What stands on the page of a benchmark."""
+    """The page of a benchmark, one group of sections per protocol."""
     protocols = list(dict.fromkeys(row.protocol for row in report.results))
-    sections = [section for protocol in protocols for section in _of_protocol(report, protocol, len(protocols) > 1)]
+    sections = [section for protocol in protocols for section in _protocol_sections(report, protocol, len(protocols))]
     folds = ", ".join(dict.fromkeys(str(row.fold) for row in report.results))
     source = report.provenance
     return Page(
@@ -33,7 +48,26 @@ def bench_page(report: Report) -> Page:
     )
 
 
-def _of_protocol(report: Report, protocol: str, many: bool) -> list[Section]:
+def save_rmse_figure(report: Report, path: Path, protocol: str | None = None) -> None:
+    """Draw the RMSE intervals of one protocol (by default the first), best model on top, as PNG or SVG.
+
+    Raises:
+        SettingsError: the suffix is neither .png nor .svg, or `path` cannot be a file there.
+        StorageError: the disk is full or not writable.
+        InputError: the report has no interval of that protocol.
+    """
+    protocol = protocol or next((row.protocol for row in report.intervals), "")
+    rows = [row for row in report.intervals if row.protocol == protocol]
+    if not rows:
+        raise InputError(f"the report has no RMSE intervals of protocol {protocol!r}; add them with rmse_interval")
+    title = f"{dataset_label(report.provenance)}, protocol {protocol}, folds {_all_folds(rows)}"
+    caption = (
+        f"Mean over folds, with {rows[0].level:.0%} intervals by bootstrap over {rows[0].groups}. Lower is better."
+    )
+    save_chart(*_rmse_chart(rows, title, caption), path)
+
+
+def _protocol_sections(report: Report, protocol: str, n_protocols: int) -> list[Section]:
     by_model: dict[str, list[ResultRow]] = {}
     for row in report.results:
         if row.protocol == protocol:
@@ -41,43 +75,39 @@ def _of_protocol(report: Report, protocol: str, many: bool) -> list[Section]:
     intervals = [row for row in report.intervals if row.protocol == protocol]
     compared = [row for row in report.comparisons if row.protocol == protocol]
     support = [row for row in report.support if row.protocol == protocol]
-    prefix, suffix = (slug(protocol) + "-", f" ({protocol})") if many else ("", "")
-    made = [
-        _rmse(intervals, by_model, prefix, suffix) if intervals else None,
-        _differences(compared, prefix, suffix) if compared else None,
-        _measures(by_model, prefix, suffix),
-        _support(support, prefix, suffix) if support else None,
-        _cost(by_model, intervals, prefix, suffix),
+    sections = [
+        _rmse(intervals, by_model) if intervals else None,
+        _differences(compared) if compared else None,
+        _measures(by_model),
+        _support(support) if support else None,
+        _cost(by_model, intervals),
     ]
-    return [section for section in made if section is not None]
+    prefix, suffix = (f"{slug(protocol)}-", f" ({protocol})") if n_protocols > 1 else ("", "")
+    return [
+        Section(f"{prefix}{part.name}", f"{part.title}{suffix}", part.finding, part.blocks)
+        for part in sections
+        if part is not None
+    ]
 
 
-def _rmse(
-    intervals: Sequence[RmseInterval], by_model: Mapping[str, Sequence[ResultRow]], prefix: str, suffix: str
-) -> Section:
+def _rmse(intervals: Sequence[RmseInterval], by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
     rows = sorted(intervals, key=lambda row: row.estimate)
-    folds = _all_folds(rows)
-    best = next(row for row in rows if row.fold == folds)
-    title = "RMSE of the expected rating, raw"
-    table = Table(
-        f"{prefix}table-rmse",
-        title,
-        (Column("model"), Column("folds"), *(Column(name, 4) for name in ("RMSE", "low", "high"))),
-        tuple((row.model, row.fold, row.estimate, row.low, row.high) for row in rows),
-        f"Mean over folds; {best.level:.0%} intervals by bootstrap over {best.n_groups:,} {best.groups}.",
-    )
-    amounts = Amounts(title, [r.estimate for r in rows], [r.low for r in rows], [r.high for r in rows])
-    names = [row.model if row.fold == folds else f"{row.model} (folds {row.fold})" for row in rows]
-    drawing = points_chart(title, names, [amounts], "RMSE, raw", reference=best.estimate)
+    best = _best(rows)
     caption = (
         f"Lower is better; the dashed line is {best.model}, the best on all folds. Lines are {best.level:.0%} "
         "intervals; folds differ in difficulty, so models on other folds are not comparable here."
     )
-    blocks: list[Block] = [Chart(title, drawing, table, caption)]
-    if any(len(found) > 1 for found in by_model.values()):
-        blocks.append(_by_fold(by_model, [row.model for row in rows[:MAX_LINES]], prefix))
+    blocks: tuple[Chart | Table, ...] = _rmse_chart(rows, "RMSE of the expected rating, raw", caption)
+    if any(len(of_model) > 1 for of_model in by_model.values()):
+        blocks = (*blocks, *_by_fold(by_model, [row.model for row in rows]))
     finding = f"{best.model} has the lowest RMSE on all folds, {best.estimate:.4f} [{best.low:.4f}, {best.high:.4f}]."
-    return Section(f"{prefix}rmse", f"Error{suffix}", finding, tuple(blocks))
+    return Section("rmse", "Error", finding, blocks)
+
+
+def _best(rows: Sequence[RmseInterval]) -> RmseInterval:
+    """The lowest RMSE of those on all folds."""
+    folds = _all_folds(rows)
+    return min((row for row in rows if row.fold == folds), key=lambda row: row.estimate)
 
 
 def _all_folds(rows: Sequence[RmseInterval]) -> str:
@@ -85,126 +115,127 @@ def _all_folds(rows: Sequence[RmseInterval]) -> str:
     return max((row.fold for row in rows), key=lambda fold: fold.count(","))
 
 
-def _by_fold(by_model: Mapping[str, Sequence[ResultRow]], models: Sequence[str], prefix: str) -> Chart:
-    folds = list(dict.fromkeys(str(row.fold) for rows in by_model.values() for row in rows))
-    title = "RMSE by fold, raw"
-    found = {model: {str(row.fold): row.rmse for row in by_model[model]} for model in by_model}
-    places = [float(place) for place in range(len(folds))]
-    lines = [Line(model, places, [found[model].get(fold) for fold in folds]) for model in models]
-    drawing = lines_chart(title, lines, "fold", "RMSE, raw", categories=folds)
-    columns = (Column("model"), *(Column(f"fold {fold}", 4) for fold in folds))
-    rows: list[tuple[Cell, ...]] = [(model, *(of.get(fold) for fold in folds)) for model, of in found.items()]
-    caption = f"The {len(models)} best models; the table has all." if len(models) < len(found) else ""
-    return Chart(title, drawing, Table(f"{prefix}table-folds", title, columns, tuple(rows)), caption)
-
-
-def _differences(compared: Sequence[Comparison], prefix: str, suffix: str) -> Section:
-    first = compared[0]
-    numbers = (Column(name, 4, True) for name in ("difference", "low", "high"))
-    columns = (Column("models"), Column("folds"), Column("measure"), *numbers)
+def _rmse_chart(intervals: Sequence[RmseInterval], title: str, caption: str) -> tuple[Chart, Table]:
+    rows = sorted(intervals, key=lambda row: row.estimate)
+    best = _best(rows)
     table = Table(
-        f"{prefix}table-differences",
-        "First minus second model",
-        columns,
-        tuple((f"{r.a} − {r.b}", r.fold, r.metric, r.estimate, r.low, r.high) for r in compared),
-        f"Below zero the first is better; {first.level:.0%} intervals by paired bootstrap over {first.groups}. "
-        "rmse and mae are of the raw expected rating.",
+        "rmse",
+        title,
+        (Column("model", "model"), Column("fold", "folds"), Column("rmse", "RMSE", 4), *interval_columns(4)),
+        tuple((_named(row, best.fold), row.fold, row.estimate, row.low, row.high) for row in rows),
+        f"Mean over folds; {best.level:.0%} intervals by bootstrap over {best.n_groups:,} {best.groups}.",
     )
-    blocks: list[Block] = []
+    return Chart(
+        "bars", title, "rmse", "model", ("rmse",), "low", "high",
+        reference=best.estimate, y_label="RMSE in rating units, raw", caption=caption,
+    ), table  # fmt: skip
+
+
+def _named(row: RmseInterval, folds: str) -> str:
+    return row.model if row.fold == folds else f"{row.model} (folds {row.fold})"
+
+
+def _by_fold(by_model: Mapping[str, Sequence[ResultRow]], models: Sequence[str]) -> tuple[Chart, Table]:
+    """RMSE of every model on every fold, the best models first; the first ones are drawn."""
+    folds = list(dict.fromkeys(str(row.fold) for rows in by_model.values() for row in rows))
+    rmse = {(model, str(row.fold)): row.rmse for model, rows in by_model.items() for row in rows}
+    order = [*models, *(model for model in by_model if model not in models)]
+    columns = (Column("fold", "fold"), *(Column(f"rmse of {model}", model, 4) for model in order))
+    rows = tuple((fold, *(rmse.get((model, fold)) for model in order)) for fold in folds)
+    caption = f"The {len(SERIES)} best models; the table has all." if len(models) > len(SERIES) else ""
+    title = "RMSE by fold, raw"
+    y = tuple(f"rmse of {model}" for model in models)
+    chart = Chart("lines", title, "folds", "fold", y, x_label="fold", y_label="RMSE, raw", caption=caption)
+    return chart, Table("folds", title, columns, rows)
+
+
+def _differences(compared: Sequence[Comparison]) -> Section:
+    note = (
+        f"Below zero the first is better; {compared[0].level:.0%} intervals by paired bootstrap over "
+        f"{compared[0].groups}. rmse and mae are of the raw expected rating."
+    )
+    columns = (
+        Column("models", "models"), Column("fold", "folds"), Column("metric", "measure"),
+        Column("estimate", "difference", 4, sign=True), *interval_columns(4, sign=True),
+    )  # fmt: skip
+    blocks: list[Chart | Table] = []
     for metric in dict.fromkeys(row.metric for row in compared):
-        rows = [row for row in compared if row.metric == metric]
-        title = f"Difference in {metric}"
-        amounts = Amounts(title, [r.estimate for r in rows], [r.low for r in rows], [r.high for r in rows])
-        names = [f"{row.a} − {row.b}" for row in rows]
-        drawing = points_chart(title, names, [amounts], f"difference in {metric}", reference=0.0)
-        behind = Table(f"{prefix}table-difference-{slug(metric)}", title, columns,
-                       tuple(row for row in table.rows if row[2] == metric), table.note)  # fmt: skip
-        blocks.append(Chart(title, drawing, behind, "Left of the dashed line the first model is better."))
+        title = f"Difference in {metric}, first minus second model"
+        rows = tuple(
+            (f"{row.a} − {row.b}", row.fold, metric, row.estimate, row.low, row.high)
+            for row in compared
+            if row.metric == metric
+        )
+        caption = "Left of the dashed line the first model is better."
+        blocks.append(
+            Chart("bars", title, slug(metric), "models", ("estimate",), "low", "high", reference=0.0, caption=caption)
+        )
+        blocks.append(Table(slug(metric), title, columns, rows, note))
     clear = sum(row.high < 0 or row.low > 0 for row in compared)
     finding = f"{clear} of {len(compared)} differences have an interval that excludes zero."
-    return Section(f"{prefix}differences", f"Differences{suffix}", finding, tuple(blocks))
+    return Section("differences", "Differences", finding, tuple(blocks))
 
 
-def _measures(by_model: Mapping[str, Sequence[ResultRow]], prefix: str, suffix: str) -> Section:
+def _measures(by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
     """The three tables that `bench` prints: counts summed and figures averaged over folds."""
-    notes = (
-        ("accuracy", ACCURACY, "Accuracy of the expected rating, raw and rounded", "* Rounded to the nearest level."),
-        (
-            "distribution",
-            DISTRIBUTION,
-            "Distributions, and what is sampled from them",
-            "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
-        ),
-        (
-            "effort",
-            EFFORT,
-            "Silence and cost",
-            "Abstained: left out of all figures. Fallback: another rater answered. Counts and seconds: see the "
-            "headings; seconds are means over folds.",
-        ),
-    )
     tables = []
-    for name, columns, title, note in notes:
+    for name, fields, title, note in MEASURE_TABLES:
+        columns = (
+            Column("model", "model"),
+            Column("folds", "folds"),
+            *(Column(field, heading, decimals) for field, heading, decimals in fields),
+        )
         rows: list[tuple[Cell, ...]] = []
-        for model, found in by_model.items():
-            values = [[getattr(row, field) for row in found] for field, _, _ in columns]
-            cells = [_over_folds(column, field) for column, (field, _, _) in zip(values, columns, strict=True)]
-            rows.append((model, ", ".join(str(row.fold) for row in found), *cells))
-        headings = (Column("model"), Column("folds"), *(Column(heading, decimals) for _, heading, decimals in columns))
-        tables.append(Table(f"{prefix}table-{name}", title, headings, tuple(rows), note))
+        for model, results in by_model.items():
+            values = [_over_folds([getattr(row, field) for row in results], field) for field, _, _ in fields]
+            rows.append((model, ", ".join(str(row.fold) for row in results), *values))
+        tables.append(Table(name, title, columns, tuple(rows), note))
     finding = "Every figure of every model; counts are summed and figures averaged over folds."
-    return Section(f"{prefix}measures", f"All figures{suffix}", finding, tuple(tables))
+    return Section("measures", "All figures", finding, tuple(tables))
 
 
 def _over_folds(values: Sequence[float | None], field: str) -> float | None:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
         return None
-    total = sum(known)
-    return total if field.startswith("n") else total / len(known)
+    return sum(numbers) if field.startswith("n") else sum(numbers) / len(numbers)
 
 
-def _support(support: Sequence[SupportRow], prefix: str, suffix: str) -> Section:
+def _support(support: Sequence[SupportRow]) -> Section:
     cells: dict[tuple[str, str], list[SupportRow]] = {}
     for row in support:
         cells.setdefault((row.model, row.support), []).append(row)
-    buckets = [bucket for bucket in SUPPORT_BUCKETS if any(bucket == found for _, found in cells)]
-    models = list(dict.fromkeys(model for model, _ in cells))
-    pooled = {key: _pooled(rows) for key, rows in cells.items()}
-    rows = tuple((m, b, *pooled[m, b]) for m in models for b in buckets if (m, b) in pooled)
-    blocks: list[Block] = []
+    order = [(m, b) for m in dict.fromkeys(m for m, _ in cells) for b in SUPPORT_BUCKETS if (m, b) in cells]
     columns = (
-        Column("model"), Column("training ratings of the item"), Column("ratings"),
-        Column("RMSE, raw", 4), Column("coverage", 4), Column("width", 3),
+        Column("model", "model"), Column("support", "training ratings of the item"), Column("n", "ratings"),
+        Column("rmse", "RMSE, raw", 4), Column("coverage", "coverage", 4), Column("width", "width", 3),
     )  # fmt: skip
-    for place, what, title in ((1, "rmse", "RMSE by support, raw"), (2, "coverage", "Interval coverage by support")):
-        series = [Amounts(m, [pooled[m, b][place] if (m, b) in pooled else None for b in buckets]) for m in models]
-        drawing = points_chart(title, buckets, series[:MAX_LINES], columns[place + 2].heading)
-        table = Table(f"{prefix}table-support-{what}", title, columns, rows, "Pooled over folds.")
-        blocks.append(Chart(title, drawing, table, "By the number of training ratings of the item."))
-    finding = "How the error and the intervals depend on how often an item was rated before."
-    return Section(f"{prefix}support", f"Support{suffix}", finding, tuple(blocks))
+    rows = tuple((*key, *_pooled(cells[key])) for key in order)
+    caption = "By the number of training ratings of the item."
+    charts = (
+        Chart("bars", title, "support", "support", (measure,), series="model", caption=caption)
+        for measure, title in (("rmse", "RMSE by support, raw"), ("coverage", "Interval coverage by support"))
+    )
+    finding = "How the error and the intervals depend on the number of training ratings of the item."
+    table = Table("support", "Error and intervals by support", columns, rows, "Pooled over folds.")
+    return Section("support", "Support", finding, (*charts, table))
 
 
 def _pooled(rows: Sequence[SupportRow]) -> tuple[int, float, float, float]:
+    """Number of ratings, RMSE, coverage and interval width over folds."""
     n = sum(row.n for row in rows)
     squared, covered = sum(row.rmse**2 * row.n for row in rows), sum(row.coverage * row.n for row in rows)
     return n, float((squared / n) ** 0.5), covered / n, sum(row.width * row.n for row in rows) / n
 
 
-def _cost(
-    by_model: Mapping[str, Sequence[ResultRow]], intervals: Sequence[RmseInterval], prefix: str, suffix: str
-) -> Section | None:
-    known = {row.model: row for row in intervals}
+def _cost(by_model: Mapping[str, Sequence[ResultRow]], intervals: Sequence[RmseInterval]) -> Section | None:
     candidates = []
-    for model, rows in by_model.items():
-        seconds = _over_folds([row.seconds for row in rows], "seconds")
-        if seconds is not None and model in known and known[model].fold == _all_folds(intervals):
-            row = known[model]
-            candidates.append(Candidate(model, seconds, row.estimate, row.low, row.high))
+    for row in intervals:
+        seconds = _over_folds([result.seconds for result in by_model.get(row.model, ())], "seconds")
+        if seconds is not None and row.fold == _all_folds(intervals):
+            candidates.append(Candidate(row.model, seconds, row.estimate, row.low, row.high))
     if not candidates:
         return None
-    title = "Error against time"
     caption = "Fitting and predicting one fold, mean over folds; answers of a language model were recorded before."
-    chart = frontier(f"{prefix}table-cost", title, caption, candidates, "seconds per fold", "RMSE, raw")
-    return Section(f"{prefix}cost", f"What quality costs{suffix}", "The dotted line joins the best buys.", (chart,))
+    blocks = pareto_chart("Error against time", caption, candidates, "seconds per fold", "RMSE, raw")
+    return Section("cost", "Cost and quality", "The dotted line joins the Pareto front.", blocks)

@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
+from hybrid_sim.core.document import Chart, Column, Page, Prose, Section, Table, interval_columns
 from hybrid_sim.evaluation.compare import Comparison
-from hybrid_sim.report.bars import Amounts, points_chart
-from hybrid_sim.report.page import Block, Chart, Column, Page, Prose, Section, Table
 
 
 def comparison_page(comparison: Comparison) -> Page:
-    """What stands on the page of a comparison."""
+    """The page of a comparison of two runs or two benchmarks."""
     rows = comparison.differences
-    title = "A minus B"
-    numbers = [Column("A", 4), Column("B", 4), *(Column(name, 4, True) for name in ("A − B", "low", "high"))]
-    table = Table(
-        "table-differences",
-        title,
-        (Column("measure"), *numbers, Column("interval"), Column("ratings")),
-        tuple((r.measure, r.a, r.b, r.difference, r.low, r.high, r.basis, r.n) for r in rows),
-        f"{comparison.how[0].upper()}{comparison.how[1:]}.",
+    columns = (
+        Column("measure", "measure"), Column("a", "A", 4), Column("b", "B", 4),
+        Column("difference", "A − B", 4, sign=True), *interval_columns(4, sign=True), Column("basis", "interval"),
+        Column("n", "ratings"),
+    )  # fmt: skip
+    how = f"{comparison.how[0].upper()}{comparison.how[1:]}."
+    chart = Chart(
+        "bars", "A minus B", "differences", "measure", ("difference",), "low", "high", reference=0.0, caption=how
     )
-    amounts = Amounts(title, [r.difference for r in rows], [r.low for r in rows], [r.high for r in rows])
-    drawing = points_chart(title, [row.measure for row in rows], [amounts], "A minus B", reference=0.0)
-    known = [row for row in rows if row.low is not None and row.high is not None and row.basis != "folds"]
-    clear = sum(row.low > 0 or row.high < 0 for row in known if row.low is not None and row.high is not None)
-    finding = (
-        f"{clear} of {len(known)} differences have an interval that excludes zero." if known else "No figure differs."
-    )
-    parts: list[Block] = [
-        Table(name, heading, (Column(""), Column("A"), Column("B")), found)
-        for name, heading, found in (
-            ("table-settings", "Settings and provenance that differ", comparison.settings),
-            ("table-counts", "Counts that differ", comparison.counts),
+    with_interval = [
+        (row.low, row.high) for row in rows if row.low is not None and row.high is not None and row.basis != "folds"
+    ]
+    clear = sum(low > 0 or high < 0 for low, high in with_interval)
+    finding = f"{clear} of {len(with_interval)} differences have an interval that excludes zero."
+    tables = tuple(
+        Table(name, heading, (Column("name", ""), Column("a", "A"), Column("b", "B")), differing)
+        for name, heading, differing in (
+            ("settings", "Settings and provenance that differ", comparison.settings),
+            ("counts", "Counts that differ", comparison.counts),
         )
-        if found
-    ] or [Prose("Nothing that is stored about the two differs.")]
+        if differing
+    )
     return Page(
         title="Two results compared",
         context=f"A: {comparison.a}; B: {comparison.b}. {comparison.about}",
         sections=(
-            Section("differences", "Differences", finding, (Chart(title, drawing, table, comparison.how),)),
-            Section("settings", "Settings", f"{len(comparison.settings)} settings differ.", tuple(parts)),
+            Section(
+                "differences",
+                "Differences",
+                finding if with_interval else "No figure differs.",
+                (chart, Table.of("differences", "A minus B", columns, rows)),
+            ),
+            Section(
+                "settings",
+                "Settings",
+                f"{len(comparison.settings)} settings differ.",
+                tables or (Prose("Nothing that is stored about the two differs."),),
+            ),
         ),
         synthetic=comparison.synthetic,
         notes=comparison.notes,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, interval_columns
 from hybrid_sim.core.types import FloatArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
-from hybrid_sim.report.bars import Amounts, points_chart
-from hybrid_sim.report.page import Block, Cell, Chart, Column, Section, Table
-from hybrid_sim.report.plots import Line, heatmap_chart, reliability_chart
+from hybrid_sim.evaluation.bootstrap import Interval, Statistic, paired_bootstrap
 from hybrid_sim.simulation.run_results import FinishedRun, Truth
 
 N_BOOT = 1000
@@ -22,51 +21,57 @@ N_BOOT = 1000
 MAX_LEVELS_DRAWN = 24
 """Levels up to which a table of real against drawn ratings can be read; and curves of each level up to a third."""
 
-Loss = tuple[str, Statistic, FloatArray]
-"""A measure's name, what is made of its losses, and the loss of each pair."""
-
 INTERVAL_NOTE = "95% intervals by bootstrap over users."
+
+Loss = tuple[str, Statistic, FloatArray]
+"""A measure's name, the statistic of its losses, and the loss of each pair."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of the run with its interval, and what it is for the constant forecast, if that has one."""
+
+    name: str
+    run: Interval
+    constant: float | None
+    difference: Interval | None
 
 
 def accuracy_section(run: FinishedRun, truth: Truth, seed: int = 0) -> Section:
-    """The section on accuracy; all of it is about the pairs whose real rating is known."""
+    """The section on accuracy, about the pairs whose real rating is known."""
     known = truth.known
     real, user = truth.rating[known], run.user[known]
     distribution = run.distribution.take(known)
-    measures = _measures(run, real, known, seed)
-    blocks: list[Block] = [measures, *_by_source(run, real, known, seed), _reliability(real, distribution)]
+    measures = list(_measures(run, real, known, seed))
+    blocks: list[Chart | Table] = [
+        _measure_table(measures), *_by_source(run, real, known, seed), *reliability_diagram(real, distribution)
+    ]  # fmt: skip
     if run.scale.n_levels <= MAX_LEVELS_DRAWN:
-        blocks.append(_confusion(run, real, run.rating[known]))
-    value, low, high = measures.rows[0][1:4]
+        blocks += _confusion(run, real, run.rating[known])
+    rmse = measures[0].run
     inside = metrics.interval_coverage(real, run.low[known], run.high[known])
     finding = (
-        f"RMSE {value:.4f} [{low:.4f}, {high:.4f}] (raw expected rating) on {len(real):,} pairs of "
+        f"RMSE {rmse.estimate:.4f} [{rmse.low:.4f}, {rmse.high:.4f}] (raw expected rating) on {len(real):,} pairs of "
         f"{len(np.unique(user)):,} users; {inside:.1%} of the real ratings are inside their intervals."
     )
     notes = (f"The real ratings are those of {truth.name}: {len(real):,} of {len(run):,} pairs have one.",)
     return Section("accuracy", "Against the real ratings", finding, tuple(blocks), notes)
 
 
-def _measures(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], seed: int) -> Table:
-    """Every measure with its interval, beside the best that knows neither user nor item."""
+def _measures(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], seed: int) -> Iterator[Measure]:
+    """Every measure of the run beside that of the best forecast that knows neither user nor item."""
     shares = np.bincount(run.scale.index(real), minlength=run.scale.n_levels) / len(real)
     constant = RatingDistribution(run.scale, np.tile(shares, (len(real), 1)))
-    rows: list[tuple[Cell, ...]] = []
     constants = {name: loss for name, _, loss in _losses(real, constant)}
     drawn: Loss = ("RMSE of the drawn rating", "rmse", (run.rating[known] - real) ** 2)
     for name, kind, loss in chain(_losses(real, run.distribution.take(known)), [drawn]):
-        beside = constants.get(name)
-        zero = np.zeros_like(loss)
-        got = paired_bootstrap(loss, zero, run.user[known], kind, n_boot=N_BOOT, seed=seed)
-        cells: list[Cell] = [name, got.estimate, got.low, got.high, None, None, None, None]
-        if beside is not None:
-            gap = paired_bootstrap(loss, beside, run.user[known], kind, n_boot=N_BOOT, seed=seed)
-            cells[4:] = [got.estimate - gap.estimate, gap.estimate, gap.low, gap.high]
-        rows.append(tuple(cells))
-    headings = ("run", "low", "high", "constant", "run − constant", "low", "high")
-    columns = (Column("measure"), *(Column(name, 4, sign=place >= 4) for place, name in enumerate(headings)))
-    note = f"The constant answers every pair with the shares of the real ratings, which it sees. {INTERVAL_NOTE}"
-    return Table("table-accuracy", "Errors and proper scores (lower is better)", columns, tuple(rows), note)
+        users = run.user[known]
+        own = paired_bootstrap(loss, np.zeros_like(loss), users, kind, n_boot=N_BOOT, seed=seed)
+        if name in constants:
+            gap = paired_bootstrap(loss, constants[name], users, kind, n_boot=N_BOOT, seed=seed)
+            yield Measure(name, own, own.estimate - gap.estimate, gap)
+        else:
+            yield Measure(name, own, None, None)
 
 
 def _losses(real: FloatArray, distribution: RatingDistribution) -> Iterator[Loss]:
@@ -79,63 +84,86 @@ def _losses(real: FloatArray, distribution: RatingDistribution) -> Iterator[Loss
     yield "ranked probability score", "mean", metrics.ranked_probability_scores(real, distribution)
 
 
-def _by_source(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], seed: int) -> list[Block]:
+def _measure_table(measures: list[Measure]) -> Table:
+    columns = (
+        Column("measure", "measure"), Column("run", "run", 4), *interval_columns(4), Column("constant", "constant", 4),
+        Column("difference", "run − constant", 4, sign=True),
+        *interval_columns(4, "difference_low", "difference_high", sign=True),
+    )  # fmt: skip
+    rows: list[tuple[Cell, ...]] = []
+    for m in measures:
+        gap = (
+            (None, None, None) if m.difference is None else (m.difference.estimate, m.difference.low, m.difference.high)
+        )
+        rows.append((m.name, m.run.estimate, m.run.low, m.run.high, m.constant, *gap))
+    note = f"The constant answers every pair with the shares of the real ratings, which it sees. {INTERVAL_NOTE}"
+    return Table("measures", "Errors and proper scores (lower is better)", columns, tuple(rows), note)
+
+
+def _by_source(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], seed: int) -> list[Chart | Table]:
     source, error = run.source[known], (run.distribution.take(known).mean() - real) ** 2
     low, high = run.low[known], run.high[known]
     rows: list[tuple[Cell, ...]] = []
     for name in sorted(set(source.tolist())):
         here = source == name
         zero = np.zeros(int(here.sum()))
-        got = paired_bootstrap(error[here], zero, run.user[known][here], n_boot=N_BOOT, seed=seed)
+        rmse = paired_bootstrap(error[here], zero, run.user[known][here], n_boot=N_BOOT, seed=seed)
         inside = metrics.interval_coverage(real[here], low[here], high[here])
-        rows.append((name, len(zero), got.estimate, got.low, got.high, inside))
+        rows.append((name, len(zero), rmse.estimate, rmse.low, rmse.high, inside))
     title = "RMSE by source of the answer, raw"
     columns = (
-        Column("source"), Column("pairs"), Column("RMSE, raw", 4), Column("low", 4), Column("high", 4),
-        Column("inside the interval", 4),
+        Column("source", "source"), Column("n", "pairs"), Column("rmse", "RMSE, raw", 4), *interval_columns(4),
+        Column("inside", "inside the interval", 4),
     )  # fmt: skip
-    table = Table("table-by-source", title, columns, tuple(rows), INTERVAL_NOTE)
-    if len(rows) < 2:
-        return [table]
-    parts = [[row[place] for row in rows] for place in (2, 3, 4)]
-    numbers = [[float(value) if isinstance(value, float) else None for value in part] for part in parts]
-    drawing = points_chart(title, [str(row[0]) for row in rows], [Amounts(title, *numbers)], "RMSE, raw")
-    return [Chart(title, drawing, table, "What the answer rests on, see the sources above.")]
+    caption = "What the answer rests on, see the sources above."
+    chart = Chart("bars", title, "sources", "source", ("rmse",), "low", "high", caption=caption)
+    table = Table("sources", title, columns, tuple(rows), INTERVAL_NOTE)
+    return [chart, table] if len(rows) > 1 else [table]
 
 
-def _reliability(real: FloatArray, distribution: RatingDistribution) -> Chart:
+def reliability_diagram(real: FloatArray, distribution: RatingDistribution) -> tuple[Chart, Table]:
+    """Forecast against observed frequency, level by level where the scale has few."""
     by_level = distribution.scale.n_levels <= MAX_LEVELS_DRAWN // 3
-    found = metrics.reliability(real, distribution, "levels" if by_level else "pooled")
+    bins = metrics.reliability(real, distribution, "levels" if by_level else "pooled")
     names = [f"{level:g}" for level in distribution.scale.levels] if by_level else ["all levels"]
-    lines, rows = [], []
-    most = max(int(found.count.max()), 1)
-    for place, name in enumerate(names):
-        here = np.flatnonzero(found.count[place] > 0)
-        forecast, observed, count = (
-            part[place][here].tolist() for part in (found.forecast, found.observed, found.count)
-        )
-        lines.append(Line(name, forecast, observed, sizes=[n / most for n in count]))
-        rows += [(name, *cells) for cells in zip(forecast, observed, count, strict=True)]
-    title = "Reliability: what was forecast, and what came true"
-    columns = (Column("level"), Column("mean forecast", 4), Column("share that came true", 4), Column("forecasts"))
+    rows = tuple(
+        (name, float(bins.forecast[k, b]), float(bins.observed[k, b]), int(bins.count[k, b]))
+        for k, name in enumerate(names)
+        for b in np.flatnonzero(bins.count[k] > 0).tolist()
+    )
+    title = "Reliability: forecast probability and observed frequency"
+    columns = (
+        Column("level", "level"), Column("forecast", "mean forecast", 4),
+        Column("observed", "observed frequency", 4), Column("n", "forecasts"),
+    )  # fmt: skip
     ece = metrics.calibration_error(real, distribution, "levels")
-    table = Table("table-reliability", title, columns, tuple(rows), f"Class-wise calibration error (ECE): {ece:.4f}.")
-    drawing = reliability_chart(title, lines, "forecast probability", "share that came true")
-    return Chart(title, drawing, table, "On the diagonal forecasts are right; larger points stand for more forecasts.")
+    caption = "On the diagonal forecasts are right; larger points stand for more forecasts."
+    chart = Chart(
+        "reliability", title, "reliability", "forecast", ("observed",), series="level", caption=caption,
+        x_label="forecast probability", y_label="observed frequency",
+    )  # fmt: skip
+    return chart, Table("reliability", title, columns, rows, f"Class-wise calibration error (ECE): {ece:.4f}.")
 
 
-def _confusion(run: FinishedRun, real: FloatArray, drawn: FloatArray) -> Chart:
+def _confusion(run: FinishedRun, real: FloatArray, drawn: FloatArray) -> tuple[Chart, Table]:
     """Of the pairs with each real rating, the share that was drawn each rating."""
     n = run.scale.n_levels
     counts = np.bincount(run.scale.index(real) * n + run.scale.index(drawn), minlength=n * n).reshape(n, n)
-    with np.errstate(invalid="ignore"):
-        shares = counts / counts.sum(axis=1, keepdims=True)
     levels = [f"{level:g}" for level in run.scale.levels]
     title = "Real against drawn ratings"
-    columns = (Column("real rating"), *(Column(f"drawn {level}", 3) for level in levels), Column("pairs"))
-    rows = tuple((level, *shares[r].tolist(), int(counts[r].sum())) for r, level in enumerate(levels))
-    drawing = heatmap_chart(title, levels, levels, shares.tolist(), "real rating", "drawn rating")
-    caption = "Each line sums to 1. A drawn rating is one of many that the user might give: not even a perfect "
-    return Chart(
-        title, drawing, Table("table-confusion", title, columns, rows), caption + "simulator stays on the diagonal."
+    columns = (
+        Column("real", "real rating"), Column("drawn", "drawn rating"), Column("n", "pairs"),
+        Column("share", "share of the real rating's", 3),
+    )  # fmt: skip
+    rows = tuple(
+        (levels[r], levels[d], int(counts[r, d]), float(counts[r, d] / counts[r].sum()))
+        for r in range(n)
+        for d in range(n)
+        if counts[r].any()
     )
+    caption = (
+        "Each line sums to 1. A drawn rating is one of many that the user might give: not even a perfect simulator "
+        "stays on the diagonal."
+    )
+    chart = Chart("heatmap", title, "confusion", "drawn", ("real", "share"), caption=caption)
+    return chart, Table("confusion", title, columns, rows)

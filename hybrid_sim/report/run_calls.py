@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from hybrid_sim.core.document import Block, Chart, Column, KeyFigure, Section, Table
 from hybrid_sim.llm.budget import dollars
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.ledger import Ledger, PromptUsage
-from hybrid_sim.report.bars import bars_chart
-from hybrid_sim.report.page import Block, Cell, Chart, Column, Figure, Figures, Section, Table
 from hybrid_sim.simulation.run_results import FinishedRun
 
 
@@ -17,12 +16,10 @@ def calls_section(run: FinishedRun) -> Section:
         RunError: the journal is damaged.
     """
     if not run.folder.journal.is_file():
-        return Section("calls", "Calls and money", "No language model was asked: the run cost no calls.", ())
+        return Section("calls", "Calls and money", "No language model was asked: the run cost no calls.")
     with Journal(run.folder.journal, replay=True) as journal:
         ledger, failures, seen = journal.ledger(), journal.failures(), journal.usage_by_prompt()
-    blocks: list[Block] = [_figures(ledger, len(run)), _prompts(seen)]
-    if failures:
-        blocks.append(_failures(failures))
+    blocks: tuple[Block, ...] = (*_figures(ledger, len(run)), *_prompts(seen), *_failures(failures))
     finding = (
         f"{ledger.calls:,} calls were sent, {ledger.answered:,} were answered and {ledger.failed:,} failed; "
         f"known costs are {dollars(ledger.money)}."
@@ -33,41 +30,40 @@ def calls_section(run: FinishedRun) -> Section:
     if ledger.unknown_cost:
         worst = f"at most {dollars(ledger.at_worst)}" if not ledger.unpriced else "without a known price"
         notes.append(f"{ledger.unknown_cost:,} calls have a cost that is not known, {worst}.")
-    return Section("calls", "Calls and money", finding, tuple(blocks), tuple(notes))
+    return Section("calls", "Calls and money", finding, blocks, tuple(notes))
 
 
-def _figures(ledger: Ledger, n_pairs: int) -> Figures:
-    to = "#table-prompts"
+def _figures(ledger: Ledger, n_pairs: int) -> tuple[KeyFigure, ...]:
+    to = "#table-calls-prompts"
     per_thousand = dollars(round(ledger.money * 1000 / max(n_pairs, 1)))
-    return Figures(
-        (
-            Figure("calls", f"{ledger.calls:,}", f"{ledger.failed:,} failed", to),
-            Figure("tokens in", f"{ledger.prompt_tokens:,}", "", to),
-            Figure("tokens out", f"{ledger.completion_tokens:,}", "", to),
-            Figure("money", dollars(ledger.money), f"{per_thousand} per 1,000 pairs", to),
-        )
+    return (
+        KeyFigure("calls", f"{ledger.calls:,}", f"{ledger.failed:,} failed", to),
+        KeyFigure("tokens in", f"{ledger.prompt_tokens:,}", "", to),
+        KeyFigure("tokens out", f"{ledger.completion_tokens:,}", "", to),
+        KeyFigure("money", dollars(ledger.money), f"{per_thousand} per 1,000 pairs", to),
     )
 
 
-def _prompts(seen: list[PromptUsage]) -> Block:
+def _prompts(seen: list[PromptUsage]) -> tuple[Block, ...]:
     title = "Calls by prompt"
     columns = (
-        Column("prompt"), Column("attempts"), Column("answers"), Column("bytes sent"), Column("tokens in"),
-        Column("tokens out"), Column("money"),
+        Column("prompt", "prompt"), Column("attempts", "attempts"), Column("answers", "answers"),
+        Column("size", "bytes sent"), Column("prompt_tokens", "tokens in"), Column("completion_tokens", "tokens out"),
+        Column("money", "money"),
     )  # fmt: skip
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
+    rows = tuple(
         (s.prompt, s.attempts, s.answers, s.size, s.prompt_tokens, s.completion_tokens, dollars(s.cost)) for s in seen
     )
     note = "Bytes, tokens and money are of the calls whose tokens the server counted."
-    table = Table("table-prompts", title, columns, rows, note)
-    if not seen:
-        return table
-    drawing = bars_chart(title, [one.prompt for one in seen], [float(one.attempts) for one in seen], "attempts")
-    return Chart(title, drawing, table)
+    chart = Chart("counts", title, "prompts", "prompt", ("attempts",))
+    table = Table("prompts", title, columns, rows, note)
+    return (chart, table) if seen else (table,)
 
 
-def _failures(failures: dict[str, int]) -> Chart:
+def _failures(failures: dict[str, int]) -> tuple[Block, ...]:
+    if not failures:
+        return ()
     title = "Failed calls by kind"
     rows = tuple(sorted(failures.items(), key=lambda entry: -entry[1]))
-    drawing = bars_chart(title, [kind for kind, _ in rows], [float(n) for _, n in rows], "calls")
-    return Chart(title, drawing, Table("table-failures", title, (Column("kind"), Column("calls")), rows))
+    table = Table("failures", title, (Column("kind", "kind"), Column("calls", "calls")), rows)
+    return Chart("counts", title, "failures", "kind", ("calls",)), table

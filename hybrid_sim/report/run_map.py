@@ -1,4 +1,4 @@
-"""A map of items: near ones are alike, the colour is what one user is expected to give."""
+"""A map of items by principal components: near items are similar, the colour is one user's expected rating."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hybrid_sim.core.document import Chart, Column, Section, Table
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray
-from hybrid_sim.report.page import Chart, Column, Section, Table, limited
-from hybrid_sim.report.plots import Point, scatter_chart
 from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
 from hybrid_sim.retrieval.facets import SignedFacets
 from hybrid_sim.simulation.run_results import FinishedRun
@@ -20,52 +19,50 @@ from hybrid_sim.simulation.simulator import Simulator
 MAX_ITEMS = 1200
 """Items on the map: all of a small catalogue, else those of the user and a random choice of others."""
 
-LEAST = 3
-"""Items and users from which on a map says anything."""
+MIN_ITEMS = 3
+"""Items, and users, that a map needs."""
 
 
 def map_section(
     run: FinishedRun, user: int, simulator: Simulator | None, titles: Mapping[str, str], seed: int = 0
 ) -> Section:
-    """The section with the map; where nothing says which items are alike, it says so."""
+    """The section with the map; without item vectors, or with too few items, it says that there is none."""
     user_id = str(run.user_ids[user])
-    known = None if simulator is None else _vectors(simulator)
-    if simulator is not None and known is not None:
-        items, expected, vectors = _of_catalogue(run, user, simulator, known[0], seed)
-        how = known[1]
+    described = None if simulator is None else _vectors(simulator)
+    if simulator is not None and described is not None:
+        items, expected, vectors = _of_catalogue(run, user, simulator, described[0], seed)
+        how = described[1]
     else:
         items, expected, vectors = _of_table(run, user)
         how = "how the users of this run are expected to rate them"
-    if len(items) < LEAST or not np.ptp(vectors, axis=0).any():
+    if len(items) < MIN_ITEMS or not np.ptp(vectors, axis=0).any():
         finding = "No map can be drawn: the run holds too few items, or nothing that says which are alike."
-        return Section("map", "Map of items", finding, ())
+        return Section("map", "Map of items", finding)
     places, share = principal_plane(vectors)
     low, high = float(expected.min()), float(expected.max())
-    points = [
-        Point(x, y, f"{titles.get(item, item)}: {value:.2f}", shade=value)
-        for item, value, (x, y) in zip(items, expected.tolist(), places.tolist(), strict=True)
-    ]
     title = f"Items by {how}, coloured by the expected rating of user {user_id}"
     order = np.argsort(-expected, kind="stable").tolist()
     rows = tuple(
-        (items[n], titles.get(items[n], ""), float(expected[n]), float(places[n, 0]), float(places[n, 1]))
+        (items[n], titles.get(items[n], items[n]), float(expected[n]), float(places[n, 0]), float(places[n, 1]))
         for n in order
     )
-    columns = (Column("item"), Column("title"), Column("expected", 3), Column("across", 3), Column("up", 3))
-    drawing = scatter_chart(
-        title, points, "first principal direction", "second principal direction", shades=(low, high, "expected rating")
+    columns = (
+        Column("item", "item"), Column("title", "title"), Column("expected", "expected rating", 3),
+        Column("across", "first principal direction", 3), Column("up", "second principal direction", 3),
+    )  # fmt: skip
+    caption = (
+        f"The two directions hold {share:.0%} of the variance between items; distances on the map are approximate."
     )
-    caption = f"The two directions hold {share:.0%} of what tells items apart; distances on the map are rough."
-    chart = Chart(title, drawing, limited(Table("table-map", title, columns, rows)), caption)
+    chart = Chart("scatter", title, "items", "across", ("up",), shade="expected", tip="title", caption=caption)
     finding = f"{len(items):,} items; user {user_id} is expected to give {low:.2f} to {high:.2f}."
-    return Section("map", "Map of items", finding, (chart,))
+    return Section("map", "Map of items", finding, (chart, Table("items", title, columns, rows)))
 
 
 def _vectors(simulator: Simulator) -> tuple[FloatArray, str] | None:
-    """What the fitted members know of items, shape `(n_items, n_directions)`, and what that is.
+    """Item vectors of a fitted member, shape `(n_items, n_directions)`, and by what they are similar; None without one.
 
-    With a `ContentGP` items are near each other if its users like or dislike them together for what they are about:
-    their features are measured by the users' weights, which keeps all distances between rows of features × weights.
+    Of a `ContentGP` they are the item features F in the metric of the user weights W: F V sqrt(L) with W'W = V L V', so
+    that distances between items are those between the rows of F W', the parts of the users' ratings due to content.
     """
     members, n_items = simulator.ensemble_.members_.values(), len(simulator.item_ids_)
     for member in members:
@@ -95,18 +92,18 @@ def _of_catalogue(
 
 
 def _of_table(run: FinishedRun, user: int) -> tuple[list[str], FloatArray, FloatArray]:
-    """The items that the user was asked about, and how all users of the run are expected to rate them."""
+    """The user's items, the user's expected ratings, and as vectors the centred expected ratings of all users."""
     mean = run.distribution.mean()
     rows = np.flatnonzero(run.user == user)[:MAX_ITEMS]
-    chosen, first = np.unique(run.item[rows], return_index=True)
-    here = np.isin(run.item, chosen)
+    distinct, first = np.unique(run.item[rows], return_index=True)
+    here = np.isin(run.item, distinct)
     table = pd.DataFrame({"user": run.user[here], "item": run.item[here], "mean": mean[here]})
     wide = table.pivot_table(index="item", columns="user", values="mean", aggfunc="mean")
     wide = (wide - wide.mean()).fillna(0.0)
     vectors = wide.to_numpy(dtype=float)
-    if vectors.shape[1] < LEAST:
-        vectors = np.zeros((len(chosen), LEAST))
-    return [str(item) for item in run.item_ids[chosen]], mean[rows[first]], vectors
+    if vectors.shape[1] < MIN_ITEMS:
+        vectors = np.zeros((len(distinct), MIN_ITEMS))
+    return [str(item) for item in run.item_ids[distinct]], mean[rows[first]], vectors
 
 
 def principal_plane(vectors: FloatArray) -> tuple[FloatArray, float]:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.document import Block, Cell, Chart, Column, KeyFigure, Page, Section, Table
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.report.bars import Amounts, bars_chart, histograms_chart
-from hybrid_sim.report.page import Block, Cell, Chart, Column, Figure, Figures, Page, Section, Table
 from hybrid_sim.report.run_accuracy import accuracy_section
 from hybrid_sim.report.run_calls import calls_section
 from hybrid_sim.report.run_map import map_section
@@ -40,10 +39,11 @@ def run_page(
     user_id: str | None = None,
     beside: bool = False,
 ) -> Page:
-    """What stands on the page of a run.
+    """The page of a run.
 
-    `truth` are the real ratings, `dataset` names the items, `simulator` is what was fitted (for the map), `user_id`
-    whose profile and ratings are shown (None: who has most). `beside`: the page stands in the folder of the run.
+    `truth` are the real ratings, `dataset` has the titles of the items, `simulator` is the fitted one (for the map),
+    `user_id` is the user whose profile and ratings are shown (None: the one with most). `beside`: the page is a file of
+    the run's folder, so that it may link to the table of ratings.
 
     Raises:
         SettingsError: the run has no such user.
@@ -88,41 +88,43 @@ def _titles(dataset: Dataset | None) -> Mapping[str, str]:
 
 
 def _overview(run: FinishedRun, truth: Truth | None) -> Section:
-    heard = int((~np.isnan(run.said)).sum())
+    n_llm = int((~np.isnan(run.said)).sum())
     figures = [
-        Figure("pairs", f"{len(run):,}", f"{len(run.user_ids):,} users, {len(run.item_ids):,} items", "#table-rows"),
-        Figure("mean drawn rating", f"{run.rating.mean():.2f}", f"scale {run.scale}", "#table-ratings"),
-        Figure("interval width", f"{metrics.interval_width(run.low, run.high):.2f}", "mean, in rating units"),
-        Figure("language model", f"{heard:,}", "pairs with its word", "#table-sources"),
+        KeyFigure("pairs", f"{len(run):,}", f"{len(run.user_ids):,} users, {len(run.item_ids):,} items", "#rows"),
+        KeyFigure("mean drawn rating", f"{run.rating.mean():.2f}", f"scale {run.scale}", "#ratings"),
+        KeyFigure("interval width", f"{metrics.interval_width(run.low, run.high):.2f}", "mean, in rating units"),
+        KeyFigure("language model", f"{n_llm:,}", "pairs that it rated", "#table-overview-sources"),
     ]
     if truth is not None:
         known = truth.known
         error = metrics.rmse(truth.rating[known], run.distribution.mean()[known])
         detail = f"raw, {int(known.sum()):,} pairs with a real rating"
-        figures.append(Figure("RMSE", f"{error:.4f}", detail, "#table-accuracy"))
+        figures.append(KeyFigure("RMSE", f"{error:.4f}", detail, "#accuracy"))
     counts = Counter(run.source.tolist())
     order = [*SOURCES, *sorted(set(counts) - set(SOURCES))]
-    rows = [(name, SOURCES.get(name, ""), counts[name], counts[name] / len(run)) for name in order if counts[name]]
+    rows = tuple((name, SOURCES.get(name, ""), counts[name], counts[name] / len(run)) for name in order if counts[name])
     title = "What the answers rest on"
-    columns = (Column("source"), Column("what it means"), Column("pairs"), Column("share", 3))
-    drawing = bars_chart(title, [row[0] for row in rows], [float(row[2]) for row in rows], "pairs")
-    chart = Chart(title, drawing, Table("table-sources", title, columns, tuple(rows)))
-    most = max(rows, key=lambda row: row[2])
-    finding = f"{len(run):,} ratings were simulated; {most[3]:.0%} of the answers have the source {most[0]!r}."
-    return Section("overview", "Overview", finding, (Figures(tuple(figures)), chart))
+    columns = (
+        Column("source", "source"), Column("meaning", "what it means"), Column("n", "pairs"),
+        Column("share", "share", 3),
+    )  # fmt: skip
+    chart = Chart("counts", title, "sources", "source", ("n",))
+    most, n = counts.most_common(1)[0]
+    finding = f"{len(run):,} ratings were simulated; {n / len(run):.0%} of the answers have the source {most!r}."
+    return Section("overview", "Overview", finding, (*figures, chart, Table("sources", title, columns, rows)))
 
 
 def _ratings(run: FinishedRun, truth: Truth | None) -> Section:
     """Drawn, expected and real shares of each level, all on the same pairs."""
-    rows = np.ones(len(run), dtype=bool) if truth is None else truth.known
-    n, scale = int(rows.sum()), run.scale
+    pairs = np.ones(len(run), dtype=bool) if truth is None else truth.known
+    n, scale = int(pairs.sum()), run.scale
     series = {
-        "drawn": np.bincount(scale.index(run.rating[rows]), minlength=scale.n_levels) / n,
-        "expected": run.distribution.probs[rows].mean(axis=0),
+        "drawn": np.bincount(scale.index(run.rating[pairs]), minlength=scale.n_levels) / n,
+        "expected": run.distribution.probs[pairs].mean(axis=0),
     }
     finding = f"Shares of the ratings drawn for {n:,} pairs."
     if truth is not None:
-        real, drawn, user = truth.rating[rows], run.rating[rows], run.user[rows]
+        real, drawn, user = truth.rating[pairs], run.rating[pairs], run.user[pairs]
         series = {"real": np.bincount(scale.index(real), minlength=scale.n_levels) / n, **series}
         spread = [_or_dash(metrics.within_user_sd(ratings, user)) for ratings in (drawn, real)]
         finding = (
@@ -130,17 +132,13 @@ def _ratings(run: FinishedRun, truth: Truth | None) -> Section:
             f"(Wasserstein) and {metrics.kl_divergence(drawn, real, scale):.4f} nats (KL) away from the real ones; the "
             f"spread within users is {spread[0]}, really {spread[1]}."
         )
-    levels = [f"{level:g}" for level in scale.levels]
     title = "Shares of the ratings"
-    columns = (Column("rating"), *(Column(name, 4) for name in series))
-    cells: list[tuple[Cell, ...]] = [
-        (level, *(float(part[k]) for part in series.values())) for k, level in enumerate(levels)
-    ]
+    columns = (Column("rating", "rating"), *(Column(name, name, 4) for name in series))
+    shares = np.column_stack(list(series.values())).tolist()
+    rows = tuple((f"{level:g}", *of_level) for level, of_level in zip(scale.levels, shares, strict=True))
     note = "Drawn: one rating per pair. Expected: the mean of the distributions."
-    amounts = [Amounts(name, part.tolist()) for name, part in series.items()]
-    drawing = histograms_chart(title, levels, amounts, "share", "rating")
-    chart = Chart(title, drawing, Table("table-ratings", title, columns, tuple(cells), note))
-    return Section("ratings", "Ratings", finding, (chart,))
+    chart = Chart("histograms", title, "shares", "rating", tuple(series), y_label="share")
+    return Section("ratings", "Ratings", finding, (chart, Table("shares", title, columns, rows, note)))
 
 
 def _or_dash(value: float) -> str:
@@ -151,10 +149,11 @@ def _rows(run: FinishedRun, truth: Truth | None, titles: Mapping[str, str], besi
     """A sample of the table: rows drawn at random, and where the truth is known also the largest errors."""
     expected = run.distribution.mean()
     n = min(MAX_SAMPLE, len(run))
-    chosen = np.sort(stream(0, "rows").choice(len(run), n, replace=False))
+    sample = np.sort(stream(0, "rows").choice(len(run), n, replace=False))
     columns = (
-        Column("row"), Column("user"), Column("item"), Column("title"), Column("drawn"), Column("expected", 3),
-        Column("low"), Column("high"), Column("real"), Column("source"), Column("language model", 2),
+        Column("row", "row"), Column("user", "user"), Column("item", "item"), Column("title", "title"),
+        Column("drawn", "drawn"), Column("expected", "expected", 3), Column("low", "low"), Column("high", "high"),
+        Column("real", "real"), Column("source", "source"), Column("llm", "language model", 2),
     )  # fmt: skip
 
     def cells(row: int) -> tuple[Cell, ...]:
@@ -166,13 +165,13 @@ def _rows(run: FinishedRun, truth: Truth | None, titles: Mapping[str, str], besi
 
     note = "Row: of ratings.csv, the header is row 1."
     title = f"{n:,} of {len(run):,} rows, drawn at random" if n < len(run) else f"All {n:,} rows"
-    blocks: list[Block] = [Table("table-rows", title, columns, tuple(cells(int(row)) for row in chosen), note)]
+    blocks: list[Block] = [Table("sample", title, columns, tuple(map(cells, sample.tolist())), note)]
     if truth is not None:
         known = np.flatnonzero(truth.known)
         error = np.abs(expected[known] - truth.rating[known])
         worst = known[np.argsort(-error, kind="stable")[:MAX_SAMPLE]]
         title = f"The {len(worst):,} largest errors of {len(known):,} pairs with a real rating"
-        blocks.insert(0, Table("table-errors", title, columns, tuple(cells(int(row)) for row in worst), note))
+        blocks.insert(0, Table("errors", title, columns, tuple(map(cells, worst.tolist())), note))
     return Section("rows", "Rows", "All rows are in ratings.csv in the folder of the run.", tuple(blocks))
 
 
@@ -180,8 +179,9 @@ def _settings(run: FinishedRun) -> Section | None:
     settings = flat(run.about.get("settings", {}))
     if not settings:
         return None
-    table = Table("table-settings", "Settings", (Column("setting"), Column("value")), tuple(settings.items()))
-    return Section("settings", "Settings", "Everything that decided what the run did, beside the data.", (table,))
+    columns = (Column("setting", "setting"), Column("value", "value"))
+    table = Table("settings", "Settings", columns, tuple(settings.items()))
+    return Section("settings", "Settings", "All settings of the run.", (table,))
 
 
 def _provenance(run: FinishedRun) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One user of a run: the profile and how it changed, the simulated ratings beside the real ones, and why."""
+"""One user of a run: the versions of the profile, simulated and real ratings, and an explanation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_sim.core.document import Block, Card, Cell, Chart, Column, Link, Phrase, Prose, Section, Table
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.core.types import IntArray
 from hybrid_sim.core.user_state import Timeline, UserProfile
 from hybrid_sim.profiles.changes import difference
 from hybrid_sim.profiles.timelines import read_timelines
-from hybrid_sim.report.bars import Step, waterfall_chart
-from hybrid_sim.report.page import Block, Card, Cards, Cell, Chart, Column, Link, Prose, Section, Table, Word
-from hybrid_sim.report.plots import Line, Moment, lines_chart, timeline_chart
 from hybrid_sim.simulation.run_results import HEADER_ROWS, FinishedRun, Truth
 
 MAX_STEPS = 60
@@ -24,9 +22,6 @@ MAX_STEPS = 60
 
 MAX_VERSIONS = 40
 """Versions of a profile that are shown, the newest ones."""
-
-N_PARTS = 10
-"""Contributions to one rating that are named; smaller ones are summed up."""
 
 
 def most_rated_user(run: FinishedRun, truth: Truth | None) -> int:
@@ -41,45 +36,44 @@ def profile_section(run: FinishedRun, user_id: str, titles: Mapping[str, str]) -
     timeline = timelines.get(user_id, Timeline())
     if not timeline.versions:
         finding = f"The run holds no profile of user {user_id}: too few ratings, or a user that the data does not know."
-        return Section("profile", f"Profile of user {user_id}", finding, ())
+        return Section("profile", f"Profile of user {user_id}", finding)
     shown = timeline.versions[-MAX_VERSIONS:]
     before = (None, *timeline.versions)[len(timeline.versions) - len(shown) :]
-    cards = Cards(tuple(_card(old, new, titles) for old, new in zip(before, shown, strict=False)))
+    cards = (_card(old, new, titles) for old, new in zip(before, shown, strict=False))
     latest = shown[-1]
     finding = f"{len(timeline.versions)} versions. The latest: {_line(latest.summary)}"
     notes = (f"Only the {MAX_VERSIONS} newest versions are shown.",) if len(shown) < len(timeline.versions) else ()
-    return Section("profile", f"Profile of user {user_id}", finding, (_course(shown), cards), notes)
+    return Section("profile", f"Profile of user {user_id}", finding, (*_course(shown), *cards), notes)
 
 
-def _course(versions: tuple[UserProfile, ...]) -> Chart:
-    moments = [
-        Moment(float(v.n_events), f"version {v.version}", f"{v.n_events} ratings", f"{_heading(v)}. {_line(v.change)}")
-        for v in versions
-    ]
-    title = "The profile over the ratings that it rests on"
-    columns = (Column("version"), Column("ratings"), Column("up to"), Column("written by"), Column("what changed"))
+def _course(versions: tuple[UserProfile, ...]) -> tuple[Chart, Table]:
+    title = "Versions of the profile by the number of ratings that they rest on"
+    columns = (
+        Column("version", "version"), Column("n", "ratings"), Column("at", "up to"), Column("writer", "written by"),
+        Column("change", "what changed"),
+    )  # fmt: skip
     rows = tuple((v.version, v.n_events, _date(v.at), v.writer, _line(v.change)) for v in versions)
-    return Chart(title, timeline_chart(title, moments), Table("table-profile", title, columns, rows))
+    return Chart("lines", title, "versions", "n", ("version",)), Table("versions", title, columns, rows)
 
 
 def _card(before: UserProfile | None, version: UserProfile, titles: Mapping[str, str]) -> Card:
     new = difference(before, version)
     added = (new.likes_added, new.dislikes_added) if before else ((), ())
-    facts: list[tuple[str, tuple[Word, ...]]] = [("in short", (Word(_line(version.summary)),))]
+    facts: list[tuple[str, tuple[Phrase, ...]]] = [("in short", (Phrase(_line(version.summary)),))]
     for name, phrases, fresh, gone in (
         ("likes", version.likes, added[0], new.likes_removed),
         ("dislikes", version.dislikes, added[1], new.dislikes_removed),
     ):
-        words = [Word(phrase, "new" if phrase in fresh else "") for phrase in phrases]
-        words += [Word(phrase, "gone") for phrase in gone]
-        if words:
-            facts.append((name, tuple(words)))
+        marked = [Phrase(phrase, "added" if phrase in fresh else "") for phrase in phrases]
+        marked += [Phrase(phrase, "removed") for phrase in gone]
+        if marked:
+            facts.append((name, tuple(marked)))
     if version.change:
-        facts.append(("change", (Word(_line(version.change)),)))
+        facts.append(("change", (Phrase(_line(version.change)),)))
     if version.evidence:
-        facts.append(("evidence", tuple(Word(titles.get(item, item)) for item in version.evidence)))
+        facts.append(("evidence", tuple(Phrase(titles.get(item, item)) for item in version.evidence)))
     if version.flags:
-        facts.append(("note", (Word(", ".join(version.flags)),)))
+        facts.append(("note", (Phrase(", ".join(version.flags)),)))
     return Card(_heading(version), tuple(facts))
 
 
@@ -103,37 +97,27 @@ def course_section(
     user_id = str(run.user_ids[user])
     rows = _ordered(run, user, truth)
     shown = rows[:MAX_STEPS]
-    places = [float(place) for place in range(1, len(shown) + 1)]
-    expected, low, high = (part[shown].tolist() for part in (run.distribution.mean(), run.low, run.high))
-    real = None if truth is None else truth.rating[shown]
-    lines = [Line("expected, with interval", places, expected, low, high)]
-    lines.append(Line("drawn", places, run.rating[shown].tolist(), joined=False))
-    if real is not None:
-        lines.append(Line("real", places, real.tolist(), joined=False))
+    expected = run.distribution.mean()
     order = "in the order of time" if truth is not None and truth.at is not None else "in the order of the run"
     title = f"Ratings of user {user_id}, {order}"
     columns = (
-        Column("place"), Column("row"), Column("item"), Column("expected", 2), Column("low"), Column("high"),
-        Column("drawn"), Column("real"), Column("source"),
+        Column("place", "place"), Column("row", "row"), Column("item", "item"),
+        Column("expected", "expected, with interval", 2), Column("low", "low"), Column("high", "high"),
+        Column("drawn", "drawn"), Column("real", "real"), Column("source", "source"),
     )  # fmt: skip
-    cells: list[tuple[Cell, ...]] = [
-        (
-            place + 1,
-            row_cell(int(row), beside),
-            titles.get(str(run.item_ids[run.item[row]]), str(run.item_ids[run.item[row]])),
-            expected[place],
-            low[place],
-            high[place],
-            float(run.rating[row]),
-            None if real is None else float(real[place]),
-            str(run.source[row]),
-        )
-        for place, row in enumerate(shown)
-    ]
-    table = Table("table-course", title, columns, tuple(cells), "Row: of ratings.csv, the header is row 1.")
-    chart = Chart(title, lines_chart(title, lines, "place", "rating"), table)
+
+    def cells(place: int, row: int) -> tuple[Cell, ...]:
+        item = str(run.item_ids[run.item[row]])
+        numbers = (float(expected[row]), float(run.low[row]), float(run.high[row]), float(run.rating[row]))
+        real = None if truth is None else float(truth.rating[row])
+        return (place, row_cell(row, beside), titles.get(item, item), *numbers, real, str(run.source[row]))
+
+    y = ("expected", "drawn") if truth is None else ("expected", "drawn", "real")
+    chart = Chart("band", title, "ratings", "place", y, "low", "high", y_label="rating")
+    cells_of_rows = tuple(cells(place, row) for place, row in enumerate(shown.tolist(), start=1))
+    table = Table("ratings", title, columns, cells_of_rows, "Row: of ratings.csv, the header is row 1.")
     notes = (f"The first {len(shown)} of {len(rows)} ratings.",) if len(shown) < len(rows) else ()
-    return Section("course", "One user's ratings", _course_finding(run, user_id, rows, truth), (chart,), notes)
+    return Section("course", "One user's ratings", _course_finding(run, user_id, rows, truth), (chart, table), notes)
 
 
 def _course_finding(run: FinishedRun, user_id: str, rows: IntArray, truth: Truth | None) -> str:
@@ -172,43 +156,47 @@ def reason_section(run: FinishedRun, user: int, titles: Mapping[str, str]) -> Se
     rows = np.flatnonzero(run.user == user)
     best = rows[int(np.argmax(run.distribution.mean()[rows]))]
     item_id = str(run.item_ids[run.item[best]])
-    found = _explanation(run, user_id, item_id)
-    if found is None:
+    explanation = _explanation(run, user_id, item_id)
+    if explanation is None:
         return None
     try:
-        parts = {str(name): float(part) for name, part in dict(found["contributions"]).items()}
-        cited = [(str(e["title"]), float(e["rating"]), float(e["contribution"])) for e in found["evidence"]]
-        reason, by = str(found["reason"]), str(found["by"])
+        parts = {str(name): float(part) for name, part in dict(explanation["contributions"]).items()}
+        cited = [(str(e["title"]), float(e["rating"]), float(e["contribution"])) for e in explanation["evidence"]]
+        reason, by = str(explanation["reason"]), str(explanation["by"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{run.folder.explanations}: the explanation of user {user_id!r} and item {item_id!r} is damaged "
             f"({error}); run `hybrid-sim simulate` again"
         ) from error
     name = titles.get(item_id, item_id)
-    title = f"What adds up to the expected rating of {name}"
-    table = Table(
-        "table-contributions",
-        title,
-        (Column("part"), Column("rating units", 3, True)),
-        tuple((part, parts[part]) for part in sorted(parts, key=lambda part: -abs(parts[part]))),
-    )
-    drawing = waterfall_chart(
-        title, ("base", parts.get("base", 0.0)), _steps(parts), "expected rating", "rating", decimals=2
-    )
-    columns = (Column("the user's rating of"), Column("rating"), Column("speaks for (+) or against (−)", 3, True))
+    columns = (
+        Column("item", "the user's rating of"), Column("rating", "rating"),
+        Column("contribution", "contribution", 3, sign=True),
+    )  # fmt: skip
+    evidence = Table("evidence", "Evidence", columns, tuple(cited))
+    blocks: tuple[Block, ...] = (*_contributions(parts, name), Prose(_line(reason)), evidence)
+    writer = "in the language model's words" if by == "llm" else "in words made from the numbers"
+    finding = f"Of this user's pairs, {name} has the highest expected rating; below is why, {writer}."
+    return Section("reason", "Why one rating", finding, blocks)
+
+
+def _contributions(parts: Mapping[str, float], name: str) -> tuple[Chart, Table]:
+    """The contributions to an expected rating, the largest first, as a waterfall from the base."""
+    order = sorted((part for part in parts if part != "base"), key=lambda part: -abs(parts[part]))
+    total = parts.get("base", 0.0)
+    rows: list[tuple[Cell, ...]] = [("base", None, None, total)]
+    for part in order:
+        rows.append((part, parts[part], total, total + parts[part]))
+        total += parts[part]
+    rows.append(("expected rating", None, None, total))
+    columns = (
+        Column("part", "part"), Column("contribution", "contribution", 3, sign=True), Column("before", "before", 2),
+        Column("after", "after", 2),
+    )  # fmt: skip
+    title = f"Contributions to the expected rating of {name}"
     caption = "Parts of the prediction, in rating units. The axis does not begin at zero."
-    blocks: list[Block] = [Chart(title, drawing, table, caption)]
-    blocks += [Prose(_line(reason)), Table("table-evidence", "Evidence", columns, tuple(cited))]
-    told = "in the language model's words" if by == "llm" else "in words made from the numbers"
-    finding = f"Of this user's pairs, {name} has the highest expected rating; below is why, {told}."
-    return Section("reason", "Why one rating", finding, tuple(blocks))
-
-
-def _steps(parts: Mapping[str, float]) -> list[Step]:
-    order = sorted((name for name in parts if name != "base"), key=lambda name: -abs(parts[name]))
-    steps = [Step(name, parts[name]) for name in order[:N_PARTS]]
-    rest = sum(parts[name] for name in order[N_PARTS:])
-    return [*steps, Step(f"{len(order) - N_PARTS} smaller parts", rest)] if len(order) > N_PARTS else steps
+    chart = Chart("waterfall", title, "contributions", "part", ("before", "after"), y_label="rating", caption=caption)
+    return chart, Table("contributions", title, columns, tuple(rows))
 
 
 def _explanation(run: FinishedRun, user_id: str, item_id: str) -> dict[str, Any] | None:
@@ -218,14 +206,14 @@ def _explanation(run: FinishedRun, user_id: str, item_id: str) -> dict[str, Any]
     wanted = (json.dumps(user_id), json.dumps(item_id))
     with run.folder.explanations.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
-            if not all(word in line for word in wanted):
+            if not all(quoted in line for quoted in wanted):
                 continue
             try:
-                found = dict(json.loads(line))
+                explanation = dict(json.loads(line))
             except (ValueError, TypeError) as error:
                 raise DataError(
                     f"{run.folder.explanations} line {number} is not an explanation; run `hybrid-sim simulate` again"
                 ) from error
-            if (found.get("user_id"), found.get("item_id")) == (user_id, item_id):
-                return found
+            if (explanation.get("user_id"), explanation.get("item_id")) == (user_id, item_id):
+                return explanation
     return None

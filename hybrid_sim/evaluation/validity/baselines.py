@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import Pairs, RatingDistribution
-from hybrid_sim.evaluation.validity.planted import Filled
+from hybrid_sim.evaluation.validity.negative_controls import Filled
 from hybrid_sim.models import RATERS
 
 REFERENCES = ("global_mean", "user_mean", "item_mean", "biases", "knn", "svd", "nmf")

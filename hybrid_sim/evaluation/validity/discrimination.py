@@ -8,13 +8,13 @@ import numpy as np
 from scipy.special import gammaln
 
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
-from hybrid_sim.evaluation.validity.judged import Trial
-from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table
-from hybrid_sim.evaluation.validity.verdicts import describe, plain
+from hybrid_sim.evaluation.validity.inputs import ValidationData
+from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none
 
 MOST_OTHERS = 9
 """A liked item is picked among one to this many others (1:1 to 1:9, as in Agent4Rec, Zhang et al. 2024)."""
@@ -36,41 +36,41 @@ class Others:
     item_means: FloatArray
 
 
-def discrimination(trial: Trial) -> Section:
+def discrimination(data: ValidationData) -> Section:
     """Share of right picks among 1 to 9 others: disliked by the user, or not rated (any, or as popular)."""
-    scale, truth = trial.held_out.scale, trial.truth
+    scale, truth = data.held_out.scale, data.truth
     share = (truth - scale.low) / (scale.high - scale.low)
     liked, disliked = np.flatnonzero(share >= LIKED), np.flatnonzero(share < DISLIKED)
-    own, plain_scores = trial.subject.expected(), trial.references["item_mean"].mean()
-    others = [Others("disliked", trial.held_out.user[disliked], own[disliked], plain_scores[disliked])]
-    if trial.subject.rater is not None:
-        others += [_not_rated(trial, as_popular) for as_popular in (False, True)]
+    own, plain_scores = data.simulator.expected(), data.baselines["item_mean"].mean()
+    others = [Others("disliked", data.held_out.user[disliked], own[disliked], plain_scores[disliked])]
+    if data.simulator.rater is not None:
+        others += [_not_rated(data, as_popular) for as_popular in (False, True)]
     rows: list[tuple[Cell, ...]] = []
     first: dict[str, Interval] = {}
     for other in others:
         for n in range(1, MOST_OTHERS + 1):
             hits = [
-                _right_picks(trial, liked, other, n, scores, of_others)
+                _right_picks(data, liked, other, n, scores, of_others)
                 for scores, of_others in ((own, other.scores), (plain_scores, other.item_means))
             ]
             cases = np.isfinite(hits[0])
             if not cases.any():
                 continue
-            group = trial.group[liked[cases]]
-            found = trial.by_group.mean(hits[0][cases], group)
+            group = data.group[liked[cases]]
+            found = data.by_group.mean(hits[0][cases], group)
             by_means = float(hits[1][cases].mean())
             if n == 1:
-                first[other.kind] = trial.by_group.mean((hits[0] - hits[1])[cases], group)
-            ends = plain(found.low), plain(found.high)
+                first[other.kind] = data.by_group.mean((hits[0] - hits[1])[cases], group)
+            ends = finite_or_none(found.low), finite_or_none(found.high)
             rows.append((other.kind, f"1:{n}", int(cases.sum()), found.estimate, *ends, by_means, 1 / (n + 1)))
     tables = (Table("picks", "Share of right picks of the liked item", _COLUMNS, tuple(rows), _NOTE),)
     charts = (Chart("lines", "Picking the liked item among others", "picks", "others", ("accuracy",), "low", "high",
                     series="kind", x_label="liked : others", y_label="share of right picks"),)  # fmt: skip
-    notes = () if trial.subject.rater is not None else ("Items that were not rated cannot be asked about.",)
+    notes = () if data.simulator.rater is not None else ("Items that were not rated cannot be asked about.",)
     if "disliked" not in first:
         why = "No user has both a liked and a disliked held-out item."
-        unknown = verdicts.cannot_tell(verdicts.PICKING, why)
-        return Section("discrimination", "Telling liked items from others", why, tables, charts, (unknown,), notes)
+        unknown = verdicts.undecided(verdicts.PICKING, why)
+        return Section("discrimination", "Telling liked items from others", why, (unknown, *charts, *tables), notes)
     difference = first["disliked"]
     right = next(row for row in rows if row[0] == "disliked")
     verdict = verdicts.judge(
@@ -82,7 +82,7 @@ def discrimination(trial: Trial) -> Section:
         f"Of one liked and one disliked item {right[3]:.1%} of picks are right ({right[6]:.1%} by the items' means, "
         f"difference {describe(difference)})."
     )
-    return Section("discrimination", "Telling liked items from others", finding, tables, charts, (verdict,), notes)
+    return Section("discrimination", "Telling liked items from others", finding, (verdict, *charts, *tables), notes)
 
 
 _COLUMNS = (
@@ -102,29 +102,29 @@ _NOTE = (
 )
 
 
-def _not_rated(trial: Trial, as_popular: bool) -> Others:
+def _not_rated(data: ValidationData, as_popular: bool) -> Others:
     """Up to `POOL` items per user that the user has rated neither in training nor in the held-out part."""
     kind = "not rated, as popular" if as_popular else "not rated"
-    users = np.unique(trial.held_out.user)
-    rated = np.zeros((len(users), trial.train.n_items), dtype=bool)
-    for part in (trial.train, trial.held_out):
+    users = np.unique(data.held_out.user)
+    rated = np.zeros((len(users), data.train.n_items), dtype=bool)
+    for part in (data.train, data.held_out):
         place = np.searchsorted(users, part.user).clip(0, len(users) - 1)
         mine = users[place] == part.user
         rated[place[mine], part.item[mine]] = True
-    known = (trial.train.item_counts > 0) | (trial.held_out.item_counts > 0)
-    weight = np.log(np.maximum(trial.train.item_counts + trial.held_out.item_counts, 1.0)) if as_popular else 0.0
-    key = stream(trial.seed, "validity", kind).gumbel(size=rated.shape) + weight
+    known = (data.train.item_counts > 0) | (data.held_out.item_counts > 0)
+    weight = np.log(np.maximum(data.train.item_counts + data.held_out.item_counts, 1.0)) if as_popular else 0.0
+    key = stream(data.seed, "validity", kind).gumbel(size=rated.shape) + weight
     key[rated | ~known] = -np.inf
     size = min(POOL, key.shape[1])
     chosen = np.argpartition(-key, size - 1, axis=1)[:, :size]
     able = np.isfinite(np.take_along_axis(key, chosen, axis=1))
     pairs = Pairs(np.repeat(users, size)[able.ravel()], chosen.ravel()[able.ravel()].astype(np.int64))
-    assert trial.subject.rater is not None, "only called where somebody can be asked"
-    answer = trial.subject.rater.rate(pairs)
-    scores = np.where(answer.answered, answer.mean(), trial.train.rating.mean())
-    if not trial.subject.has_distributions:
-        scores = trial.drawn_from(answer, pairs)
-    return Others(kind, pairs.user, scores, _training_means(trial.train)[pairs.item])
+    assert data.simulator.rater is not None, "only called where somebody can be asked"
+    answer = data.simulator.rater.rate(pairs)
+    scores = np.where(answer.answered, answer.mean(), data.train.rating.mean())
+    if not data.simulator.has_distributions:
+        scores = data.drawn_from(answer, pairs)
+    return Others(kind, pairs.user, scores, _training_means(data.train)[pairs.item])
 
 
 def _training_means(train: Dataset) -> FloatArray:
@@ -136,27 +136,29 @@ def _training_means(train: Dataset) -> FloatArray:
 
 
 def _right_picks(
-    trial: Trial, liked: IntArray, others: Others, n: int, scores: FloatArray, of_others: FloatArray
+    data: ValidationData, liked: IntArray, others: Others, n: int, scores: FloatArray, of_others: FloatArray
 ) -> FloatArray:
     """Probability that a liked item's score is above those of `n` of its user's others, drawn without replacement.
 
     One number per liked row, NaN where the user has fewer others. With b others of which w are below it is
     C(w, n) / C(b, n): exact, where drawing would only be an estimate.
     """
-    user, n_users = trial.held_out.user[liked], trial.held_out.n_users
+    user, n_users = data.held_out.user[liked], data.held_out.n_users
     available = np.bincount(others.user, minlength=n_users)[user]
-    below = _below(trial, user, scores[liked], others.user, of_others)
+    below = _below(data, user, scores[liked], others.user, of_others)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_share = _log_choose(below, n) - _log_choose(available, n)
     return np.where(available < n, np.nan, np.where(below < n, 0.0, np.exp(log_share)))
 
 
-def _below(trial: Trial, user: IntArray, score: FloatArray, other_user: IntArray, other_score: FloatArray) -> IntArray:
+def _below(
+    data: ValidationData, user: IntArray, score: FloatArray, other_user: IntArray, other_score: FloatArray
+) -> IntArray:
     """How many of the same user's others score lower; equal scores are settled at random."""
     n = len(user)
     everyone = np.append(user, other_user)
     value = np.round(np.append(score, other_score), 9)
-    tie = stream(trial.seed, "validity", "ties", n).random(len(everyone))
+    tie = stream(data.seed, "validity", "ties", n).random(len(everyone))
     is_other = np.append(np.zeros(n, dtype=np.int64), np.ones(len(other_user), dtype=np.int64))
     order = np.lexsort((tie, value, everyone))
     counted = np.cumsum(is_other[order])

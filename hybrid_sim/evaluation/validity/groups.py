@@ -10,12 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
-from hybrid_sim.evaluation.validity.judged import Trial
-from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table
-from hybrid_sim.evaluation.validity.verdicts import beyond_doubt, describe, plain
+from hybrid_sim.evaluation.validity.inputs import ValidationData
+from hybrid_sim.evaluation.validity.verdicts import describe, interval_cells, lower_bound_of_abs
 
 MIN_RATINGS, MIN_UNITS = 200, 20
 """Held-out ratings, and users (or items) that are resampled, that a group needs to be judged."""
@@ -45,75 +45,75 @@ _COLUMNS = (
 )
 
 
-def groups(trial: Trial) -> Section:
+def groups(data: ValidationData) -> Section:
     """Bias and RMSE by age, gender, occupation, activity, popularity and genre, as far as these are known."""
-    members = [(feature, group, rows) for feature, group, rows in _memberships(trial) if rows.any()]
-    biases = {(f, g): _bias(trial, rows) for f, g, rows in members}
+    members = [(feature, group, rows) for feature, group, rows in _memberships(data) if rows.any()]
+    biases = {(f, g): _bias(data, rows) for f, g, rows in members}
     table = Table(
         "groups",
         "Real and simulated ratings of groups of users and items",
         _COLUMNS,
-        tuple(_row(trial, *member) for member in members),
-        f"Bias: expected minus real rating. Groups of fewer than {MIN_RATINGS} ratings or {MIN_UNITS} {trial.groups} "
-        f"are shown but not judged. Intervals resample {trial.groups}; for the verdict they are widened, as the worst "
+        tuple(_row(data, *member) for member in members),
+        f"Bias: expected minus real rating. Groups of fewer than {MIN_RATINGS} ratings or {MIN_UNITS} {data.groups} "
+        f"are shown but not judged. Intervals resample {data.groups}; for the verdict they are widened, as the worst "
         "of many groups is looked for (Bonferroni).",
     )
     chart = Chart("bars", "Bias by group", "groups", "group", ("bias",), "low", "high", series="feature",
                   reference=0.0, y_label="simulated - real mean")  # fmt: skip
-    able = [(f, g) for f, g, rows in members if rows.sum() >= MIN_RATINGS and _units(trial, rows) >= MIN_UNITS]
+    able = [(f, g) for f, g, rows in members if rows.sum() >= MIN_RATINGS and _units(data, rows) >= MIN_UNITS]
     judged = {key: _widened(biases[key], len(able)) for key in able}
     if not judged:
-        why = f"No group has {MIN_RATINGS} held-out ratings of {MIN_UNITS} {trial.groups}."
-        return Section("groups", "Groups", why, (table,), (), (verdicts.cannot_tell(verdicts.GROUPS, why),))
-    worst = max(judged, key=lambda key: (beyond_doubt(judged[key]), abs(judged[key].estimate)))
+        why = f"No group has {MIN_RATINGS} held-out ratings of {MIN_UNITS} {data.groups}."
+        return Section("groups", "Groups", why, (verdicts.undecided(verdicts.GROUPS, why), table))
+    worst = max(judged, key=lambda key: (lower_bound_of_abs(judged[key]), abs(judged[key].estimate)))
     name = f"{worst[0]} {worst[1]}"
     verdict = verdicts.judge(
         verdicts.GROUPS,
-        verdicts.point(beyond_doubt(judged[worst])),
+        verdicts.without_interval(lower_bound_of_abs(judged[worst])),
         f"the worst of {len(judged)} groups is {name}, bias {describe(judged[worst])} stars, beyond doubt",
     )
     finding = f"The most biased of {len(judged)} groups is {name}: {describe(judged[worst])} stars."
-    return Section("groups", "Groups of users and items", finding, (table,), (chart,), (verdict,))
+    return Section("groups", "Groups of users and items", finding, (verdict, chart, table))
 
 
-def drift(trial: Trial) -> Section:
+def drift(data: ValidationData) -> Section:
     """Bias and RMSE by the time of the held-out rating and by its place among the user's held-out ratings."""
-    title, times = "Drift over time", trial.held_out.timestamp
+    title, times = "Drift over time", data.held_out.timestamp
     if times is None:
         why = "No times of the held-out ratings are known."
-        return Section("drift", title, why, verdicts=(verdicts.cannot_tell(verdicts.DRIFT, why),))
+        return Section("drift", title, why, (verdicts.undecided(verdicts.DRIFT, why),))
     by_time = _fifths(times.astype(float), np.zeros(len(times), dtype=np.int64))
-    by_place = _fifths(times.astype(float), trial.held_out.user)
+    by_place = _fifths(times.astype(float), data.held_out.user)
     members: list[Membership] = [
         (feature, f"{k + 1} of {N_PARTS}", part == k)
         for feature, part in (("time", by_time), ("user's held-out ratings in order", by_place))
         for k in range(N_PARTS)
         if (part == k).any()
     ]
-    rows = tuple(_row(trial, *member) for member in members)
+    rows = tuple(_row(data, *member) for member in members)
     table = Table("drift", "Real and simulated ratings by fifths of time", _COLUMNS, rows,
-                  f"Intervals resample {trial.groups}.")  # fmt: skip
+                  f"Intervals resample {data.groups}.")  # fmt: skip
     chart = Chart("lines", "Bias over time", "drift", "group", ("bias",), "low", "high", series="feature",
                   reference=0.0, y_label="simulated - real mean")  # fmt: skip
     if min((by_time == 0).sum(), (by_time == N_PARTS - 1).sum()) < MIN_RATINGS:
         why = f"Fewer than {MIN_RATINGS} held-out ratings in a fifth of the time."
-        return Section("drift", title, why, (table,), (), (verdicts.cannot_tell(verdicts.DRIFT, why),))
-    change = _change(trial, by_time)
+        return Section("drift", title, why, (verdicts.undecided(verdicts.DRIFT, why), table))
+    change = _change(data, by_time)
     verdict = verdicts.judge(
         verdicts.DRIFT,
-        verdicts.point(beyond_doubt(change)),
+        verdicts.without_interval(lower_bound_of_abs(change)),
         f"from the first to the last fifth the bias changes by {describe(change)} stars, beyond doubt by",
     )
     return Section("drift", title, f"From the first to the last fifth of the time the bias changes by "
-                   f"{describe(change)} stars.", (table,), (chart,), (verdict,))  # fmt: skip
+                   f"{describe(change)} stars.", (verdict, chart, table))  # fmt: skip
 
 
-def _change(trial: Trial, part: IntArray) -> Interval:
+def _change(data: ValidationData, part: IntArray) -> Interval:
     """Bias in the last part minus that in the first, in stars."""
-    error = (trial.subject.expected() - trial.truth) / trial.unit
+    error = (data.simulator.expected() - data.truth) / data.unit
     late, early = (part == N_PARTS - 1).astype(float), (part == 0).astype(float)
     columns = np.column_stack([error * late, late, error * early, early])
-    return trial.by_group.of(columns, trial.group, lambda s: s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3])
+    return data.by_group.of(columns, data.group, lambda s: s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3])
 
 
 def _fifths(key: FloatArray, group: IntArray) -> IntArray:
@@ -126,15 +126,15 @@ def _fifths(key: FloatArray, group: IntArray) -> IntArray:
     return part
 
 
-def _bias(trial: Trial, rows: NDArray[np.bool_]) -> Interval:
+def _bias(data: ValidationData, rows: NDArray[np.bool_]) -> Interval:
     """Expected minus real rating, in stars."""
-    error = (trial.subject.expected() - trial.truth)[rows] / trial.unit
-    return trial.by_group.mean(error, trial.group[rows])
+    error = (data.simulator.expected() - data.truth)[rows] / data.unit
+    return data.by_group.mean(error, data.group[rows])
 
 
-def _units(trial: Trial, rows: NDArray[np.bool_]) -> int:
+def _units(data: ValidationData, rows: NDArray[np.bool_]) -> int:
     """How many users or items the intervals of a group resample."""
-    return len(np.unique(trial.group[rows]))
+    return len(np.unique(data.group[rows]))
 
 
 def _widened(bias: Interval, n: int) -> Interval:
@@ -145,21 +145,20 @@ def _widened(bias: Interval, n: int) -> Interval:
     return Interval(bias.estimate, low, bias.estimate + factor * (bias.high - bias.estimate), bias.level)
 
 
-def _row(trial: Trial, feature: str, group: str, rows: NDArray[np.bool_]) -> tuple[Cell, ...]:
-    expected, truth = trial.subject.expected()[rows], trial.truth[rows]
-    error = trial.by_group.root_mean((expected - truth) ** 2, trial.group[rows])
-    bias = trial.by_group.mean(expected - truth, trial.group[rows])
+def _row(data: ValidationData, feature: str, group: str, rows: NDArray[np.bool_]) -> tuple[Cell, ...]:
+    expected, truth = data.simulator.expected()[rows], data.truth[rows]
+    error = data.by_group.root_mean((expected - truth) ** 2, data.group[rows])
+    bias = data.by_group.mean(expected - truth, data.group[rows])
     means = float(truth.mean()), float(expected.mean())
-    errors, biases = ([f.estimate, plain(f.low), plain(f.high)] for f in (error, bias))
-    return (feature, group, int(rows.sum()), *errors, *means, *biases)
+    return (feature, group, int(rows.sum()), *interval_cells(error), *means, *interval_cells(bias))
 
 
-def _memberships(trial: Trial) -> Iterator[Membership]:
+def _memberships(data: ValidationData) -> Iterator[Membership]:
     """All groups, feature by feature."""
-    users, items = trial.held_out.users, trial.held_out.items
-    of_user, of_item = trial.held_out.user, trial.held_out.item
-    yield from _by_count("past ratings of the user", trial.train.user_counts[of_user])
-    yield from _by_count("past ratings of the item", trial.train.item_counts[of_item])
+    users, items = data.held_out.users, data.held_out.items
+    of_user, of_item = data.held_out.user, data.held_out.item
+    yield from _by_count("past ratings of the user", data.train.user_counts[of_user])
+    yield from _by_count("past ratings of the item", data.train.item_counts[of_item])
     if "age" in users and pd.api.types.is_numeric_dtype(users["age"]):
         yield from _by_age(users["age"].to_numpy(dtype=float)[of_user])
     for name in ("age_group", "gender", "occupation"):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from hybrid_sim.core.document import Cell, Column, Section, Table
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.contamination import MIN_ANSWERS
-from hybrid_sim.evaluation.validity.judged import Trial
-from hybrid_sim.evaluation.validity.report import Cell, Column, Section, Table
-from hybrid_sim.evaluation.validity.verdicts import describe, plain
+from hybrid_sim.evaluation.validity.inputs import ValidationData
+from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none
 
 NO_PROBE = (
     "No language model can be asked here: either none was, or only its recorded ratings are known, to which no further "
@@ -18,17 +18,17 @@ NO_PROBE = (
 )
 
 
-def contamination(trial: Trial) -> Section:
+def contamination(data: ValidationData) -> Section:
     """How much better a language model rates items whose titles it is told than the same items without."""
-    title, probe = "Recall of the data set", trial.probe
+    title, probe = "Recall of the data set", data.probe
     if probe is None or len(probe.truth) < MIN_ANSWERS:
         why = NO_PROBE if probe is None else f"Only {len(probe.truth)} of {MIN_ANSWERS} pairs were answered both ways."
-        return Section("contamination", title, why, verdicts=(verdicts.cannot_tell(verdicts.CONTAMINATION, why),))
+        return Section("contamination", title, why, (verdicts.undecided(verdicts.CONTAMINATION, why),))
     exact = [(np.abs(said - probe.truth) < 1e-9).astype(float) for said in (probe.with_title, probe.without)]
     kinds = ("real title and text", "invented title, no text")
     rows: list[tuple[Cell, ...]] = []
     for name, said, hits in zip(kinds, (probe.with_title, probe.without), exact, strict=True):
-        correlation = plain(metrics.pearson(probe.truth, said))
+        correlation = finite_or_none(metrics.pearson(probe.truth, said))
         rows.append((name, float(hits.mean()), metrics.mae(probe.truth, said), correlation))
     table = Table(
         "contamination",
@@ -38,21 +38,19 @@ def contamination(trial: Trial) -> Section:
         tuple(rows),
         "Intervals resample users.",
     )  # fmt: skip
-    gain = trial.by_user.mean(exact[0] - exact[1], probe.user)
+    gain = data.by_user.mean(exact[0] - exact[1], probe.user)
     verdict = verdicts.judge(verdicts.CONTAMINATION, gain, "exact hits gained by the real title:")
     return Section(
         "contamination",
         title,
         f"Real titles add {describe(gain)} to the share of exact hits.",
-        (table,),
-        (),
-        (verdict,),
+        (verdict, table),
     )
 
 
-def cost(trial: Trial) -> Section:
+def cost(data: ValidationData) -> Section:
     """Seconds and money per 1,000 ratings."""
-    spent, n = trial.subject.cost, len(trial.held_out)
+    spent, n = data.simulator.cost, len(data.held_out)
     per_thousand = 1000.0 / n
     rows: tuple[tuple[Cell, ...], ...] = (
         ("seconds of fitting, once", spent.fit_seconds),

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.seeding import derive_seed, stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
-from hybrid_sim.evaluation.validity.judged import Trial
-from hybrid_sim.evaluation.validity.report import Cell, Chart, Column, Section, Table, Verdict
-from hybrid_sim.evaluation.validity.verdicts import describe, plain
+from hybrid_sim.evaluation.validity.inputs import ValidationData
+from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none, interval_cells
 from hybrid_sim.models import make_rater
 
 MIN_RECOMMENDERS = 8
@@ -81,38 +81,38 @@ def _within(column: FloatArray, user: IntArray, n_users: int) -> FloatArray:
     return column - (np.bincount(user, column, minlength=n_users) / count)[user]
 
 
-def recommenders(trial: Trial) -> Section:
+def recommenders(data: ValidationData) -> Section:
     """Real against simulated quality of the recommenders, Kendall's tau, and the pairs that clearly differ."""
-    size = _slate_size(trial.held_out)
+    size = _slate_size(data.held_out)
     title = "Ranking recommenders"
-    if size is None or len(trial.recommenders) < MIN_RECOMMENDERS:
+    if size is None or len(data.recommenders) < MIN_RECOMMENDERS:
         why = "Too few users have several held-out items to choose among."
         if size is not None:
-            why = f"Only {len(trial.recommenders)} of {MIN_RECOMMENDERS} recommenders can tell held-out items apart."
+            why = f"Only {len(data.recommenders)} of {MIN_RECOMMENDERS} recommenders can tell held-out items apart."
         rules = (verdicts.RANKING, verdicts.GOOD_BAD)
-        return Section("recommenders", title, why, verdicts=tuple(verdicts.cannot_tell(rule, why) for rule in rules))
-    slates = {name: _slate(trial, score, size) for name, score in trial.recommenders.items()}
-    columns = {"real": trial.truth, "simulated": trial.subject.expected(), "drawn": trial.subject.drawn}
-    quality = {kind: _qualities(trial, column, slates) for kind, column in columns.items()}
+        return Section("recommenders", title, why, tuple(verdicts.undecided(rule, why) for rule in rules))
+    slates = {name: _slate(data, score, size) for name, score in data.recommenders.items()}
+    columns = {"real": data.truth, "simulated": data.simulator.expected(), "drawn": data.simulator.drawn}
+    quality = {kind: _qualities(data, column, slates) for kind, column in columns.items()}
     order = sorted(range(len(slates)), key=lambda k: -float(quality["real"][0, k]))
-    rows = tuple(_row(trial, list(slates)[k], k, quality) for k in order)
+    rows = tuple(_row(data, list(slates)[k], k, quality) for k in order)
     note = (
         f"Mean rating of the {size} items that a recommender puts first among the held-out items of each user with at "
         f"least {2 * size}. Simulated: expected ratings; drawn: one drawn rating each. Intervals resample "
-        f"{trial.groups}."
+        f"{data.groups}."
     )
     table = Table("recommenders", "Quality of recommenders by real and by simulated ratings", _COLUMNS, rows, note)
     chart = Chart("scatter", "Real and simulated quality", "recommenders", "real", ("simulated",), label="recommender",
                   x_label="mean real rating", y_label="mean simulated rating")  # fmt: skip
-    tau = trial.by_group.interval(kendall(quality["real"], quality["simulated"]))
-    of_draws = trial.by_group.interval(kendall(quality["real"], quality["drawn"]))
-    clear, right = _clear_pairs(trial, quality)
-    taus = _tau_table(trial, tau, of_draws, _between_halves(trial, slates))
+    tau = data.by_group.interval(kendall(quality["real"], quality["simulated"]))
+    of_draws = data.by_group.interval(kendall(quality["real"], quality["drawn"]))
+    clear, right = _clear_pairs(data, quality)
+    taus = _tau_table(data, tau, of_draws, _between_halves(data, slates))
     verdict = verdicts.judge(verdicts.RANKING, tau, f"Kendall's tau over {len(slates)} recommenders is")
     finding = f"Kendall's tau over {len(slates)} recommenders is {describe(tau)}; {right} of {clear} pairs that real "
     finding += "ratings tell apart are in the right order."
     return Section(
-        "recommenders", title, finding, (table, taus), (chart,), (verdict, _good_against_bad(clear, right)), _NOTES
+        "recommenders", title, finding, (verdict, _good_against_bad(clear, right), chart, table, taus), _NOTES
     )
 
 
@@ -140,21 +140,21 @@ def _slate_size(held_out: Dataset) -> int | None:
     return size
 
 
-def _slate(trial: Trial, score: FloatArray, size: int) -> IntArray:
+def _slate(data: ValidationData, score: FloatArray, size: int) -> IntArray:
     """Rows of the `size` best held-out items of every user who has twice as many; equal scores settled at random."""
-    user = trial.held_out.user
-    tie = stream(trial.seed, "validity", "slates").random(len(score))
+    user = data.held_out.user
+    tie = stream(data.seed, "validity", "slates").random(len(score))
     order = np.lexsort((tie, -np.round(score, 9), user))
     starts = np.searchsorted(user[order], user[order])
-    able = trial.held_out.user_counts[user[order]] >= 2 * size
+    able = data.held_out.user_counts[user[order]] >= 2 * size
     return np.asarray(order[(np.arange(len(order)) - starts < size) & able])
 
 
-def _qualities(trial: Trial, ratings: FloatArray, slates: Mapping[str, IntArray]) -> FloatArray:
+def _qualities(data: ValidationData, ratings: FloatArray, slates: Mapping[str, IntArray]) -> FloatArray:
     """Mean rating of every recommender's slates, per resample, `(1 + n_boot, n_recommenders)`."""
-    group = trial.group
+    group = data.group
     sums = [
-        trial.by_group.sums(np.column_stack([ratings[rows], np.ones(len(rows))]), group[rows])
+        data.by_group.sums(np.column_stack([ratings[rows], np.ones(len(rows))]), group[rows])
         for rows in slates.values()
     ]
     return np.column_stack([s[:, 0] / s[:, 1] for s in sums])
@@ -173,12 +173,12 @@ def kendall(a: FloatArray, b: FloatArray) -> FloatArray:
         return np.asarray((signs[0] * signs[1]).sum(axis=1) / np.sqrt(untied[0] * untied[1]))
 
 
-def _clear_pairs(trial: Trial, quality: Mapping[str, FloatArray]) -> tuple[int, int]:
+def _clear_pairs(data: ValidationData, quality: Mapping[str, FloatArray]) -> tuple[int, int]:
     """How many pairs of recommenders real ratings tell apart, and how many of these the simulator orders rightly."""
     first, second = np.triu_indices(quality["real"].shape[1], 1)
     real = quality["real"][:, first] - quality["real"][:, second]
     clear: NDArray[np.bool_] = np.array(
-        [verdicts.beyond_doubt(trial.by_group.interval(column)) > 0 for column in real.T]
+        [verdicts.lower_bound_of_abs(data.by_group.interval(column)) > 0 for column in real.T]
     )
     simulated = np.round(quality["simulated"][0, first] - quality["simulated"][0, second], 9)
     return int(clear.sum()), int((clear & (np.sign(simulated) == np.sign(real[0]))).sum())
@@ -186,42 +186,41 @@ def _clear_pairs(trial: Trial, quality: Mapping[str, FloatArray]) -> tuple[int, 
 
 def _good_against_bad(clear: int, right: int) -> Verdict:
     if not clear:
-        return verdicts.cannot_tell(verdicts.GOOD_BAD, "Real ratings tell no two recommenders apart; more are needed.")
+        return verdicts.undecided(verdicts.GOOD_BAD, "Real ratings tell no two recommenders apart; more are needed.")
     words = f"{right} of {clear} pairs that real ratings tell apart are in the right order, a share of"
-    return verdicts.judge(verdicts.GOOD_BAD, verdicts.point(right / clear), words)
+    return verdicts.judge(verdicts.GOOD_BAD, verdicts.without_interval(right / clear), words)
 
 
-def _row(trial: Trial, name: str, k: int, quality: Mapping[str, FloatArray]) -> tuple[Cell, ...]:
-    real, simulated = (trial.by_group.interval(quality[kind][:, k]) for kind in ("real", "simulated"))
-    ends = [(found.estimate, plain(found.low), plain(found.high)) for found in (real, simulated)]
-    return (name, *ends[0], *ends[1], float(quality["drawn"][0, k]))
+def _row(data: ValidationData, name: str, k: int, quality: Mapping[str, FloatArray]) -> tuple[Cell, ...]:
+    real, simulated = (data.by_group.interval(quality[kind][:, k]) for kind in ("real", "simulated"))
+    return (name, *interval_cells(real), *interval_cells(simulated), float(quality["drawn"][0, k]))
 
 
-def _between_halves(trial: Trial, slates: Mapping[str, IntArray]) -> float:
+def _between_halves(data: ValidationData, slates: Mapping[str, IntArray]) -> float:
     """Kendall's tau between real qualities in one half of the users and in the other, mean over random halves."""
-    rng = stream(trial.seed, "validity", "halves")
-    user, n_users = trial.held_out.user, trial.held_out.n_users
+    rng = stream(data.seed, "validity", "halves")
+    user, n_users = data.held_out.user, data.held_out.n_users
     first = rng.integers(2, size=(N_HALVES, n_users)).astype(float)
     halves = []
     for weights in (first, 1.0 - first):
         parts = [
-            (np.bincount(user[rows], trial.truth[rows], minlength=n_users), np.bincount(user[rows], minlength=n_users))
+            (np.bincount(user[rows], data.truth[rows], minlength=n_users), np.bincount(user[rows], minlength=n_users))
             for rows in slates.values()
         ]
         halves.append(np.column_stack([(weights @ total) / np.maximum(weights @ n, 1.0) for total, n in parts]))
     return float(np.nanmean(kendall(halves[0], halves[1])))
 
 
-def _tau_table(trial: Trial, tau: Interval, of_draws: Interval, halves: float) -> Table:
+def _tau_table(data: ValidationData, tau: Interval, of_draws: Interval, halves: float) -> Table:
     rows: tuple[tuple[Cell, ...], ...] = (
-        ("expected ratings", *map(plain, (tau.estimate, tau.low, tau.high))),
-        ("one drawn rating each", *map(plain, (of_draws.estimate, of_draws.low, of_draws.high))),
-        ("real ratings of other users", plain(halves), None, None),
+        ("expected ratings", *interval_cells(tau)),
+        ("one drawn rating each", *interval_cells(of_draws)),
+        ("real ratings of other users", finite_or_none(halves), None, None),
     )
     columns = (Column("by", "ranked by"), Column("tau", "Kendall's tau", 4), Column("low", "from", 4),
                Column("high", "to", 4))  # fmt: skip
     note = (
-        f"Intervals resample {trial.groups}, for both rankings at once. Real ratings: one half of the users against "
+        f"Intervals resample {data.groups}, for both rankings at once. Real ratings: one half of the users against "
         "the other."
     )
     return Table("taus", "Agreement with the ranking by real ratings", columns, rows, note)

@@ -1,4 +1,4 @@
-"""What a validation found: sections with tables, charts and verdicts, as plain values that any page can draw."""
+"""The result of a validation: sections of evidence and their verdicts, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -6,101 +6,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from textwrap import fill
+from typing import Any
 
+from hybrid_sim.core.document import Block, Chart, Column, Section, Table, Verdict
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.files import printable, write_whole
 from hybrid_sim.core.provenance import Provenance
 
 KIND, FORMAT = "validity", 1
-"""How the JSON of a validity report calls itself."""
+"""The marks of the JSON of a validity report."""
 
-Cell = str | int | float | bool | None
-"""What a table holds: plain values, None where a figure is undefined or does not apply; never NaN."""
+ADDED_FIELDS = ("sign", "caption", "shade", "tip", "front", "log_x", "to")
+"""Fields of the document model that format 1 does not have; they are left out while they have no value."""
 
-ChartKind = Literal["bars", "lines", "reliability", "histograms", "heatmap", "scatter"]
-VerdictState = Literal["pass", "fail", "unknown"]
-Sense = Literal["at least", "at most"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: the name that charts use, the heading that people read."""
-
-    name: str
-    heading: str
-    decimals: int | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of plain values; `name` is unique in the report."""
-
-    name: str
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """How to draw a table of the same section: which of its columns are what.
-
-    `y` names a column per series, or `series` a column whose values part the rows into series. `low` and `high` are the
-    interval of the first of `y`; `label` names points; `reference` is a value to compare with. A heatmap has a row per
-    cell: `x` is its column, the first of `y` its row, the second its value.
-    """
-
-    kind: ChartKind
-    title: str
-    table: str
-    x: str
-    y: tuple[str, ...]
-    low: str | None = None
-    high: str | None = None
-    series: str | None = None
-    label: str | None = None
-    reference: float | None = None
-    x_label: str = ""
-    y_label: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """An answer to one question: the measured value with its interval, against a threshold and the reason for it.
-
-    "unknown" is the state of a question that the evidence cannot answer; the sentence says why.
-    """
-
-    name: str
-    question: str
-    state: VerdictState
-    sentence: str
-    value: float | None
-    low: float | None
-    high: float | None
-    threshold: float | None
-    sense: Sense
-    reason: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """One kind of evidence; `finding` is its result in a sentence."""
-
-    name: str
-    title: str
-    finding: str
-    tables: tuple[Table, ...] = ()
-    charts: tuple[Chart, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
-    notes: tuple[str, ...] = ()
+WIDTH = 118
+MARKS = {"pass": "pass", "fail": "FAIL", "unknown": "  ? "}
 
 
 @dataclass(frozen=True)
 class ValidityReport:
-    """All evidence about one simulator on one fold; intervals resample `groups`."""
+    """All evidence about one simulator on one fold; intervals resample `groups`.
+
+    Sections hold verdicts, charts and tables, in this order.
+    """
 
     title: str
     subject: str
@@ -123,7 +52,7 @@ class ValidityReport:
 
 
 def summarise(sections: tuple[Section, ...]) -> str:
-    """How many questions were answered well, and which were not."""
+    """How many verdicts pass, and which do not."""
     verdicts = [verdict for section in sections for verdict in section.verdicts]
     by_state = {state: [v.name for v in verdicts if v.state == state] for state in ("pass", "fail", "unknown")}
     parts = [f"{len(by_state['pass'])} of {len(verdicts)} verdicts pass"]
@@ -132,9 +61,25 @@ def summarise(sections: tuple[Section, ...]) -> str:
     return "; ".join(parts) + "."
 
 
-def to_json(report: ValidityReport) -> dict[str, Any]:
-    """The report as plain JSON values."""
-    return {"kind": KIND, "format": FORMAT, **asdict(report)}
+def validity_text(report: ValidityReport) -> str:
+    """The verdicts with their thresholds, then the finding of each section, wrapped for a screen."""
+    data = " (synthetic data)" if report.synthetic else ""
+    head = (
+        f"{report.title}{data}: {report.subject}; protocol {report.protocol}, fold {report.folds}, seed {report.seed}, "
+        f"{report.n_train:,} training and {report.n_ratings:,} held-out ratings; intervals are 95%, over "
+        f"{report.groups} unless the section says otherwise."
+    )
+    lines = [_wrapped("", head), ""]
+    lines += [_wrapped(f"{MARKS[v.state]}  {v.name:<16}  ", v.sentence) for v in report.verdicts]
+    lines += ["", "Findings", ""]
+    lines += [_wrapped(f"{section.name:<16}  ", section.finding) for section in report.sections]
+    lines += ["", _wrapped("", report.summary), *(_wrapped("Note: ", note) for note in report.notes)]
+    return "\n".join(lines)
+
+
+def _wrapped(start: str, text: str) -> str:
+    """The text behind its start, further lines indented to where it begins."""
+    return fill(printable(text), WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def write_validity(report: ValidityReport, path: Path) -> None:
@@ -144,7 +89,27 @@ def write_validity(report: ValidityReport, path: Path) -> None:
         SettingsError: `path` cannot be a file there.
         StorageError: the disk is full or not writable.
     """
-    write_whole(path, json.dumps(to_json(report), indent=1, allow_nan=False).encode() + b"\n")
+    content = {"kind": KIND, "format": FORMAT, **asdict(report)}
+    content["sections"] = [
+        {
+            "name": section.name,
+            "title": section.title,
+            "finding": section.finding,
+            "tables": [_fields(table) for table in section.tables],
+            "charts": [_fields(chart) for chart in section.charts],
+            "verdicts": [_fields(verdict) for verdict in section.verdicts],
+            "notes": section.notes,
+        }
+        for section in report.sections
+    ]
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _fields(record: Table | Chart | Verdict) -> dict[str, Any]:
+    def known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in fields if value or name not in ADDED_FIELDS}
+
+    return asdict(record, dict_factory=known)
 
 
 def read_validity(path: Path) -> ValidityReport:
@@ -168,28 +133,24 @@ def read_validity(path: Path) -> ValidityReport:
 
 
 def _report(content: Mapping[str, Any]) -> ValidityReport:
-    fields = {name: value for name, value in content.items() if name not in ("kind", "format")}
-    made = content["provenance"]
+    source = content["provenance"]
     return ValidityReport(
         **{
-            **fields,
+            **{name: value for name, value in content.items() if name not in ("kind", "format")},
             "sections": tuple(_section(section) for section in content["sections"]),
-            "provenance": None if made is None else Provenance(**made),
+            "provenance": None if source is None else Provenance(**source),
             "notes": tuple(content["notes"]),
         }
     )
 
 
 def _section(content: Mapping[str, Any]) -> Section:
-    return Section(
-        content["name"],
-        content["title"],
-        content["finding"],
-        tuple(_table(table) for table in content["tables"]),
-        tuple(Chart(**{**chart, "y": tuple(chart["y"])}) for chart in content["charts"]),
-        tuple(Verdict(**verdict) for verdict in content["verdicts"]),
-        tuple(content["notes"]),
+    blocks: tuple[Block, ...] = (
+        *(Verdict(**verdict) for verdict in content["verdicts"]),
+        *(Chart(**{**chart, "y": tuple(chart["y"])}) for chart in content["charts"]),
+        *(_table(table) for table in content["tables"]),
     )
+    return Section(content["name"], content["title"], content["finding"], blocks, tuple(content["notes"]))
 
 
 def _table(content: Mapping[str, Any]) -> Table:

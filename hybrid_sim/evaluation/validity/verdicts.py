@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from hybrid_sim.core.document import Sense, Verdict
 from hybrid_sim.evaluation.bootstrap import Interval
-from hybrid_sim.evaluation.validity.report import Sense, Verdict
 
 
 @dataclass(frozen=True)
@@ -239,16 +239,14 @@ def judge(rule: Rule, measured: Interval, words: str) -> Verdict:
         rule.question,
         "pass" if good else "fail",
         f"{rule.passed if good else rule.failed}: {words} {shown}; {bound}.",
-        plain(measured.estimate),
-        plain(measured.low),
-        plain(measured.high),
+        *interval_cells(measured),
         rule.threshold,
         rule.sense,
         rule.reason,
     )
 
 
-def cannot_tell(rule: Rule, why: str) -> Verdict:
+def undecided(rule: Rule, why: str) -> Verdict:
     """The verdict where the evidence cannot be had; `why` is a sentence."""
     return Verdict(rule.name, rule.question, "unknown", why, None, None, None, rule.threshold, rule.sense, rule.reason)
 
@@ -263,10 +261,10 @@ def describe(measured: Interval, decimals: int = 3) -> str:
     return f"{shown} [{measured.low:.{decimals}f}, {measured.high:.{decimals}f}]"
 
 
-def beyond_doubt(measured: Interval) -> float:
+def lower_bound_of_abs(measured: Interval) -> float:
     """Distance from zero of the interval's nearer end, 0 if it holds zero; the estimate's where there is no interval.
 
-    >>> beyond_doubt(Interval(-0.3, -0.4, -0.1, 0.95))
+    >>> lower_bound_of_abs(Interval(-0.3, -0.4, -0.1, 0.95))
     0.1
     """
     if not np.isfinite(measured.low):
@@ -274,11 +272,16 @@ def beyond_doubt(measured: Interval) -> float:
     return max(0.0, measured.low, -measured.high)
 
 
-def plain(value: float) -> float | None:
+def interval_cells(measured: Interval) -> tuple[float | None, float | None, float | None]:
+    """Estimate and both ends of the interval for a table."""
+    return finite_or_none(measured.estimate), finite_or_none(measured.low), finite_or_none(measured.high)
+
+
+def finite_or_none(value: float) -> float | None:
     """A number for a table: None where it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
-def point(value: float) -> Interval:
+def without_interval(value: float) -> Interval:
     """A value that has no interval."""
     return Interval(float(value), float("nan"), float("nan"), 0.95)

@@ -21,7 +21,7 @@ from hybrid_sim.data.recorded_file import read_recorded
 from hybrid_sim.data.recordings import SUSPICIOUS
 from hybrid_sim.ensemble.correction import cross_fitted_correction
 from hybrid_sim.evaluation.scores import Groups
-from hybrid_sim.evaluation.validity.judged import Cost, Subject, draw
+from hybrid_sim.evaluation.validity.inputs import Cost, SimulatorOutput, draw
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.simulation.run_folder import RunFolder
 from hybrid_sim.simulation.simulator import Simulator
@@ -36,7 +36,7 @@ MIN_ROWS = 100
 class Answers:
     """A simulator and the held-out ratings that it speaks about, row by row."""
 
-    subject: Subject
+    simulator: SimulatorOutput
     held_out: Dataset
 
 
@@ -46,7 +46,7 @@ def fitted(simulator: Simulator, held_out: Dataset, seed: int, cost: Callable[[]
     spent = cost()
     members = simulator.ensemble_.members_
     return Answers(
-        Subject(
+        SimulatorOutput(
             f"simulator ({len(members)} members)",
             prediction.distribution,
             prediction.sample(seed),
@@ -66,25 +66,25 @@ def with_recording(answers: Answers, recording: RecordedRatings, seed: int, grou
     Raises:
         DataError: none of the held-out pairs was recorded.
     """
-    subject, held_out = answers.subject, answers.held_out
+    simulator, held_out = answers.simulator, answers.held_out
     said = Recorded(recording).fit(held_out).rate(held_out.pairs)
     if not said.answered.any():
         raise DataError("no held-out pair has a recorded LLM rating; choose the fold that was recorded")
     new_items = groups == "items"
-    distribution = cross_fitted_correction(subject.distribution, said, held_out, seed, new_items=new_items)
+    distribution = cross_fitted_correction(simulator.distribution, said, held_out, seed, new_items=new_items)
     notes = (
         f"{int(said.answered.sum()):,} of {len(held_out):,} held-out pairs have an LLM rating; how far to trust it is "
         f"learned on ratings of other {groups} of the same fold (cross-fitted). Intervals are those without it.",
     )
     return Answers(
         replace(
-            subject,
-            name=f"{subject.name} with recorded LLM ratings",
+            simulator,
+            name=f"{simulator.name} with recorded LLM ratings",
             distribution=distribution,
             drawn=draw(distribution, held_out, held_out.pairs, seed),
-            members={**subject.members, "LLM": said.mean()},
-            cost=replace(subject.cost, dollars=None),
-            notes=(*subject.notes, *notes),
+            members={**simulator.members, "LLM": said.mean()},
+            cost=replace(simulator.cost, dollars=None),
+            notes=(*simulator.notes, *notes),
         ),
         held_out,
     )
@@ -122,7 +122,7 @@ def from_table(recording: RecordedRatings, held_out: Dataset, name: str) -> Answ
     probs[np.arange(len(part)), part.scale.index(drawn)] = 1.0
     notes = (f"The table speaks about {len(part):,} of {len(held_out):,} held-out ratings; only these are judged.",)
     distribution = RatingDistribution(part.scale, probs)
-    return Answers(Subject(name, distribution, drawn, has_distributions=False, notes=notes), part)
+    return Answers(SimulatorOutput(name, distribution, drawn, has_distributions=False, notes=notes), part)
 
 
 def from_run(folder: RunFolder, train: Dataset, held_out: Dataset) -> Answers:
@@ -148,7 +148,7 @@ def from_run(folder: RunFolder, train: Dataset, held_out: Dataset) -> Answers:
     model = about.get("settings", {}).get("llm", {}).get("model") if ledger else None
     notes = (f"The run speaks about {len(part):,} of {len(held_out):,} held-out ratings; only these are judged.",)
     return Answers(
-        Subject(
+        SimulatorOutput(
             f"run of the simulator with {model}" if model else "run of the simulator",
             RatingDistribution(part.scale, probs / probs.sum(axis=1, keepdims=True)),
             drawn,

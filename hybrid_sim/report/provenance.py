@@ -1,4 +1,4 @@
-"""Where a page's figures come from, in words."""
+"""The provenance of results as names and values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hybrid_sim.core.provenance import Provenance, dataset_label
 
 
 def provenance_facts(source: Provenance) -> Mapping[str, str]:
-    """The provenance as names and values for the foot of a page."""
+    """Command, commit, seed, data and packages, for the foot of a page."""
     packages = ", ".join(f"{name} {version}" for name, version in source.versions.items())
-    facts = {
+    return {
         "command": source.command,
         "commit": source.commit or "not known",
         "seed": str(source.seed),
@@ -21,4 +21,3 @@ def provenance_facts(source: Provenance) -> Mapping[str, str]:
         "made with": f"Python {source.python} on {source.platform}",
         "packages": packages or "not known",
     }
-    return facts

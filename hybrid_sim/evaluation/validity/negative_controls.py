@@ -12,13 +12,13 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import IntArray, Pairs, RatingDistribution, RatingScale
-from hybrid_sim.evaluation.validity.judged import Subject, draw
+from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, draw
 from hybrid_sim.models import make_rater
 
 TOO_HIGH = 0.5
 """Stars by which the over-positive simulator is too high, as far as the scale goes."""
 
-PLANTED = {
+NEGATIVE_CONTROLS = {
     "constant": "gives everybody's most frequent rating to everything",
     "users-shuffled": "answers about a user as it would about another one",
     "item-mean": "draws from the past ratings of the item, whoever is asked",
@@ -104,7 +104,7 @@ class Filled:
         return self.rater.rate(pairs).filled(self.fallback_.rate(pairs))
 
 
-def plant(name: str, honest: Rater, train: Dataset, held_out: Dataset, seed: int = 0) -> Subject:
+def negative_control(name: str, honest: Rater, train: Dataset, held_out: Dataset, seed: int = 0) -> SimulatorOutput:
     """A bad simulator of this name, made from an honest one that was fitted to `train`.
 
     Raises:
@@ -120,7 +120,9 @@ def plant(name: str, honest: Rater, train: Dataset, held_out: Dataset, seed: int
         case "over-positive":
             rater = OverPositive(honest)
         case _:
-            raise SettingsError(f"there is no planted simulator {name!r}; choose one of {', '.join(PLANTED)}")
+            raise SettingsError(f"there is no planted simulator {name!r}; choose one of {', '.join(NEGATIVE_CONTROLS)}")
     distribution = rater.fit(train).rate(held_out.pairs)
     drawn = draw(distribution, held_out, held_out.pairs, seed)
-    return Subject(f"planted: {name}", distribution, drawn, rater=rater, notes=(f"Planted: it {PLANTED[name]}.",))
+    return SimulatorOutput(
+        f"planted: {name}", distribution, drawn, rater=rater, notes=(f"Planted: it {NEGATIVE_CONTROLS[name]}.",)
+    )

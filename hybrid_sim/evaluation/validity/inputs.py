@@ -29,7 +29,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SimulatorOutput:
     """A simulator that is to be judged, by its answers: one row per held-out rating.
 
     `drawn` holds a rating per pair, on the scale. Where only such ratings are known (`has_distributions` False),
@@ -54,20 +54,20 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ValidationData:
     """Everything the evidence is made from.
 
-    `references` are the baselines' answers about the held-out pairs, `recommenders` the scores that recommenders give
-    to them, shape `(n_pairs,)`. Nothing here has learned from a held-out rating, except where `subject.notes` says so.
+    `baselines` are the baselines' answers about the held-out pairs, `recommenders` the scores that recommenders give
+    to them, shape `(n_pairs,)`. Nothing here has learned from a held-out rating, unless `simulator.notes` says so.
 
     Raises:
-        InputError: the subject does not answer for every held-out rating.
+        InputError: the simulator does not answer for every held-out rating.
     """
 
     train: Dataset
     held_out: Dataset
-    subject: Subject
-    references: Mapping[str, RatingDistribution]
+    simulator: SimulatorOutput
+    baselines: Mapping[str, RatingDistribution]
     recommenders: Mapping[str, FloatArray]
     groups: Groups = "users"
     seed: int = 0
@@ -76,9 +76,11 @@ class Trial:
     def __post_init__(self) -> None:
         if not len(self.held_out):
             raise InputError("there are no held-out ratings to validate against; choose another protocol or fold")
-        n_rows, n_answers = len(self.held_out), int(self.subject.distribution.answered.sum())
-        if len(self.subject.drawn) != n_rows or n_answers != n_rows:
-            raise InputError(f"{self.subject.name} answers {n_answers} of {n_rows} held-out pairs; it must answer all")
+        n_rows, n_answers = len(self.held_out), int(self.simulator.distribution.answered.sum())
+        if len(self.simulator.drawn) != n_rows or n_answers != n_rows:
+            raise InputError(
+                f"{self.simulator.name} answers {n_answers} of {n_rows} held-out pairs; it must answer all"
+            )
 
     @property
     def truth(self) -> FloatArray:
@@ -110,10 +112,10 @@ class Trial:
         """A rating per pair (None: the held-out ones), drawn with the numbers that all simulators are given."""
         return draw(distribution, self.held_out, self.held_out.pairs if pairs is None else pairs, self.seed)
 
-    def expected_of(self, reference: str) -> FloatArray:
-        """A baseline's expected ratings, or drawn ones where only such are known of the subject."""
-        distribution = self.references[reference]
-        return distribution.mean() if self.subject.has_distributions else self.drawn_from(distribution)
+    def baseline_ratings(self, reference: str) -> FloatArray:
+        """A baseline's expected ratings, or drawn ones where only such are known of the simulator."""
+        distribution = self.baselines[reference]
+        return distribution.mean() if self.simulator.has_distributions else self.drawn_from(distribution)
 
 
 def draw(distribution: RatingDistribution, dataset: Dataset, pairs: Pairs, seed: int) -> FloatArray:
