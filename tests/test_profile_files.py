@@ -9,19 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hybrid_sim.cli import main
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import ProfileSettings
+from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
 from hybrid_sim.profiles.changes import difference, timeline_lines
-from hybrid_sim.profiles.facets import ProfileIndex
 from hybrid_sim.profiles.statistical_writer import StatisticalWriter
 from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines, write_timelines
 from hybrid_sim.profiles.writers import write_profiles
 from hybrid_sim.retrieval.embedder import MiniLM, TfidfSVD
+from hybrid_sim.retrieval.index import ProfileIndex
 
 NASTY = 'line\nend \x00\x1b[31m \u202e \u2028 ünïcode 電影 "quoted"'
 
@@ -80,39 +82,44 @@ def test_a_missing_file_or_folder_is_said(tmp_path: Path) -> None:
 # Vectors
 
 
-def facets(*profiles: UserProfile | None, dataset: Dataset) -> ProfileIndex:
-    return ProfileIndex(profiles, dataset, TfidfSVD(32))
+def indexed(*profiles: UserProfile | None, dataset: Dataset) -> tuple[ProfileIndex, NDArray[np.float32]]:
+    """The index of the profiles and the vectors of the items' texts."""
+    texts = item_texts(dataset)
+    embedder = TfidfSVD(32).fit(texts)
+    return ProfileIndex().fit(profiles, embedder), embedder.embed(texts)
 
 
 def test_likes_and_dislikes_have_opposite_signs(tiny: Dataset) -> None:
     genre = tiny.items["genres"].iloc[0][0]
     fan, hater = UserProfile("a", 1, "", (genre,)), UserProfile("b", 1, "", (), (genre,))
-    index = facets(fan, hater, dataset=tiny)
-    items = np.arange(tiny.n_items, dtype=np.int64)
+    index, items = indexed(fan, hater, dataset=tiny)
     scores = [index.score(np.full(len(items), row), items) for row in (0, 1)]
     np.testing.assert_allclose(scores[0], -scores[1])
     has = np.array([genre in genres for genres in tiny.items["genres"]])
     assert scores[0][has].mean() > scores[0][~has].mean() + 0.2
-    assert has[index.nearest_items(np.array([0]), 3).rows[0]].all()
+    audience = index.audience(items[has], 2)
+    assert audience.rows.tolist() == [[0, 1]] * int(has.sum())
+    np.testing.assert_allclose(audience.similarities[:, 0], scores[0][has], atol=1e-6)
 
 
 def test_row_42_what_says_nothing_is_never_an_id(tiny: Dataset) -> None:
-    index = facets(UserProfile("a", 1, "", ("drama",)), UserProfile("b", 1, "", ("",), ("qzx",)), None, dataset=tiny)
+    profiles = UserProfile("a", 1, "", ("drama",)), UserProfile("b", 1, "", ("",), ("qzx",)), None
+    index, items = indexed(*profiles, dataset=tiny)
     rows = np.array([0, 1, 2, -1])
-    scores = index.score(rows, np.zeros(4, dtype=np.int64))
+    scores = index.score(rows, items[:4])
     assert np.isfinite(scores[0])
     assert np.isnan(scores[1:]).all()
-    assert np.isnan(index.score(np.array([0]), np.array([-1]))).all()
-    for found in (index.nearest_items(rows, 2), index.nearest_profiles(rows, 2)):
-        assert (found.rows[1:] == -1).all()
-        assert np.isnan(found.similarities[1:]).all()
-    assert not index.nearest_profiles(np.array([0]), 2).found.any()  # alone, and not its own neighbour
+    assert np.isnan(index.score(np.array([0]), np.zeros((1, items.shape[1])))).all()
+    similar = index.similar(rows, 2)
+    assert (similar.rows == -1).all()  # the first is alone, and not its own neighbour
+    assert np.isnan(similar.similarities).all()
+    assert index.audience(np.zeros((1, items.shape[1])), 2).rows.tolist() == [[-1, -1]]
 
 
 def test_nobody_at_all_is_an_empty_index(tiny: Dataset) -> None:
-    index = facets(dataset=tiny)
-    assert len(index.likes) == 0
-    assert len(index.score(np.array([], dtype=np.int64), np.array([], dtype=np.int64))) == 0
+    index, items = indexed(dataset=tiny)
+    assert len(index.likes_) == 0
+    assert index.audience(items[:1], 3).rows.tolist() == [[-1, -1, -1]]
 
 
 def test_the_nearest_profile_likes_and_dislikes_the_same(tiny: Dataset) -> None:
@@ -123,21 +130,28 @@ def test_the_nearest_profile_likes_and_dislikes_the_same(tiny: Dataset) -> None:
         UserProfile("c", 1, "", (first,), (second,)),
         UserProfile("d", 1, "", (first,)),
     ]
-    found = facets(*profiles, dataset=tiny).nearest_profiles(np.array([0, 2]), 2)
-    assert found.rows.tolist() == [[2, 3], [0, 3]]
-    np.testing.assert_allclose(found.similarities[:, 0], 1.0, atol=1e-5)
+    similar = indexed(*profiles, dataset=tiny)[0].similar(np.array([0, 2]), 2)
+    assert similar.rows.tolist() == [[2, 3], [0, 3]]
+    np.testing.assert_allclose(similar.similarities[:, 0], 1.0, atol=1e-5)
 
 
-def test_phrases_find_what_they_mean_with_the_real_model(tiny: Dataset) -> None:
+def test_profiles_that_come_and_change_are_found(tiny: Dataset) -> None:
+    genres = sorted({genre for genres in tiny.items["genres"] for genre in genres})
+    old = [UserProfile("a", 1, "", (genres[0],)), UserProfile("b", 1, "", (genres[1],))]
+    index, _ = indexed(*old, dataset=tiny)
+    now = [UserProfile("new", 1, "", (genres[2],)), old[1], UserProfile("a", 2, "", (genres[2],))]
+    embedder = TfidfSVD(32).fit(item_texts(tiny))
+    updated = index.updated(now, embedder, np.array([2, 1]))
+    assert updated.similar(np.array([0, 2]), 1).rows.tolist() == [[2], [0]]
+
+
+def test_phrases_find_what_they_mean_with_the_real_model() -> None:
     model = MiniLM()
     if model.locate() is None:
         pytest.skip("the weights of all-MiniLM-L6-v2 are not on this machine")
     profile = UserProfile("a", 1, "", ("war stories",), ("musicals",))
-    items = tiny.items.iloc[:2].assign(title="", genres=[(), ()], year=np.nan)
-    items = items.assign(overview=["Soldiers defend a bridge.", "A choir puts on a show of song and dance."])
-    none = np.zeros(len(tiny), dtype=bool)
-    index = ProfileIndex([profile], replace(tiny.take(none), items=items), model)
-    war, song = index.score(np.array([0, 0]), np.array([0, 1]))
+    items = model.embed(["Soldiers defend a bridge.", "A choir puts on a show of song and dance."])
+    war, song = ProfileIndex().fit([profile], model).score(np.array([0, 0]), items)
     assert war > 0.1
     assert song < -0.1
 

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.history import Histories
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.texts import user_info
 from hybrid_sim.core.types import FloatArray, IntArray
@@ -178,6 +179,14 @@ class StatisticalWriter:
             if best
             else ""
         )
+
+
+def statistical_profiles(dataset: Dataset) -> list[UserProfile]:
+    """A profile of every user of the dataset, in order, each written at once from all ratings of the user."""
+    histories = Histories(dataset)
+    own = [histories.of(user) for user in range(dataset.n_users)]
+    drafts = [Draft(user, history, len(history)) for user, history in enumerate(own)]
+    return StatisticalWriter().fit(dataset).write(drafts)
 
 
 def _taste(verb: str, named: dict[Kind, list[str]]) -> str:

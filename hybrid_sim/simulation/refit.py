@@ -19,6 +19,8 @@ from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import IntArray, Pairs
 from hybrid_sim.ensemble.out_of_fold_store import HeldOpinions, HeldTable
 from hybrid_sim.models.support import SupportTable
+from hybrid_sim.profiles.statistical_writer import statistical_profiles
+from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.simulation.simulator import Simulator
 
 
@@ -51,6 +53,9 @@ def taught(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) ->
     found.ensemble_ = ensemble
     found.fallback_ = copy.deepcopy(simulator.fallback_).fit(dataset)
     found.know(dataset, texts)
+    embedder = embedder_for(dataset, simulator.embedder)
+    found.item_index_ = simulator.item_index_.updated(embedder.embed(texts), items)
+    found.profile_index_ = simulator.profile_index_.updated(statistical_profiles(dataset), embedder, users)
     return found
 
 

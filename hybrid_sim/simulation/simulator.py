@@ -31,7 +31,9 @@ from hybrid_sim.ensemble.components import default_members, shapes_among, switch
 from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.models.registry import foreign_modules
+from hybrid_sim.profiles.statistical_writer import statistical_profiles
 from hybrid_sim.retrieval.embedder import embedder_for
+from hybrid_sim.retrieval.index import ProfileIndex, VectorIndex
 
 SOURCES = ("global", "item", "user", "stat")
 """Rungs of the fallback ladder by what is known: nothing, the item, the user, both (1 * item + 2 * user)."""
@@ -78,7 +80,8 @@ class Simulator:
     `members` names the raters of the ensemble (None: all of `default_members`). `embedder` turns item texts into
     vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run
     at a time (None: one per core); results do not depend on it. `without` names components, or members one by one,
-    that are left out (see `hybrid_sim.ensemble.components`).
+    that are left out (see `hybrid_sim.ensemble.components`). Of a fitted simulator `item_index_` finds items by their
+    texts and `profile_index_` users by their profiles, in the order of the dataset's items and users.
     """
 
     seed: int = 0
@@ -94,6 +97,8 @@ class Simulator:
     embedder_name_: str = field(init=False, repr=False)
     ensemble_: Ensemble = field(init=False, repr=False)
     fallback_: GlobalMean = field(init=False, repr=False)
+    item_index_: VectorIndex = field(init=False, repr=False)
+    profile_index_: ProfileIndex = field(init=False, repr=False)
 
     def fit(self, dataset: Dataset) -> Self:
         """Fit the ensemble to the ratings of `dataset`; its users and items are those that can be asked about.
@@ -102,9 +107,12 @@ class Simulator:
             DataError: there are no ratings, or too few to hold any out.
             SettingsError: a member's name is not known.
         """
-        self.know(dataset, item_texts(dataset))
+        texts = item_texts(dataset)
+        self.know(dataset, texts)
         embedder = embedder_for(dataset, self.embedder)
         self.embedder_name_ = embedder.name
+        self.item_index_ = VectorIndex().fit(embedder.embed(texts))
+        self.profile_index_ = ProfileIndex().fit(statistical_profiles(dataset), embedder)
         chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
         left = switched(tuple(chosen), self.without)
         chosen = {name: chosen[name] for name in left.members}
