@@ -255,7 +255,7 @@ def _settings(name: str) -> dict[str, Any]:
     return {**own.get(name, {}), **({"embedder": texts} if reads_texts else {})}
 
 
-@pytest.mark.parametrize("name", sorted(RATERS.keys() - {"recorded"}))
+@pytest.mark.parametrize("name", sorted(set(RATERS) - {"recorded"}))
 def test_every_rater_conforms(name: str) -> None:
     """Recorded ratings come from a table and not from a fit; they have tests of their own."""
     make: Callable[[], Rater] = lambda: make_rater(name, **_settings(name))  # noqa: E731
