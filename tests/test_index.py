@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from hybrid_sim.core import model_files
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import InputError, ModelFileError
+from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
+from hybrid_sim.data.world import make_world
+from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.retrieval.index import VectorIndex
 from hybrid_sim.retrieval.products import nearest
+from hybrid_sim.simulation.refit import taught
+from hybrid_sim.simulation.simulator import Simulator
 from hybrid_sim.testing import tiny_dataset
 
 
@@ -170,3 +175,29 @@ def test_queries_of_another_shape_are_refused() -> None:
 
 def test_equal_similarities_come_in_row_order() -> None:
     assert VectorIndex().fit(np.ones((5, 2))).search(np.ones((1, 2)), k=5).rows.tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_a_simulator_finds_items_and_users_also_loaded_and_refitted(tmp_path: Path) -> None:
+    world = make_world(seed=1, n_users=40, n_items=50, ratings_per_user=12).dataset
+    old = world.item >= 10
+    fewer = replace(
+        world,
+        items=world.items.iloc[10:],
+        user=world.user[old],
+        item=world.item[old] - 10,
+        rating=world.rating[old],
+        timestamp=None if world.timestamp is None else world.timestamp[old],
+    )
+    simulator = Simulator(members=("biases",)).fit(fewer)
+    simulator.save(tmp_path / "model")
+    loaded = Simulator.load(tmp_path / "model")
+    refitted = taught(loaded, world)
+    whole = embedder_for(world)
+    vectors = whole.embed(item_texts(world))
+    for fitted, places in ((simulator, 40), (loaded, 40), (refitted, 50)):
+        own = fitted.item_index_.vectors_
+        assert len(own) == places
+        assert fitted.item_index_.search(own, 1).rows[:, 0].tolist() == list(range(places))
+        assert fitted.profile_index_.audience(own, 3).found.all()
+    np.testing.assert_array_equal(loaded.item_index_.vectors_, simulator.item_index_.vectors_)
+    np.testing.assert_array_equal(refitted.item_index_.vectors_, vectors)
