@@ -19,6 +19,7 @@ from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.evaluation.splits import both_out, items_out_once
 from hybrid_sim.new_items.forecast import Foresight, foresee, like_level
 from hybrid_sim.new_items.uncertainty import LevelDoubt
+from hybrid_sim.profiles.statistical_writer import statistical_profiles
 from hybrid_sim.simulation import refit
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -312,6 +313,20 @@ def test_similar_items_share_genres_more_than_others_do(foresight: Foresight, cu
         shared += [bool(own & set(genres[other.item_id])) for other in reception.similar]
     usual = [bool(set(a) & set(b)) for a, b in pairwise(genres)]
     assert np.mean(shared) > np.mean(usual) + 0.2
+
+
+def test_an_item_fits_profiles_that_like_its_genres(foresight: Foresight, cut: tuple[Dataset, Dataset]) -> None:
+    genres = cut[0].items["genres"]
+    profiles = {profile.user_id: profile for profile in statistical_profiles(cut[0])}
+    liked, disliked = 0, 0
+    for reception in foresight.receptions:
+        own = {genre.lower() for genre in genres[reception.item_id]}
+        scores = [fit.score for fit in reception.fits]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 < score <= 2 for score in scores)
+        liked += sum(bool(own & set(profiles[fit.user_id].likes)) for fit in reception.fits)
+        disliked += sum(bool(own & set(profiles[fit.user_id].dislikes)) for fit in reception.fits)
+    assert liked > 2 * disliked
 
 
 def test_a_segment_with_a_taste_of_its_own_is_found() -> None:

@@ -32,6 +32,7 @@ def table(receptions: Sequence[Reception]) -> pd.DataFrame:
             "fans": " ".join(fan.user_id for fan in reception.fans),
             "keywords": " ".join(reception.keywords),
             "similar": " ".join(other.item_id for other in reception.similar),
+            "fits": " ".join(fit.user_id for fit in reception.fits),
         }
         for reception in receptions
     ]
@@ -72,6 +73,8 @@ def _item_lines(reception: Reception) -> list[str]:
     if reception.similar:
         alike = ", ".join(f"{shortened(other.title)} ({other.mean_rating:.2f})" for other in reception.similar[:3])
         lines.append(f"  resembles: {alike}")
+    if reception.fits:
+        lines.append(f"  fits the profiles of: {', '.join(fit.user_id for fit in reception.fits)}")
     return lines
 
 

@@ -77,11 +77,12 @@ def _state(dataset: Dataset, user: int, settings: RunSettings, folder: Path | No
 
 
 def _questions(dataset: Dataset, state: UserState, parts: list[Any], settings: RunSettings) -> list[Question]:
-    from hybrid_sim.prompts.rating import rating_question
+    from hybrid_sim.prompts.rating import history_index, rating_question
     from hybrid_sim.prompts.templates import load_template
 
     words = load_template("rate", settings.prompts)
-    return [rating_question(words, dataset, state, part, settings.rating) for part in parts]
+    index = history_index(dataset, settings.rating)
+    return [rating_question(words, dataset, state, part, settings.rating, index=index) for part in parts]
 
 
 def _as_json(question: Question) -> str:

@@ -76,7 +76,10 @@ class RatingSettings(_Settings):
     items_per_call: int = Field(default=10, ge=1, le=50)
     """Items that one call asks about."""
     n_history: int = Field(default=10, ge=0)
-    """Last rated items of the user that are shown beside the profile."""
+    """Rated items of the user that are shown beside the profile."""
+    history: Literal["recent", "similar", "both"] = "recent"
+    """Which rated items these are: the last ones, as in Lusifer; those whose texts are most similar to the items that
+    are asked about; or half of them by each rule."""
     levels: Literal["scale", "integers"] = "scale"
     """Which ratings the model may give: all levels of the scale, or its integers."""
     samples: int = Field(default=1, ge=1, le=50)

@@ -9,11 +9,13 @@ there is one, is asked for a few of them, the panel; what it thinks of an item t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
@@ -23,7 +25,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
 from hybrid_sim.ensemble.correction import N_VOICES
 from hybrid_sim.new_items.audience import Segment, Segments
 from hybrid_sim.new_items.uncertainty import LevelDoubt
-from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
+from hybrid_sim.retrieval.index import Neighbours
 from hybrid_sim.simulation.explain import Explanation, explain
 from hybrid_sim.simulation.interviewer import Interviewer
 from hybrid_sim.simulation.simulate import Simulation, simulate
@@ -51,13 +53,21 @@ class Fan:
 
 @dataclass(frozen=True)
 class Similar:
-    """An item of the catalogue, how alike its content is (cosine, at most 1), and how it was rated."""
+    """A rated item of the catalogue, the cosine of its text and the new item's, and how it was rated."""
 
     item_id: str
     title: str
     similarity: float
     n_ratings: int
     mean_rating: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A user whose profile an item fits: cos(likes, item) - cos(dislikes, item), between -2 and 2."""
+
+    user_id: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,8 @@ class Reception:
     mean that the item's ratings will turn out to have, in `level` of the cases (see `LevelDoubt`); None where that
     could not be learned. A language model answered for `panel` users, and its word moved `mean` by `shift`. `fans`
     would like it most, `segments` are groups of users by what is known of them, and `keywords` what the item shares
-    with what its fans liked.
+    with what its fans liked. `similar` are the rated items with the most similar texts, `fits` the users whose profiles
+    it fits best, whatever they are expected to rate.
     """
 
     item_id: str
@@ -88,11 +99,12 @@ class Reception:
     fans: tuple[Fan, ...]
     segments: tuple[Segment, ...]
     similar: tuple[Similar, ...]
+    fits: tuple[Fit, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         fans = [{**vars(fan), "explanation": fan.explanation.to_json()} for fan in self.fans]
-        parts = {name: [asdict(part) for part in getattr(self, name)] for name in ("segments", "similar")}
+        parts = {name: [asdict(part) for part in getattr(self, name)] for name in ("segments", "similar", "fits")}
         return {**vars(self), "keywords": list(self.keywords), "fans": fans, **parts}
 
 
@@ -168,7 +180,8 @@ def foresee(
             keywords=_common_keywords(fans[row]),
             fans=fans[row],
             segments=segments.of(means, likes, answers.above[row]),
-            similar=catalogue.nearest(item, n_shown),
+            similar=catalogue.similar(item, n_shown),
+            fits=catalogue.fits(item, users, n_shown),
         )
         receptions.append(reception)
     return Foresight(receptions, simulation)
@@ -284,31 +297,47 @@ def _common_keywords(fans: Sequence[Fan]) -> tuple[str, ...]:
 
 
 class _Catalogue:
-    """The rated items, by how alike their content is in the eyes of the content process, if the ensemble has one."""
+    """The rated items and the users' profiles, found by the simulator's indexes."""
 
     def __init__(self, simulator: Simulator, dataset: Dataset) -> None:
         items = dataset.items
         titles = items["title"].tolist() if "title" in items else [""] * len(items)
         self.titles = [title or str(item_id) for title, item_id in zip(titles, items.index, strict=True)]
-        self._ids, self._counts = items.index, dataset.item_counts
+        self._item_ids, self._user_ids, self._counts = items.index, dataset.users.index, dataset.item_counts
         self._totals = np.bincount(dataset.item, weights=dataset.rating, minlength=dataset.n_items)
-        process = next((m for m in simulator.ensemble_.members_.values() if isinstance(m, ContentGP)), None)
-        content = np.zeros((len(items), 1)) if process is None else process.features_[:, N_PLAIN:]
-        lengths = np.linalg.norm(content, axis=1, keepdims=True)
-        self._directions = content / np.where(lengths > 0, lengths, 1.0)
+        self._items, self._profiles = simulator.item_index_, simulator.profile_index_
 
-    def nearest(self, item: int, n: int) -> tuple[Similar, ...]:
-        """The rated items that are most alike, those that are not alike at all left out."""
-        cosines = self._directions @ self._directions[item]
-        cosines[(self._counts == 0) | (np.arange(len(cosines)) == item)] = 0.0
-        order = np.argsort(-cosines, kind="stable")[:n]
+    def similar(self, item: int, n: int) -> tuple[Similar, ...]:
+        """The rated items with the most similar texts."""
+        wanted = (self._counts > 0) & (np.arange(len(self._counts)) != item)
+        text = self._items.vectors_[[item]]
         return tuple(
             Similar(
-                str(self._ids[other]),
-                self.titles[other],
-                float(cosines[other]),
-                int(self._counts[other]),
-                float(self._totals[other] / self._counts[other]),
+                str(self._item_ids[row]),
+                self.titles[row],
+                similarity,
+                int(self._counts[row]),
+                float(self._totals[row] / self._counts[row]),
             )
-            for other in order[cosines[order] > 0].tolist()
+            for row, similarity in _first(partial(self._items.search, text), wanted, n)
         )
+
+    def fits(self, item: int, users: IntArray, n: int) -> tuple[Fit, ...]:
+        """Those of `users` whose profiles the item fits best."""
+        wanted = np.zeros(len(self._user_ids), dtype=bool)
+        wanted[users] = True
+        found = _first(partial(self._profiles.audience, self._items.vectors_[[item]]), wanted, n)
+        return tuple(Fit(str(self._user_ids[row]), score) for row, score in found)
+
+
+def _first(search: Callable[[int], Neighbours], wanted: NDArray[np.bool_], n: int) -> list[tuple[int, float]]:
+    """The first `n` wanted rows that a search finds, with their similarities above 0; it is widened until there are."""
+    k = 4 * n
+    while True:
+        nearest = search(k)
+        places = np.flatnonzero(nearest.similarities[0] > 0)  # NaN, where nothing was found, is not above 0
+        rows = nearest.rows[0, places]
+        chosen = np.flatnonzero(wanted[rows])[:n]
+        if len(chosen) == n or len(places) < k or k >= len(wanted):
+            return list(zip(rows[chosen].tolist(), nearest.similarities[0, places[chosen]].tolist(), strict=True))
+        k *= 4

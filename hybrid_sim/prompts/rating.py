@@ -27,6 +27,9 @@ from hybrid_sim.llm.replies import read_json
 from hybrid_sim.prompts.context import MAX_SUMMARY, item_records, plain_number, rated_records, user_record
 from hybrid_sim.prompts.templates import Template
 from hybrid_sim.prompts.untrusted import as_data, shown_text
+from hybrid_sim.retrieval.embedder import embedder_for
+from hybrid_sim.retrieval.index import VectorIndex, item_index
+from hybrid_sim.retrieval.products import nearest
 
 MAX_REASON = 400
 """Characters that are kept of a reason; the model is asked for half as many."""
@@ -57,19 +60,21 @@ def rating_question(
     items: IntArray,
     settings: RatingSettings,
     sample: int = 0,
+    index: VectorIndex | None = None,
 ) -> Question:
     """The question how the user of `state` would rate `items`, row numbers of the dataset's items.
 
-    Its answer's value is a `RatingsReply` in the order of `items`. The prompt shows the state's own profile and last
-    ratings and no others; a past rating of one of `items` is left out, so that no prompt holds what it asks for. Users
-    and items are named by no id: items have the numbers 1, 2, ... of their place.
+    Its answer's value is a `RatingsReply` in the order of `items`. The prompt shows the state's own profile and some of
+    its own ratings, chosen as `settings.history` says (by the `index` of `history_index`); a past rating of one of
+    `items` is left out, so that no prompt holds what it asks for. Users and items are named by no id: items have the
+    numbers 1, 2, ... of their place.
 
     Raises:
-        SettingsError: integers are wanted, and the rating scale has fewer than two.
+        SettingsError: integers are wanted, and the rating scale has fewer than two; or the index is missing.
     """
     levels = allowed_levels(dataset.scale, settings)
     schema = rating_schema(levels)
-    history = _shown_history(state.history, items, settings.n_history)
+    history = _shown_history(state.history, items, settings, index)
     numbered = [{"item": k, **item} for k, item in enumerate(item_records(dataset, items), 1)]
     messages = template.messages(
         scale=describe_levels(levels),
@@ -88,6 +93,11 @@ def rating_question(
         max_tokens=200 + 120 * len(items),  # a reason of 200 characters has about 60 tokens; other scripts have more
         sample=sample,
     )
+
+
+def history_index(dataset: Dataset, settings: RatingSettings) -> VectorIndex | None:
+    """The index of item texts by which past ratings are chosen; None where the last ones are shown."""
+    return None if settings.history == "recent" else item_index(dataset, embedder_for(dataset))
 
 
 def allowed_levels(scale: RatingScale, settings: RatingSettings) -> tuple[int | float, ...]:
@@ -182,11 +192,26 @@ def _rating(value: Any, values: Mapping[float, float]) -> float | None:
     return values.get(round(value, 9)) if type(value) in (int, float) else None
 
 
-def _shown_history(history: History, items: IntArray, n_last: int) -> History:
-    """The last ratings of a user, without those of `items`."""
+def _shown_history(history: History, items: IntArray, settings: RatingSettings, index: VectorIndex | None) -> History:
+    """Ratings of a user, oldest first, without those of `items`: the last, those of similar items, or half of each."""
     others = np.flatnonzero(~np.isin(history.item, items))
-    rows = others[max(len(others) - n_last, 0) :]
+    n = min(settings.n_history, len(others))
+    n_last = {"recent": n, "similar": 0, "both": n // 2}[settings.history]
+    older, rows = np.split(others, [len(others) - n_last])
+    if n > n_last:
+        if index is None:
+            raise SettingsError(f'rating.history = "{settings.history}" needs the index of item texts; pass index=')
+        rows = np.concatenate([np.sort(older[_most_similar(index, history.item[older], items, n - n_last)]), rows])
     return History(history.item[rows], history.rating[rows], None, history.simulated[rows])
+
+
+def _most_similar(index: VectorIndex, rated: IntArray, items: IntArray, n: int) -> IntArray:
+    """Places of the `n` of `rated` whose texts are most similar to that of any of `items`; items without text last."""
+    known = np.flatnonzero(rated >= 0)
+    similarity = np.full(len(rated), -np.inf)
+    rows, products = nearest(index.vectors_[items[items >= 0]], index.vectors_[rated[known]], n)
+    np.maximum.at(similarity, known[rows], products)
+    return np.argsort(-similarity, kind="stable")[:n]
 
 
 def _short(value: Any) -> str:

@@ -9,8 +9,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import InputError
+from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.core.user_state import UserProfile
 from hybrid_sim.retrieval.products import best, nearest, pair_products
@@ -141,6 +143,11 @@ class VectorIndex:
         finally:
             faiss.omp_set_num_threads(n_threads)
         self.graph_ = faiss.serialize_index(graph)
+
+
+def item_index(dataset: Dataset, embedder: Embedder) -> VectorIndex:
+    """The index of the items' texts, in the order of the dataset; the embedder was fitted to them."""
+    return VectorIndex().fit(embedder.embed(item_texts(dataset)))
 
 
 @dataclass

@@ -17,6 +17,7 @@ from hybrid_sim.profiles.llm_writer import Asks
 from hybrid_sim.profiles.writers import Author, write_profiles
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
 from hybrid_sim.prompts.templates import Template
+from hybrid_sim.retrieval.index import VectorIndex
 
 USERS_AT_A_TIME = 256
 """Users whose profiles and ratings are asked for together; a run that ends early has finished the first ones."""
@@ -62,6 +63,7 @@ class Interviewer:
     """Puts inquiries about one dataset to a language model.
 
     `author` writes the profiles of users who have none; None: the model sees no profiles.
+    `index` finds similar items, where past ratings are chosen by them (`history_index`).
     """
 
     model: Asks
@@ -70,6 +72,7 @@ class Interviewer:
     dataset: Dataset
     settings: RunSettings
     users_at_a_time: int = USERS_AT_A_TIME
+    index: VectorIndex | None = None
 
     def opinions(self, inquiries: Sequence[Inquiry]) -> list[Opinion]:
         """The opinion on every inquiry, in order."""
@@ -112,6 +115,7 @@ class Interviewer:
                 part.draft.inquiry.items[part.rows],
                 self.settings.rating,
                 part.sample,
+                self.index,
             )
             for part in parts
         ]

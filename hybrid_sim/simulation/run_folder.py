@@ -15,7 +15,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.model_files import MANIFEST
-from hybrid_sim.core.settings import RunSettings
+from hybrid_sim.core.settings import RatingSettings, RunSettings
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.profiles.llm_writer import Asks, LLMWriter
@@ -23,6 +23,7 @@ from hybrid_sim.profiles.statistical_writer import StatisticalWriter
 from hybrid_sim.profiles.timelines import PROFILES_FILE, write_timelines
 from hybrid_sim.profiles.writers import Author
 from hybrid_sim.prompts.profile import ProfilePrompts
+from hybrid_sim.prompts.rating import history_index
 from hybrid_sim.prompts.templates import load_template, template_names
 from hybrid_sim.simulation.explain import Explanation
 from hybrid_sim.simulation.interviewer import USERS_AT_A_TIME, Interviewer
@@ -133,6 +134,11 @@ class RunFolder:
         write_whole(self.about, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
 
 
+def _identity_of(settings: RatingSettings) -> dict[str, Any]:
+    """All settings; `history` only where it is not the rule of the runs from before there was a choice."""
+    return settings.model_dump(exclude={"history"} if settings.history == "recent" else None)
+
+
 def _is_same(saved: Simulator, wanted: Simulator) -> bool:
     return _made_of(saved) == _made_of(wanted)
 
@@ -164,7 +170,8 @@ def interviewer(
     """
     words = load_template("rate", settings.prompts)
     author = None if "profile" in without else authors(dataset, settings, model)
-    return Interviewer(model, author, words, dataset, settings, users_at_a_time)
+    index = history_index(dataset, settings.rating)
+    return Interviewer(model, author, words, dataset, settings, users_at_a_time, index)
 
 
 def identity(
@@ -187,7 +194,7 @@ def identity(
     return {
         "llm": settings.llm.sampling,
         "profile": settings.profile.model_dump(),
-        "rating": settings.rating.model_dump(),
+        "rating": _identity_of(settings.rating),
         "prompts": {name: load_template(name, settings.prompts).version({}) for name in template_names()},
         "seed": seed,
         "fitted with seed": simulator.seed,

@@ -33,7 +33,7 @@ from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.models.registry import foreign_modules
 from hybrid_sim.profiles.statistical_writer import statistical_profiles
 from hybrid_sim.retrieval.embedder import embedder_for
-from hybrid_sim.retrieval.index import ProfileIndex, VectorIndex
+from hybrid_sim.retrieval.index import ProfileIndex, VectorIndex, item_index
 
 SOURCES = ("global", "item", "user", "stat")
 """Rungs of the fallback ladder by what is known: nothing, the item, the user, both (1 * item + 2 * user)."""
@@ -107,11 +107,10 @@ class Simulator:
             DataError: there are no ratings, or too few to hold any out.
             SettingsError: a member's name is not known.
         """
-        texts = item_texts(dataset)
-        self.know(dataset, texts)
+        self.know(dataset, item_texts(dataset))
         embedder = embedder_for(dataset, self.embedder)
         self.embedder_name_ = embedder.name
-        self.item_index_ = VectorIndex().fit(embedder.embed(texts))
+        self.item_index_ = item_index(dataset, embedder)
         self.profile_index_ = ProfileIndex().fit(statistical_profiles(dataset), embedder)
         chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
         left = switched(tuple(chosen), self.without)
