@@ -102,7 +102,7 @@ CASES: dict[str, tuple[dict[str, object], type[InputError], str]] = {
     "not_an_object.jsonl": (
         {},
         DataError,
-        "not_an_object.jsonl row 1: expected a JSON object per line, got '[1, 2]",
+        "not_an_object.jsonl row 1: expected a JSON object per line, got \"['1', '2']",
     ),
     "surrogate_id.jsonl": (
         {},

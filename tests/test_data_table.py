@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_sim.core.errors import DataError, ScaleError
@@ -79,6 +79,7 @@ def test_any_text_is_an_id(ids: list[str], tmp_path_factory: pytest.TempPathFact
         assert list(read_dataset(folder / name, scale=FIVE).users.index) == ids
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=120), suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"]))
 def test_any_bytes_are_read_or_refused_with_the_name_of_the_file(
     content: bytes, suffix: str, tmp_path_factory: pytest.TempPathFactory

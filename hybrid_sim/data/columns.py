@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +17,15 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray
-from hybrid_sim.data.text_files import encoding_error, line_of_record, read_delimited, read_json_lines
+from hybrid_sim.data.decoding import UTF8, text_file
+from hybrid_sim.data.delimited import described, detect_layout, read_delimited, row_of_record
+from hybrid_sim.data.records import read_records, record_columns
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+COMPRESSED_SUFFIXES = (".gz", ".zip", ".bz2", ".zst", ".xz")
+
+_log = logging.getLogger("hybrid_sim")
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,14 @@ class Table:
     """Columns read from one file, and the way back from a record to its row in that file.
 
     `names` are all columns of the file, `columns` those that were asked for. Columns of text files hold the
-    text verbatim, numbers in JSON included; only Parquet has columns of other types.
+    text verbatim, numbers in JSON included; only Parquet has columns of other types. `row` gives the row of the file
+    (from 1, the header included; a line of a text file) on which a record (from 0) starts.
     """
 
     path: Path
     names: tuple[str, ...]
     columns: dict[str, pa.ChunkedArray]
-    headed: bool = True
-    quoted: bool = True
+    row: Callable[[int], int]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -62,11 +70,21 @@ class Table:
         """The place of a value in words, for messages; rows are counted from 1, the header included."""
         return f"{self.path.name} row {self.row(record)}, column {column!r}"
 
-    def row(self, record: int) -> int:
-        """The row of the file on which a record (counted from 0) starts: a line of a text file."""
-        if self.path.suffix.lower() in PARQUET_SUFFIXES:
-            return record + 1
-        return line_of_record(self.path, record + 1 if self.headed else record, self.quoted)
+    def take(self, records: IntArray) -> Table:
+        """The table with only these records, in this order."""
+        columns = {name: values.take(pa.array(records)) for name, values in self.columns.items()}
+        return replace(self, columns=columns, row=lambda record: self.row(int(records[record])))
+
+    def value(self, record: int, column: str) -> Any:
+        """One value as it stands in the file."""
+        return self.columns[column][record].as_py()
+
+    def missing(self, column: str) -> NDArray[np.bool_]:
+        """Where the column has no value, or blank text."""
+        values = self.columns[column]
+        if _is_text(values):
+            values = _blank_as_null(values)
+        return np.asarray(pc.is_null(values).to_numpy(), dtype=bool)
 
     def ids(self, column: str) -> Ids:
         """The column as ids: text verbatim, whole numbers of Parquet in decimal digits.
@@ -103,9 +121,12 @@ class Table:
             DataError: a value is not a number.
         """
         values = self.columns[column]
+        if pa.types.is_floating(values.type) and values.type != pa.float64():
+            values = pc.cast(values, pa.string())  # the shortest text of a float32 is the number that was meant: 3.9
         if _is_text(values):
-            values = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
-            values = pc.if_else(pc.equal(values, ""), None, values)
+            values = _blank_as_null(values)
+            if pc.any(pc.starts_with(values, "+")).as_py():
+                values = pc.replace_substring_regex(values, r"^\+([0-9.])", r"\1")
         try:
             numbers = pc.cast(values, pa.float64(), safe=False)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -130,54 +151,67 @@ def read_table(
     wanted: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     delimiter: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str = UTF8,
     quoted: bool = True,
 ) -> Table:
-    """Read a file by its suffix: Parquet, JSON lines, else delimited text.
+    """Read a file by its suffix: Parquet (or a folder of its parts), JSON, else delimited text.
 
-    Only the `wanted` columns that exist are kept. Text without a header gets `names`; its delimiter is told
-    by the header line where it is not given. A byte order mark is skipped.
+    Text may be compressed (gzip, zip, bzip2, xz, Zstandard) and in UTF-16; JSON is an object per line or one array.
+    Only the `wanted` columns that exist are kept. Text without a header gets `names`; its delimiter is detected from
+    the header line where it is not given.
 
     Raises:
         SettingsError: there is no such file, or no such encoding.
         DataError: the file is empty, damaged, or has a row of another length.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix = next((part for part in reversed(path.suffixes) if part.lower() not in COMPRESSED_SUFFIXES), "").lower()
     try:
+        if path.is_dir() and not any(path.glob("*.parquet")):
+            raise IsADirectoryError(0, "it is a folder")
+        if suffix in PARQUET_SUFFIXES or path.is_dir():
+            return _read_parquet(path, wanted)
         if path.stat().st_size == 0:
             raise DataError(f"{path.name} is empty; expected a header and rows")
-        if suffix in PARQUET_SUFFIXES:
-            return _read_parquet(path, wanted)
-        if suffix in JSON_SUFFIXES:
-            columns = read_json_lines(path, wanted, encoding)
-            return Table(path, *columns, headed=False, quoted=False)
-        columns = read_delimited(path, wanted, names, delimiter, encoding, quoted)
-        return Table(path, *columns, headed=names is None, quoted=quoted)
+        file = text_file(path, encoding)
+        try:
+            if suffix in JSON_SUFFIXES:
+                records, rows = read_records(file)
+                return Table(path, *record_columns(file, records, rows, wanted), rows.__getitem__)
+            layout = detect_layout(file, names, delimiter, quoted)
+            columns = read_delimited(file, layout, wanted)
+        except UnicodeDecodeError as error:
+            raise file.bytes_refused(error) from error
     except FileNotFoundError as error:
         raise SettingsError(f"there is no file {path}") from error
     except (PermissionError, IsADirectoryError) as error:
         raise SettingsError(f"{path} cannot be read as a file: {error.strerror}") from error
-    except LookupError as error:
-        raise SettingsError(
-            f"unknown encoding {encoding!r}; use utf-8, latin-1 or another name Python knows"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise encoding_error(path, error) from error
+    if delimiter is None and (description := described(file, layout)):
+        _log.info("%s: %s", path.name, description)
+    return Table(path, layout.names, columns, partial(row_of_record, file, layout))
 
 
 def _read_parquet(path: Path, wanted: Sequence[str] | None) -> Table:
     try:
-        names = tuple(pa_parquet.read_schema(path).names)
-        data = pa_parquet.read_table(path, columns=None if wanted is None else [n for n in names if n in wanted])
-    except (pa.ArrowInvalid, OSError) as error:
+        dataset = pa_parquet.ParquetDataset(path)
+        names = tuple(dataset.schema.names)
+        data = dataset.read(None if wanted is None else [name for name in names if name in wanted])
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path.name} is not a readable Parquet file ({error}); write it again") from error
-    return Table(path, names, {name: data.column(name) for name in data.column_names})
+    return Table(path, names, {name: data.column(name) for name in data.column_names}, lambda record: record + 1)
+
+
+def _blank_as_null(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    values = pc.utf8_trim_whitespace(pc.cast(values, pa.string()))
+    return pc.if_else(pc.equal(values, ""), None, values)
 
 
 def _is_text(values: pa.ChunkedArray) -> bool:
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(test(kind) for test in tests)
 
 
 def _first_unparsable(values: pa.ChunkedArray) -> int:

@@ -106,7 +106,7 @@ def read_times(table: Table, column: str) -> IntArray:
         DataError: a time is missing or not understood.
     """
     values = table.columns[column]
-    if pa.types.is_timestamp(values.type):
+    if pa.types.is_temporal(values.type):
         numbers = np.asarray(
             pc.cast(pc.cast(values, pa.timestamp("s"), safe=False), pa.int64()).to_numpy(), dtype=float
         )

@@ -12,8 +12,8 @@ import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.types import RatingScale
 from hybrid_sim.data.columns import read_table
-from hybrid_sim.data.recorded_file import read_recorded
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 
 USER_COLUMNS = ("user_id", "userId", "user")
@@ -96,6 +96,46 @@ def _read(path: Path, dataset: Dataset, columns: RecordingColumns) -> RecordedRa
     _log.info("%s: %d LLM ratings from column %r", path.name, len(recording), rating)
     _refuse_truth(recording, dataset, path, rating)
     return recording
+
+
+def read_recorded(
+    path: str | Path,
+    scale: RatingScale,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    rating: str = "rating",
+    model: str | None = None,
+) -> RecordedRatings:
+    """The recorded ratings of one table; `user`, `item` and `rating` are the names of its columns.
+
+    An empty rating is a missing answer, counted and left out; everything else must be a number on the scale.
+    With `model`, only that value of the column `model` is kept; without it, all models' ratings of a pair are
+    pooled.
+
+    Raises:
+        SettingsError: there is no such file.
+        DataError: the file cannot be read, lacks a column, or a row holds no id or no number on the scale.
+    """
+    table = read_table(path, wanted=[user, item, rating, "model"])
+    for column, option in ((user, "--llm-user-col"), (item, "--llm-item-col"), (rating, "--llm-rating-col")):
+        table.require(column, option)
+    if model is not None:
+        table.require("model", "the column 'model'")
+        table = table.take(np.flatnonzero(np.array(table.texts("model"), dtype=object) == model))
+        if not len(table):
+            raise DataError(f"{path} has no row of model {model!r}; choose a value of its column 'model'")
+    missing = table.missing(rating)
+    table = table.take(np.flatnonzero(~missing))
+    ratings, users, items = table.numbers(rating), table.ids(user), table.ids(item)
+    refused = np.flatnonzero(~scale.contains(ratings))
+    if len(refused):
+        record = int(refused[0])
+        raise DataError(
+            f"{table.where(record, rating)}: {table.value(record, rating)!r} is not a number on the scale {scale}; "
+            "fix the row, or leave the cell empty where none was recorded"
+        )
+    return RecordedRatings(users.names[users.codes], items.names[items.codes], ratings, int(missing.sum()))
 
 
 def _column(named: str | None, usual: Sequence[str], names: Sequence[str], path: Path, option: str) -> str:

@@ -42,7 +42,7 @@ class Recorded:
 
     Where a pair was recorded several times, the answer holds the levels' frequencies. `fit` learns nothing
     from ratings; it looks the ids up. `n_unknown_` counts recorded rows whose user or item the data set does
-    not have. Read the table with `hybrid_sim.data.recorded_file.read_recorded`.
+    not have. Read the table with `hybrid_sim.data.recordings.read_recorded`.
     """
 
     table: RecordedRatings = field(repr=False)

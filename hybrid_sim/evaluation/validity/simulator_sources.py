@@ -17,8 +17,7 @@ from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.rater import expected
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.data.columns import Table, read_table
-from hybrid_sim.data.recorded_file import read_recorded
-from hybrid_sim.data.recordings import SUSPICIOUS
+from hybrid_sim.data.recordings import SUSPICIOUS, read_recorded
 from hybrid_sim.ensemble.correction import cross_fitted_correction
 from hybrid_sim.evaluation.scores import Groups
 from hybrid_sim.evaluation.validity.inputs import Cost, SimulatorOutput, draw

@@ -1,0 +1,104 @@
+"""Objects in JSON (lines or one array) or as Python literals, as columns of verbatim text."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+
+from hybrid_sim.core.errors import DataError
+from hybrid_sim.data.decoding import UTF8, TextFile
+
+
+def read_records(file: TextFile) -> tuple[list[dict[str, Any]], list[int]]:
+    """The objects of a file, and the row of each: its line, or its place in a JSON array.
+
+    A line may be a Python literal, which is parsed and never run. Numbers in JSON stay text as they are written.
+
+    Raises:
+        DataError: a row is no object, or has a key twice.
+    """
+    records, rows = [], []
+    for row, value in _values(file):
+        if not isinstance(value, dict):
+            raise DataError(f"{file.path.name} row {row}: expected a JSON object per line, got {str(value)[:40]!r}")
+        records.append(value)
+        rows.append(row)
+    return records, rows
+
+
+def _values(file: TextFile) -> Iterator[tuple[int, Any]]:
+    with file.open() as stream:
+        start = stream.peek(1 << 12)
+        if re.match(rb"\s*\[\s*[{\]]", start):
+            yield from enumerate(_parse(file, 1, stream.read()), start=1)
+            return
+        for row, line in enumerate(stream, start=1):
+            if line.strip(b"\r\n"):
+                yield row, _parse(file, row, line)
+
+
+def _parse(file: TextFile, row: int, content: bytes) -> Any:
+    text = content.decode(UTF8)
+    try:
+        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and text.lstrip().startswith("{"):
+            with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+                return ast.literal_eval(text.strip())
+        raise DataError(f"{file.path.name} row {row}: not JSON ({error}); fix or remove the line") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return result
+
+
+def record_columns(
+    file: TextFile, records: list[dict[str, Any]], rows: list[int], wanted: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str, pa.ChunkedArray]]:
+    """All names, and the wanted columns: text, or lists of texts.
+
+    Raises:
+        DataError: a value is neither, or half a surrogate pair.
+    """
+    names = tuple(dict.fromkeys(name for record in records for name in record))
+    columns = {}
+    for name in names:
+        if wanted is not None and name not in wanted:
+            continue
+        values = [_verbatim(record.get(name)) for record in records]
+        kind = pa.list_(pa.string()) if any(isinstance(value, list) for value in values) else pa.string()
+        if (refused := _first_misfit(values, kind)) is not None:
+            raise DataError(
+                f"{file.path.name} row {rows[refused]}, column {name!r}: {values[refused]!a:.60} is not "
+                f"{'text or a number' if kind == pa.string() else 'a list of texts'} "
+                "(half a surrogate pair is no text either); fix or remove the line"
+            )
+        columns[name] = pa.chunked_array([pa.array(values, kind)])
+    return names, columns
+
+
+def _verbatim(value: Any) -> Any:
+    """Numbers of Python literals as text; everything else as it is."""
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _first_misfit(values: list[Any], kind: pa.DataType) -> int | None:
+    try:
+        pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        for place, value in enumerate(values):
+            try:
+                pa.array([value], kind)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+                return place
+    return None
