@@ -234,3 +234,29 @@ def test_signs_are_part_of_numbers(tmp_path: Path) -> None:
     path = tmp_path / "thumbs.csv"
     path.write_text("user_id,item_id,rating\na,x,+1\na,y,-1\nb,x,+1\n")
     assert read_dataset(path, columns=ColumnMap(timestamp=None)).rating.tolist() == [1, -1, 1]
+
+
+def test_lists_in_cells_are_sets_of_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ratings, items = tmp_path / "ratings.csv", tmp_path / "items.csv"
+    ratings.write_text("user_id,item_id,rating\na,i1,1\na,i2,5\n")
+    cells = {
+        "i1": "\"['Action', 'Comedy', 'Action']\"",
+        "i2": "\"[{'id': 18, 'name': 'Drama'}]\"",
+        "i3": '"[""War"", """"]"',
+        "i4": "[]",
+        "i5": '"Action, Adventure"',
+        "i6": "['Action'",
+        "i7": "",
+    }
+    items.write_text("\n".join(["item_id,genres", *(f"{item},{cell}" for item, cell in cells.items())]) + "\n")
+    genres = read_dataset(ratings, items).items["genres"]
+    assert genres.tolist() == [("Action", "Comedy"), ("Drama",), ("War",), (), ("Action", "Adventure"), (), ()]
+    assert "items.csv row 7, column 'genres': \"['Action'\" cannot be read as a list and counts as empty" in caplog.text
+
+
+def test_lists_of_objects_in_parquet_are_sets_of_names(tmp_path: Path) -> None:
+    ratings, items = tmp_path / "ratings.csv", tmp_path / "items.parquet"
+    ratings.write_text("user_id,item_id,rating\na,i1,1\na,i2,5\n")
+    genres = pa.array([[{"id": 1, "name": "War"}, {"id": 2, "name": "Drama"}], None])
+    pq.write_table(pa.table({"item_id": ["i1", "i2"], "genres": genres}), items)
+    assert read_dataset(ratings, items).items["genres"].tolist() == [("War", "Drama"), ()]

@@ -62,7 +62,7 @@ class Listening:
 def test_a_set_is_fetched_once(httpserver: HTTPServer, tmp_path: Path) -> None:
     httpserver.expect_request("/sets/ml-100k.zip").respond_with_data(SMALL)
     heard = Listening()
-    with listen(heard):
+    with listen(heard.start):
         folder = download("ml-100k", tmp_path / "new", mirror=httpserver.url_for("/sets/"), md5=md5(SMALL))
     assert folder == tmp_path / "new" / "ml-100k"
     assert (folder / "u.data").read_bytes() == b"1\t1\t5\t100\n"

@@ -142,7 +142,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
         def advance(self, steps: int = 1, note: str = "") -> None:
             self.said.append(steps)
 
-    with LoopbackLLM() as server, asking(tmp_path, server.url) as llm, listen(Listener()):
+    with LoopbackLLM() as server, asking(tmp_path, server.url) as llm, listen(Listener().start):
         llm.ask([*questions(3), question(1)])
     assert Listener.said[0] == ("asking loopback", 4)
     assert sum(Listener.said[1:]) == 4

@@ -1,4 +1,4 @@
-"""What a person sees while work is done: progress and log lines on stderr, and errors in one line."""
+"""Progress and log lines on stderr."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TextIO
 
 from hybrid_sim.core.files import printable
 from hybrid_sim.core.progress import Task, listen
 
 DELAY = 2.0
-"""Seconds that work takes before anything is said about its progress."""
+"""Seconds that work takes before its progress is shown."""
 
 INTERVAL = 10.0
 """Seconds between two lines about the same work where stderr is not a terminal."""
@@ -38,7 +39,7 @@ def messages(quiet: bool = False, stream: TextIO | None = None) -> Iterator[None
         if quiet:
             yield
         else:
-            with listen(_Bars(stream) if stream.isatty() else _Lines(stream)):
+            with listen(partial(_bar if stream.isatty() else _lines, stream)):
                 yield
     finally:
         log.removeHandler(handler)
@@ -76,40 +77,34 @@ class _LineHandler(logging.Handler):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self.stream = stream
-        self.said: set[str] = set()
+        self.written: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record unless the same text was written before."""
         text = record.getMessage()
-        if text not in self.said:
-            self.said.add(text)
+        if text not in self.written:
+            self.written.add(text)
             say(f"warning: {text}" if record.levelno >= logging.WARNING else text, self.stream)
 
 
-class _Bars:
-    """One bar per piece of work, gone when it is done."""
+@contextmanager
+def _bar(stream: TextIO, label: str, total: int) -> Iterator[Task]:
+    """A bar that appears when the work has taken `DELAY` seconds and goes when it is done."""
+    from tqdm import tqdm
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    @contextmanager
-    def start(self, label: str, total: int) -> Iterator[Task]:
-        """A bar that appears when the work has taken `DELAY` seconds."""
-        from tqdm import tqdm
-
-        with tqdm(
-            total=total or None,
-            desc=printable(label),
-            file=self.stream,
-            delay=DELAY,
-            leave=False,
-            dynamic_ncols=True,
-            unit_scale=total > 100_000,
-        ) as bar:
-            yield _Bar(bar)
+    with tqdm(
+        total=total or None,
+        desc=printable(label),
+        file=stream,
+        delay=DELAY,
+        leave=False,
+        dynamic_ncols=True,
+        unit_scale=total > 100_000,
+    ) as bar:
+        yield _BarTask(bar)
 
 
-class _Bar:
+class _BarTask:
     def __init__(self, bar: Any) -> None:
         self.bar = bar
 
@@ -120,18 +115,14 @@ class _Bar:
         self.bar.update(steps)
 
 
-class _Lines:
-    """Plain lines for files and pipes."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    @contextmanager
-    def start(self, label: str, total: int) -> Iterator[Task]:
-        """Work whose progress is said in lines, none before it has taken `DELAY` seconds."""
-        task = _LineTask(label, total, self.stream)
-        yield task
-        task.finish()
+@contextmanager
+def _lines(stream: TextIO, label: str, total: int) -> Iterator[Task]:
+    """Progress in plain lines, for files and pipes; none before the work has taken `DELAY` seconds."""
+    task = _LineTask(label, total, stream)
+    yield task
+    elapsed = time.monotonic() - task.started
+    if elapsed > DELAY:
+        say(f"{label}: done in {_duration(elapsed)}", stream)
 
 
 class _LineTask:
@@ -139,26 +130,19 @@ class _LineTask:
         self.label, self.total, self.stream = label, total, stream
         self.done, self.started = 0, time.monotonic()
         self.next_line = self.started + DELAY
-        self.has_spoken = False
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count the steps; say so when the last line is `INTERVAL` seconds old."""
+        """Count the steps; write a line when the last one is `INTERVAL` seconds old."""
         self.done += steps
         now = time.monotonic()
         if now < self.next_line or self.done >= self.total > 0:
             return
-        self.next_line, self.has_spoken = now + INTERVAL, True
+        self.next_line = now + INTERVAL
         progress = f"{self.done:,}"
         if self.total:
             left = (now - self.started) * (self.total - self.done) / max(self.done, 1)
             progress = f"{self.done / self.total:.0%} ({self.done:,} of {self.total:,}), {_duration(left)} left"
         say(f"{self.label}: {progress}{f' - {note}' if note else ''}", self.stream)
-
-    def finish(self) -> None:
-        """Say how long it took if it took long."""
-        elapsed = time.monotonic() - self.started
-        if self.has_spoken or elapsed > DELAY:
-            say(f"{self.label}: done in {_duration(elapsed)}", self.stream)
 
 
 def _duration(seconds: float) -> str:

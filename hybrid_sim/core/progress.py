@@ -1,12 +1,11 @@
-"""How far long work has come, told to whoever listens.
+"""Progress of long work, reported to a listener.
 
-The library never prints. A door that has a screen installs a listener with `listen`; without one, `track` costs
-nothing.
+The library never prints: the command line installs a listener that does. Without one, `track` costs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -16,19 +15,16 @@ class Task(Protocol):
     """One piece of work that advances step by step."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Report `steps` more steps as done; `note` says what the last one was."""
+        """Report `steps` more steps as done; `note` describes the last one."""
 
 
-class Listener(Protocol):
-    """Opens a task for every piece of long work."""
-
-    def start(self, label: str, total: int) -> AbstractContextManager[Task]:
-        """A context in which `total` steps of the work called `label` are reported."""
+Listener = Callable[[str, int], AbstractContextManager[Task]]
+"""Opens a task of that label and that number of steps (0 where it is unknown)."""
 
 
 class _Silent:
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 _listener: ContextVar[Listener | None] = ContextVar("hybrid_sim_progress", default=None)
@@ -51,5 +47,5 @@ def track(label: str, total: int) -> Iterator[Task]:
     if listener is None:
         yield _Silent()
     else:
-        with listener.start(label, total) as task:
+        with listener(label, total) as task:
             yield task

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import report_collisions
-from hybrid_sim.data.tables import frame_by_id, split_genres
+from hybrid_sim.data.tables import frame_by_id, read_sets
 
 TEXTS = ("title", "genres", "overview")
 """An item without any of these says nothing of what it is about."""
@@ -71,7 +70,7 @@ def _read(table: Table, dataset: Dataset, column: str) -> Any:
         return np.full(len(table), np.nan) if is_numeric else [() if is_set else ""] * len(table)
     if is_numeric:
         return _numbers(table, column)
-    return _sets(table, column) if is_set else table.texts(column)
+    return read_sets(table, column) if is_set else table.texts(column)
 
 
 def _numbers(table: Table, column: str) -> Any:
@@ -87,13 +86,6 @@ def _numbers(table: Table, column: str) -> Any:
             f"empty ({len(refused)} such rows)"
         )
     return numbers
-
-
-def _sets(table: Table, column: str) -> list[tuple[str, ...]]:
-    values = table.columns[column]
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        return [tuple(dict.fromkeys(entry for entry in value or [] if entry)) for value in values.to_pylist()]
-    return split_genres(table.texts(column))
 
 
 def _report_columns(table: Table, dataset: Dataset, item_column: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -40,6 +43,8 @@ class ColumnMap:
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ("age", "gender", "occupation")
 
+
+_log = logging.getLogger("hybrid_sim")
 
 _OPTIONS = {
     name: f"--{name}-col" for name in ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview")
@@ -123,6 +128,46 @@ def split_genres(texts: list[str]) -> list[tuple[str, ...]]:
     ]
 
 
+def read_sets(
+    table: Table, column: str, split: Callable[[list[str]], list[tuple[str, ...]]] = split_genres
+) -> list[tuple[str, ...]]:
+    """A column of sets of names: lists, lists written as JSON or as Python literals (of names, or of objects with a
+    `name`), else texts that `split` divides. A text that begins as a list and is none counts as empty, with a warning.
+    """
+    values = table.columns[column]
+    if not hasattr(values.type, "value_type") or pa.types.is_dictionary(values.type):
+        texts = table.texts(column)
+        is_list = [text.lstrip().startswith("[") for text in texts]
+        names = iter(split([text for text, listed in zip(texts, is_list, strict=True) if not listed]))
+        sets = [_parse_list(text) if listed else next(names) for text, listed in zip(texts, is_list, strict=True)]
+        unread = [record for record, members in enumerate(sets) if members is None]
+        if unread:
+            _log.warning(
+                "%s: %r cannot be read as a list and counts as empty (%d such rows)",
+                table.where(unread[0], column),
+                texts[unread[0]],
+                len(unread),
+            )
+        return [members or () for members in sets]
+    return [_names(members or []) for members in values.to_pylist()]
+
+
+def _parse_list(text: str) -> tuple[str, ...] | None:
+    """The names in a list in JSON or as a Python literal, None where it is neither; nothing is run."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            members = parse(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return _names(members) if isinstance(members, list) else None
+    return None
+
+
+def _names(members: list[Any]) -> tuple[str, ...]:
+    names = [member.get("name") if isinstance(member, dict) else member for member in members]
+    return tuple(dict.fromkeys(name.strip() for name in names if isinstance(name, str) and name.strip()))
+
+
 def _read_items(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataFrame:
     wanted = [
         columns.item,
@@ -166,17 +211,10 @@ def _optional(table: Table, columns: ColumnMap, field: str) -> str | None:
     return column if column and column in table.columns else None
 
 
-def _genres(table: Table, column: str) -> list[tuple[str, ...]]:
-    values = table.columns[column]
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        return [tuple(entry for entry in value or [] if entry) for value in values.to_pylist()]
-    return split_genres(table.texts(column))
-
-
 _READERS: dict[str, Callable[[Table, str], Any]] = {
     "title": Table.texts,
     "year": Table.numbers,
-    "genres": _genres,
+    "genres": read_sets,
     "overview": Table.texts,
 }
 _EMPTY: dict[str, Callable[[int], Any]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 from dataclasses import replace
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.data.columns import Table, read_table
-from hybrid_sim.data.tables import frame_by_id
+from hybrid_sim.data.columns import read_table
+from hybrid_sim.data.tables import frame_by_id, read_sets
 
 TEXTS = {"overview": "overview", "original_language": "language", "director": "director"}
 SETS = {"origin_country": "countries", "production_companies": "companies", "cast": "cast"}
@@ -36,7 +34,7 @@ def read_tmdb(path: Path | str) -> pd.DataFrame:
         raise DataError(f"{table.path.name}: expected a column item_id or movie_id, got {', '.join(table.names)}")
     data: dict[str, Any] = {}
     data.update({ours: table.texts(theirs) for theirs, ours in TEXTS.items() if theirs in table.names})
-    data.update({ours: _sets(table, theirs) for theirs, ours in SETS.items() if theirs in table.names})
+    data.update({ours: read_sets(table, theirs, _whole) for theirs, ours in SETS.items() if theirs in table.names})
     collection = next((name for name in COLLECTIONS if name in table.names), None)
     if collection:
         data["collection"] = table.texts(collection)
@@ -80,22 +78,6 @@ def add_tmdb(dataset: Dataset, texts: pd.DataFrame, *, votes: bool = False) -> D
     return replace(dataset, items=items)
 
 
-def _sets(table: Table, column: str) -> list[tuple[str, ...]]:
-    """Lists of names: real ones, or written as JSON or as Python literals; a plain text is one name."""
-    values = table.columns[column]
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        return [tuple(value or ()) for value in values.to_pylist()]
-    return [_parse_set(text) for text in table.texts(column)]
-
-
-def _parse_set(text: str) -> tuple[str, ...]:
-    if not text.lstrip().startswith("["):
-        return (text,) if text else ()
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError:
-        try:
-            values = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return ()
-    return tuple(value for value in values if isinstance(value, str))
+def _whole(texts: list[str]) -> list[tuple[str, ...]]:
+    """A plain text is one name."""
+    return [(text,) if text else () for text in texts]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
+from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.progress import track
 from hybrid_sim.data.http import Patience, chunks, opened, with_retries
 
@@ -115,7 +115,11 @@ class TmdbClient:
             answer = json.loads(body)
         except ValueError:
             raise NetworkError(f"{self.base_url}{path} answered something that is not JSON") from None
-        _keep(kept, body)
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.cache} cannot be written: {error.strerror or error}") from error
+        write_whole(kept, body)
         return answer
 
     def _ask(self, asked: str) -> bytes:
@@ -173,13 +177,3 @@ def _field(answer: Any, name: str, kind: type) -> Any:
     if not isinstance(answer, dict) or not isinstance(answer.get(name), kind):
         raise NetworkError(f"TMDB answered without {name!r}: {str(answer)[:80]!r}")
     return answer[name]
-
-
-def _keep(path: Path, body: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(body)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise StorageError(f"{path.parent} cannot be written: {error.strerror or error}") from error
