@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybrid_sim.cli.protocol_options import PROTOCOLS as COMMAND_LINE_PROTOCOLS
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, InputError, SettingsError
 from hybrid_sim.core.provenance import provenance
@@ -19,7 +18,7 @@ from hybrid_sim.data.recordings import RecordingColumns, read_recordings, shuffl
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.bench import Benchmark, Opinion, choose_models
 from hybrid_sim.evaluation.bench_report import Report, table_text, write_json
-from hybrid_sim.evaluation.protocols import PROTOCOLS, Protocol, make_protocol, parse_folds
+from hybrid_sim.evaluation.protocols import Protocol, make_protocol, parse_folds
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.evaluation.scoreboard import shared_rows
 from hybrid_sim.evaluation.scores import row_losses
@@ -236,10 +235,6 @@ def test_cold_users_may_have_some_known_ratings(world: Dataset) -> None:
     fold = next(protocol.folds())
     assert protocol.name == "cold-users-5"
     assert set(fold.train.user_counts[fold.held_out.user]) == {5}
-
-
-def test_the_command_line_offers_all_protocols() -> None:
-    assert COMMAND_LINE_PROTOCOLS == PROTOCOLS
 
 
 def test_data_without_times_is_refused_or_said(world: Dataset) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, words_list
 from hybrid_sim.cli.protocol_options import (
-    EXPLAINED,
     add_protocol_options,
     add_recording_options,
+    protocols_help,
     read_protocol,
     read_recording,
 )
@@ -22,9 +22,11 @@ from hybrid_sim.core.errors import SettingsError, StorageError
 if TYPE_CHECKING:
     from hybrid_sim.evaluation.bench_report import Report
 
-DESCRIPTION = f"""\
-Without options: the synthetic world, in about a minute. Protocols:
-{EXPLAINED}"""
+
+def describe() -> str:
+    """The description of the command, with a line per protocol."""
+    return f"Without options: the synthetic world, in about a minute. Protocols:\n{protocols_help()}\n"
+
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -104,4 +106,4 @@ def _check_outputs(options: argparse.Namespace) -> None:
         raise SettingsError(f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix")
 
 
-COMMANDS.add("bench", Command("compare models on held-out ratings", DESCRIPTION, add_options, run, "evaluate"))
+COMMANDS.add("bench", Command("compare models on held-out ratings", describe, add_options, run, "evaluate"))

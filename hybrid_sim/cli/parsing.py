@@ -27,8 +27,8 @@ Exit status: 0 done, 1 a defect of the program, 2 bad input or settings, 3 an en
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises instead of leaving the program, and accepts no abbreviations.
 
-    `help` of an argument may be a function: it is called when the help is shown, so that names out of a registry are
-    listed without importing its modules (and numpy) in every run.
+    `help` of an argument, and the description, may be functions: they are called when the help is shown, so that names
+    out of a registry are listed without importing its modules (and numpy) in every run.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(message if message.endswith("?") else f"{message}; see {self.prog} --help")
 
     def format_help(self) -> str:
-        """The help text, with the arguments' help functions called."""
+        """The help text, with the functions in it called."""
+        if callable(self.description):
+            self.description = self.description()
         for action in self._actions:
             if callable(action.help):
                 action.help = action.help()
@@ -68,7 +70,7 @@ class Command:
     """A command: `help` is its line in `hybrid-sim --help`; `run` returns the exit status."""
 
     help: str
-    description: str
+    description: str | Callable[[], str]
     add_options: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], int]
     topic: str = TOPICS[-1]

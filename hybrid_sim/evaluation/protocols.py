@@ -1,14 +1,19 @@
-"""The protocols of the benchmark: which ratings are learned from and which are held out, by name."""
+"""The protocols of the benchmark by name: which ratings are learned from and which are held out.
+
+A protocol is a function with one registration. Another package adds its own in a module that it names as an entry point
+of the group `hybrid_sim.protocols`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.registry import Registry
 from hybrid_sim.evaluation.scores import Groups
 from hybrid_sim.evaluation.splits import (
     Split,
@@ -22,10 +27,6 @@ from hybrid_sim.evaluation.splits import (
     users_out,
 )
 
-PROTOCOLS = (
-    *("last40", "full", "kfold", "user-temporal"),
-    *("cold-items", "cold-items-tenth", "cold-users", "cold-both"),
-)
 N_FOLDS = 5
 HISTORY = 40
 """Training ratings per user in `last40`: the latest ones, as many as Lusifer's paper gives its models."""
@@ -75,6 +76,64 @@ class Protocol:
             yield Fold(number, self.dataset.take(split.train_rows), self.dataset.take(split.test_rows), self.groups)
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the folds may depend on beside the dataset.
+
+    `data` is the folder in which data sets are found, `known` the number of training ratings of a held-out user.
+    `shuffle_untimed` allows a random order of ratings where the dataset has no times.
+    """
+
+    data: Path | str | None = None
+    known: int = 0
+    seed: int = 0
+    shuffle_untimed: bool = False
+
+
+@dataclass(frozen=True)
+class Folds:
+    """All folds of a protocol, with notes on how they were made.
+
+    `suffix` follows the protocol's name in the label of the results.
+    """
+
+    splits: Sequence[Split]
+    notes: tuple[str, ...] = ()
+    suffix: str = ""
+
+
+MakeFolds = Callable[[Dataset, Options], Folds]
+
+
+@dataclass(frozen=True)
+class ProtocolEntry:
+    """A protocol before it is applied to a dataset; see `protocol` for the fields."""
+
+    make: MakeFolds
+    help: str
+    groups: Groups
+    needs_times: bool
+
+
+PROTOCOLS: Registry[ProtocolEntry] = Registry("protocol", "protocols")
+
+
+def protocol(
+    name: str, help: str, *, groups: Groups = "users", needs_times: bool = False
+) -> Callable[[MakeFolds], MakeFolds]:
+    """Register the function below, which makes the folds, as the protocol `name`.
+
+    `help` is its line in the help of commands, `groups` what intervals of its results resample. With `needs_times` a
+    dataset without times is refused.
+    """
+
+    def register(make: MakeFolds) -> MakeFolds:
+        PROTOCOLS.add(name, ProtocolEntry(make, help, groups, needs_times))
+        return make
+
+    return register
+
+
 def make_protocol(
     name: str,
     dataset: Dataset,
@@ -87,55 +146,83 @@ def make_protocol(
 ) -> Protocol:
     """The protocol called `name`, one of `PROTOCOLS`, on a dataset; `folds` are the numbers wanted, from 1.
 
-    `full` trains on all ratings outside the fold, `last40` on each user's latest 40 of them: with the genuine
-    folds u1 to u5 of MovieLens 100K (found under `data`), with five random ones elsewhere, which a note says.
-    `kfold` is `full` with random folds everywhere. `user-temporal` is one fold, each user's last fifth, by
-    time; data without times is refused unless `shuffle_untimed` is set. `cold-items` holds out a fifth of the
-    items, `cold-items-tenth` (one fold, the same for everybody) a tenth of them, `cold-users` a fifth of the users
-    with `known` ratings left for training, and `cold-both` the ratings of a fifth of the users for a fifth of the
-    items, with all other ratings of both left out of training.
+    The other arguments are those of `Options`.
 
     Raises:
         SettingsError: the name or a fold is not known.
         DataError: the data has no times and the protocol needs them.
     """
-    if name not in PROTOCOLS:
-        raise SettingsError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
-    label, notes = name, []
-    groups: Groups = "items" if name.startswith("cold-items") else "users"
-    if name in ("last40", "full") and is_ml_100k(dataset):
-        numbers = _chosen(folds, N_FOLDS, name)
-        splits = genuine_folds(dataset, data, [f"u{number}" for number in numbers])
-    elif name == "user-temporal":
-        numbers = _chosen(folds, 1, name)
-        splits = [user_temporal(dataset, shuffle_untimed=shuffle_untimed)]
-        notes.append(
-            "test rows are each user's last fifth by time; their timestamps reach no model."
-            if splits[0].uses_test_time
-            else "the data has no times: a random fifth of each user's ratings is held out."
+    entry = PROTOCOLS[name]
+    if entry.needs_times and dataset.timestamp is None:
+        raise DataError(
+            f"{dataset.name} has no timestamps, which protocol {name} needs; name the column (--timestamp-col), or "
+            "choose another protocol"
         )
-    elif name == "cold-items":
-        numbers = _chosen(folds, N_FOLDS, name)
-        splits = _pick(items_out(dataset, N_FOLDS, seed), numbers)
-    elif name == "cold-items-tenth":
-        numbers = _chosen(folds, 1, name)
-        splits = [items_out_once(dataset)]
-        notes.append("held out is the first tenth of the rated items, sorted by id and shuffled by default_rng(0).")
-    elif name == "cold-both":
-        numbers = _chosen(folds, N_FOLDS, name)
-        splits = _pick(both_out(dataset, N_FOLDS, seed), numbers)
-        notes.append("neither the user nor the item of a held-out rating has any rating to learn from.")
-    elif name == "cold-users":
-        numbers, label = _chosen(folds, N_FOLDS, name), f"cold-users-{known}"
-        splits = _pick(users_out(dataset, N_FOLDS, known, seed), numbers)
-        notes.append(f"{known} ratings of every held-out user are known; the user's first 20 are never tested.")
-    else:
-        numbers = _chosen(folds, N_FOLDS, name)
-        splits = _pick(kfold(dataset, N_FOLDS, seed), numbers)
-        notes.append(f"the folds are {N_FOLDS} random parts of the ratings (seed {seed}).")
-    if name == "last40":
-        splits = [_last(dataset, split) for split in splits]
-    return Protocol(label, dataset, tuple(zip(numbers, splits, strict=True)), groups, tuple(notes))
+    made = entry.make(dataset, Options(data, known, seed, shuffle_untimed))
+    n_folds = len(made.splits)
+    numbers = list(range(1, n_folds + 1)) if folds is None else list(folds)
+    unknown = [number for number in numbers if not 1 <= number <= n_folds]
+    if unknown or not numbers:
+        has = "only fold 1" if n_folds == 1 else f"folds 1 to {n_folds}"
+        raise SettingsError(f"there is no fold {unknown[0] if unknown else ''}; protocol {name} has {has}")
+    splits = tuple((number, made.splits[number - 1]) for number in numbers)
+    return Protocol(name + made.suffix, dataset, splits, entry.groups, made.notes)
+
+
+@protocol("last40", f"as full, but learn from each user's latest {HISTORY} training ratings", needs_times=True)
+def _last40(dataset: Dataset, options: Options) -> Folds:
+    folds = _full(dataset, options)
+    splits = [
+        Split(f"{split.name}-last{HISTORY}", keep_last(dataset, split.train_rows, HISTORY), split.test_rows)
+        for split in folds.splits
+    ]
+    return replace(folds, splits=splits)
+
+
+@protocol("full", "the genuine folds u1 to u5 of ml-100k, elsewhere five random ones")
+def _full(dataset: Dataset, options: Options) -> Folds:
+    return Folds(genuine_folds(dataset, options.data)) if is_ml_100k(dataset) else _kfold(dataset, options)
+
+
+@protocol("kfold", "five random folds, whatever the data")
+def _kfold(dataset: Dataset, options: Options) -> Folds:
+    notes = (f"the folds are {N_FOLDS} random parts of the ratings (seed {options.seed}).",)
+    return Folds(kfold(dataset, N_FOLDS, options.seed), notes)
+
+
+@protocol("user-temporal", "hold out each user's last fifth, by time")
+def _user_temporal(dataset: Dataset, options: Options) -> Folds:
+    split = user_temporal(dataset, shuffle_untimed=options.shuffle_untimed)
+    note = (
+        "test rows are each user's last fifth by time; their timestamps reach no model."
+        if split.uses_test_time
+        else "the data has no times: a random fifth of each user's ratings is held out."
+    )
+    return Folds([split], (note,))
+
+
+@protocol("cold-items", "hold out whole items, a fifth per fold", groups="items")
+def _cold_items(dataset: Dataset, options: Options) -> Folds:
+    return Folds(items_out(dataset, N_FOLDS, options.seed))
+
+
+@protocol("cold-items-tenth", "hold out one tenth of the items, the same for everybody", groups="items")
+def _cold_items_tenth(dataset: Dataset, options: Options) -> Folds:
+    note = "held out is the first tenth of the rated items, sorted by id and shuffled by default_rng(0)."
+    return Folds([items_out_once(dataset)], (note,))
+
+
+@protocol("cold-users", "hold out whole users, a fifth per fold, all but --known ratings")
+def _cold_users(dataset: Dataset, options: Options) -> Folds:
+    note = f"{options.known} ratings of every held-out user are known; the user's first 20 are never tested."
+    splits = users_out(dataset, N_FOLDS, options.known, options.seed)
+    return Folds(splits, (note,), f"-{options.known}")
+
+
+@protocol("cold-both", "ratings of a fifth of the users for a fifth of the items, neither seen")
+def _cold_both(dataset: Dataset, options: Options) -> Folds:
+    note = "neither the user nor the item of a held-out rating has any rating to learn from."
+    return Folds(both_out(dataset, N_FOLDS, options.seed), (note,))
 
 
 def parse_folds(text: str) -> list[int]:
@@ -159,20 +246,3 @@ def parse_folds(text: str) -> list[int]:
 def is_ml_100k(dataset: Dataset) -> bool:
     """Whether the dataset is MovieLens 100K, which comes with folds of its own."""
     return dataset.name == "ml-100k" or dataset.name.startswith("ml-100k-")
-
-
-def _chosen(folds: Sequence[int] | None, n_folds: int, protocol: str) -> list[int]:
-    wanted = list(range(1, n_folds + 1)) if folds is None else list(folds)
-    unknown = [number for number in wanted if not 1 <= number <= n_folds]
-    if unknown or not wanted:
-        has = "only fold 1" if n_folds == 1 else f"folds 1 to {n_folds}"
-        raise SettingsError(f"there is no fold {unknown[0] if unknown else ''}; protocol {protocol} has {has}")
-    return wanted
-
-
-def _pick(splits: Sequence[Split], numbers: Sequence[int]) -> list[Split]:
-    return [splits[number - 1] for number in numbers]
-
-
-def _last(dataset: Dataset, split: Split) -> Split:
-    return Split(f"{split.name}-last{HISTORY}", keep_last(dataset, split.train_rows, HISTORY), split.test_rows)
