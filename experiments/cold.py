@@ -150,7 +150,7 @@ def _buckets_of(bench: Bench, protocol: str) -> Iterator[dict[str, Any]]:
     for position, bucket in enumerate(SUPPORT_BUCKETS):
         here = {
             model: [
-                _rows(losses, of == position)
+                losses.take(of == position)
                 for losses, of in zip(parts, bucket_of, strict=True)
                 if (of == position).any()
             ]
@@ -182,11 +182,6 @@ def _voices(simulator: Simulator, fold: Fold) -> Iterator[tuple[str, RatingDistr
     for name, member in simulator.ensemble_.members_.items():
         said = member.rate(pairs)
         yield name, RatingDistribution(said.scale, np.where(said.answered[:, None], said.probs, fallback))
-
-
-def _rows(losses: Losses, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> Losses:
-    columns = ("user", "item", "squared_error", "absolute_error", "log_loss", "rps")
-    return replace(losses, **{name: getattr(losses, name)[rows] for name in columns})
 
 
 def new_items_taught(bench: Bench) -> dict[str, Any]:

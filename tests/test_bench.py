@@ -173,7 +173,7 @@ def test_report_with_llm_compares_on_shared_rows_and_says_what_was_learned(world
     } <= made
     assert ("hybrid+llm", "hybrid+llm_shuffled", "rmse") in made
     assert any("cross-fitted" in note for note in report.notes)
-    assert rows["hybrid+llm"].rmse < rows["hybrid"].rmse
+    assert rows["hybrid+llm"].scores["rmse"] < rows["hybrid"].scores["rmse"]
 
 
 def test_a_fold_without_recorded_pairs_is_that_of_the_hybrid(world: Dataset, caplog: pytest.LogCaptureFixture) -> None:

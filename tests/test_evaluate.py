@@ -20,7 +20,6 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bench_report import Report, table_text, write_json
 from hybrid_sim.evaluation.scores import (
     Losses,
-    Metric,
     ResultRow,
     compare,
     rmse_interval,
@@ -106,17 +105,17 @@ def test_score_is_the_measures_of_the_expected_rating_and_of_a_sample() -> None:
         0,
         5,
     )
-    assert row.rmse == metrics.rmse(truth, expected)
-    assert row.rmse_rounded == metrics.rmse(truth, np.floor(expected + 0.5))
-    assert row.mae_rounded != row.mae
-    assert row.log_loss == metrics.log_loss(truth, distribution)
-    assert row.coverage == metrics.interval_coverage(truth, low, high)
-    assert row.within_user_sd_real == metrics.within_user_sd(truth, held_out.user)
-    assert 0 < row.kl < 0.2
+    assert row.scores["rmse"] == metrics.rmse(truth, expected)
+    assert row.scores["rmse_rounded"] == metrics.rmse(truth, np.floor(expected + 0.5))
+    assert row.scores["mae_rounded"] != row.scores["mae"]
+    assert row.scores["log_loss"] == metrics.log_loss(truth, distribution)
+    assert row.scores["coverage"] == metrics.interval_coverage(truth, low, high)
+    assert row.scores["within_user_sd_real"] == metrics.within_user_sd(truth, held_out.user)
+    assert 0 < row.scores["kl"] < 0.2
     assert row == score("m", held_out, distribution, protocol="full", fold=3, low=low, high=high, n_fallback=5)
     other = score("m", held_out, distribution, protocol="full", fold=3, seed=1)
-    assert (other.rmse, other.coverage, other.width) == (row.rmse, None, None)
-    assert other.kl != row.kl
+    assert (other.scores["rmse"], other.scores["coverage"], other.scores["width"]) == (row.scores["rmse"], None, None)
+    assert other.scores["kl"] != row.scores["kl"]
 
 
 def test_the_order_of_rows_changes_no_figure() -> None:
@@ -126,7 +125,7 @@ def test_the_order_of_rows_changes_no_figure() -> None:
     a = score("m", held_out, distribution, protocol="full", fold=1)
     b = score("m", held_out.take(order), distribution.take(order), protocol="full", fold=1)
     for name in ("rmse", "pearson", "log_loss", "ece", "kl", "wasserstein", "within_user_sd"):
-        assert getattr(a, name) == pytest.approx(getattr(b, name), abs=1e-12)
+        assert a.scores[name] == pytest.approx(b.scores[name], abs=1e-12)
 
 
 def test_rows_that_abstain_are_refused_or_counted() -> None:
@@ -143,7 +142,7 @@ def test_rows_that_abstain_are_refused_or_counted() -> None:
     row = score("m", held_out, distribution, protocol="full", fold=1, low=low, high=high, skip_abstained=True)
     assert (row.n, row.n_abstained) == (397, 3)
     rest = np.flatnonzero(distribution.answered)
-    assert row.rmse == metrics.rmse(held_out.rating[rest], full.take(rest).mean())
+    assert row.scores["rmse"] == metrics.rmse(held_out.rating[rest], full.take(rest).mean())
     silent = RatingDistribution.abstain(SCALE, 400)
     with pytest.raises(InputError, match="nobody answered"):
         score("m", held_out, silent, protocol="full", fold=1, skip_abstained=True)
@@ -163,7 +162,8 @@ def test_scores_by_support_are_those_of_the_rows_in_the_bucket() -> None:
 def test_comparisons_agree_with_the_means_over_folds_of_the_rows() -> None:
     got = report()
     rmse = {
-        model: np.mean([row.rmse for row in got.results if row.model == model]) for model in ("close", "far", "flat")
+        model: np.mean([row.scores["rmse"] for row in got.results if row.model == model])
+        for model in ("close", "far", "flat")
     }
     first, second = got.comparisons
     assert (first.a, first.b, first.fold, first.groups, first.n_groups) == (
@@ -180,13 +180,13 @@ def test_comparisons_agree_with_the_means_over_folds_of_the_rows() -> None:
 
 
 @pytest.mark.parametrize("metric", ["rmse", "mae", "log_loss", "rps"])
-def test_every_metric_can_be_compared_over_items(metric: Metric) -> None:
+def test_every_metric_can_be_compared_over_items(metric: str) -> None:
     held_out = dataset()
     a, b = opinion(held_out, 0.5), constant(held_out)
     rows = [score(name, held_out, d, protocol="full", fold=1) for name, d in (("a", a), ("b", b))]
     of_a, of_b = (row_losses(name, held_out, d, protocol="full", fold=1) for name, d in (("a", a), ("b", b)))
     over_items = compare([of_a], [of_b], metric, "items", n_boot=200)
-    assert over_items.estimate == pytest.approx(getattr(rows[0], metric) - getattr(rows[1], metric))
+    assert over_items.estimate == pytest.approx(rows[0].scores[metric] - rows[1].scores[metric])
     assert (over_items.groups, over_items.n_groups) == ("items", 50)
 
 
@@ -250,7 +250,7 @@ def test_table_shows_means_over_folds_and_what_is_undefined_or_not_asked() -> No
     assert flat[:3] == ["flat", "1,2", "800"]
     assert flat.count("undefined") == 2  # Pearson's correlation, raw and rounded
     assert effort == ["flat", "1,2", "0", "0", "1.2", "-"]  # seconds were measured, memory was not
-    mean = np.mean([row.rmse for row in got if row.model == "close"])
+    mean = np.mean([row.scores["rmse"] for row in got if row.model == "close"])
     assert f" {mean:.4f} " in next(line for line in lines if line.startswith("close"))
     assert "close - far" in text
     assert "30 users" in text
@@ -279,6 +279,7 @@ def test_json_is_strict_and_has_the_promised_keys(tmp_path: Path) -> None:
     promised = "model protocol fold n rmse mae pearson rmse_rounded mae_rounded pearson_rounded log_loss rps ece"
     promised += " coverage width n_abstained kl wasserstein within_user_sd within_user_sd_real seconds peak_mb"
     assert set(promised.split()) <= set(row)
+    assert "scores" not in row
     assert (row["model"], row["fold"], row["pearson"], row["peak_mb"]) == ("flat", 1, None, None)
     assert content["provenance"]["data_hash"] == dataset().digest
     keys = {"a", "b", "metric", "estimate", "low", "high", "groups", "n_groups", "fold"}

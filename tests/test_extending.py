@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -149,3 +150,31 @@ def test_a_protocol_is_found_in_helps_and_its_folds_are_scored(extended: Callabl
     assert "protocol odd-items" in done.stdout, done.stderr
     assert "Note: odd items are held out." in done.stdout
     assert "did you mean 'odd-items'?" in cli("bench", "--protocol", "odd-item").stderr
+
+
+def test_a_metric_is_found_in_the_tables_and_records_of_bench_ablate_and_report(
+    extended: Callable[[str, str], Cli], tmp_path: Path
+) -> None:
+    cli = extended(
+        "metrics",
+        "import numpy as np\n"
+        "from hybrid_sim.evaluation.scores import METRICS, Metric\n"
+        "def beyond(p): return (np.abs(p.expected - p.truth) > 1).astype(float)\n"
+        "def mean_beyond(p): return float(beyond(p).mean())\n"
+        "METRICS.add('far_off', Metric('far off', mean_beyond, 3, losses=beyond, ablated=True))\n",
+    )
+    done = cli("bench", "--models", "user_mean,biases", "--figure", "none", "--json", "bench.json")
+    assert "far off" in done.stdout, done.stderr
+    rows = json.loads((tmp_path / "bench.json").read_text())["results"]
+    assert all(0 < row["far_off"] < 1 for row in rows)
+    assert cli("report", "bench.json", "--html", "bench.html").returncode == 0
+    assert "far off" in (tmp_path / "bench.html").read_text()
+    (tmp_path / "other.json").write_text(
+        (tmp_path / "bench.json").read_text().replace('"far_off": 0.', '"far_off": 0.0')
+    )
+    assert "far_off: biases" in cli("compare", "bench.json", "other.json").stdout
+    words = ["--members", "biases,knn", "--components", "neighbours", "--answers", "none", "--json", "ablation.json"]
+    done = cli("ablate", *words)
+    assert "far off: 0." in done.stdout, done.stderr
+    effects = json.loads((tmp_path / "ablation.json").read_text())["effects"]
+    assert {row["metric"] for row in effects} == {"rmse", "log_loss", "far_off"}

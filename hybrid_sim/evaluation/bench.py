@@ -26,7 +26,6 @@ from hybrid_sim.evaluation.bench_report import Report
 from hybrid_sim.evaluation.protocols import Fold, Protocol
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.evaluation.scoreboard import Opinion, Scoreboard
-from hybrid_sim.evaluation.scores import Metric
 from hybrid_sim.models import RATERS, make_rater
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.retrieval.embedder import embedder_for
@@ -98,9 +97,9 @@ class Benchmark:
         notes += [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
         return board.report(provenance(board.embedder), self._comparisons(), [*protocol.notes, *notes], order=MODELS)
 
-    def _comparisons(self) -> list[tuple[str, str, Metric]]:
+    def _comparisons(self) -> list[tuple[str, str, str]]:
         """The hybrid against all others, and what the LLM adds to it."""
-        pairs: list[tuple[str, str, Metric]] = [(HYBRID, name, "rmse") for name in (*BASELINES, LLM)]
+        pairs: list[tuple[str, str, str]] = [(HYBRID, name, "rmse") for name in (*BASELINES, LLM)]
         pairs += [(HYBRID_LLM, HYBRID, "rmse"), (HYBRID_LLM, HYBRID, "log_loss")]
         pairs += [(CONTROL, HYBRID, "rmse"), (HYBRID_LLM, CONTROL, "rmse")]
         return [pair for pair in pairs if {pair[0], pair[1]} <= set(self.models)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from hybrid_sim.core.files import printable, write_whole
 from hybrid_sim.core.provenance import Provenance, dataset_label
-from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
+from hybrid_sim.evaluation.scores import METRICS, SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def write_json(report: Report, path: Path) -> None:
         SettingsError: `path` cannot be a file there.
         StorageError: the disk is full or not writable.
     """
-    text = json.dumps(_strict(asdict(report)), indent=1, allow_nan=False)
+    content = {**asdict(report), "results": [row.flat() for row in report.results]}
+    text = json.dumps(_strict(content), indent=1, allow_nan=False)
     write_whole(path, text.encode() + b"\n")
 
 
@@ -53,38 +54,24 @@ def _strict(value: Any) -> Any:
     return value
 
 
-ACCURACY = (
-    ("n", "ratings", 0),
-    ("rmse", "RMSE", 4),
-    ("mae", "MAE", 4),
-    ("pearson", "Pearson", 4),
-    ("rmse_rounded", "RMSE*", 4),
-    ("mae_rounded", "MAE*", 4),
-    ("pearson_rounded", "Pearson*", 4),
-)
-"""Field, heading and decimals of the first table, about expected ratings."""
+Column = tuple[str, str, int]
+"""Field of a result (`ResultRow.flat`), heading, decimals."""
 
-DISTRIBUTION = (
-    ("log_loss", "log loss", 4),
-    ("rps", "RPS", 4),
-    ("ece", "ECE", 4),
-    ("ece_top", "ECE top", 4),
-    ("coverage", "cover", 4),
-    ("width", "width", 3),
-    ("kl", "KL", 5),
-    ("wasserstein", "W1", 4),
-    ("within_user_sd", "user SD", 3),
-    ("within_user_sd_real", "real SD", 3),
-)
-"""Field, heading and decimals of the second table, about distributions and what is sampled from them."""
-
-EFFORT = (
+EFFORT: tuple[Column, ...] = (
     ("n_abstained", "abstained", 0),
     ("n_fallback", "fallback", 0),
     ("seconds", "seconds", 1),
     ("peak_mb", "peak MB", 0),
 )
-"""Field, heading and decimals of the third table, about silence and cost."""
+"""The third table: abstentions and cost."""
+
+
+def metric_columns(table: str) -> tuple[Column, ...]:
+    """The columns of a table: "accuracy", "distribution" (see `hybrid_sim.evaluation.scores.Metric`) or "effort"."""
+    if table == "effort":
+        return EFFORT
+    of_metrics = [(name, metric.title, metric.decimals) for name, metric in METRICS.items() if metric.table == table]
+    return (*((("n", "ratings", 0),) if table == "accuracy" else ()), *of_metrics)
 
 
 def table_text(report: Report) -> str:
@@ -103,11 +90,11 @@ def _protocol_text(report: Report, protocol: str) -> str:
     source = report.provenance
     parts = [
         printable(f"{dataset_label(source)}, protocol {protocol}, mean over folds {folds}, seed {source.seed}"),
-        _model_table(by_model, ACCURACY),
+        _model_table(by_model, metric_columns("accuracy")),
         "* Rounded to the nearest level.",
-        _model_table(by_model, DISTRIBUTION),
+        _model_table(by_model, metric_columns("distribution")),
         "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
-        _model_table(by_model, EFFORT),
+        _model_table(by_model, metric_columns("effort")),
         "Abstained: left out of all figures. Fallback: another rater answered.",
     ]
     if support := [row for row in report.support if row.protocol == protocol]:
@@ -117,12 +104,12 @@ def _protocol_text(report: Report, protocol: str) -> str:
     return "\n\n".join(parts)
 
 
-def _model_table(by_model: Mapping[str, list[ResultRow]], columns: Sequence[tuple[str, str, int]]) -> str:
+def _model_table(by_model: Mapping[str, list[ResultRow]], columns: Sequence[Column]) -> str:
     lines = []
     for model, rows in by_model.items():
         cells = [model, ",".join(str(row.fold) for row in rows)]
         for name, _, decimals in columns:
-            values = [getattr(row, name) for row in rows]
+            values = [row.flat()[name] for row in rows]
             total = None if None in values else sum(values)
             mean = total if total is None or name.startswith("n") else total / len(values)
             cells.append(_shown(mean, decimals))

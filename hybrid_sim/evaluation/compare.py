@@ -16,12 +16,8 @@ from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bench_report import Report
 from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
-from hybrid_sim.evaluation.scores import ResultRow, RmseInterval
+from hybrid_sim.evaluation.scores import METRICS, ResultRow, RmseInterval
 from hybrid_sim.simulation.run_results import FinishedRun, Truth, flat
-
-MEASURES = ("mae", "rmse_rounded", "log_loss", "rps", "ece", "coverage", "width", "kl", "within_user_sd")
-"""Figures of a benchmark that are compared fold by fold, beside RMSE."""
-
 
 NOTHING = 1e-12
 """A smaller difference, resampled or not, is rounding."""
@@ -270,9 +266,10 @@ def _n(results: Sequence[ResultRow], key: tuple[str, str]) -> int:
 def _by_fold(label: str, a: Mapping[str, ResultRow], b: Mapping[str, ResultRow]) -> Iterator[Difference]:
     """Mean differences over folds with the smallest and the largest; measures that do not differ are left out."""
     folds = [fold for fold in a if fold in b]
-    for measure in MEASURES:
-        pairs = [(getattr(a[fold], measure), getattr(b[fold], measure)) for fold in folds]
-        if not pairs or any(value is None or not np.isfinite(value) for pair in pairs for value in pair):
+    for measure in (name for name, metric in METRICS.items() if metric.compared):
+        both = [(a[fold].scores.get(measure), b[fold].scores.get(measure)) for fold in folds]
+        pairs = [(first, second) for first, second in both if first is not None and second is not None]
+        if not pairs or len(pairs) < len(folds) or not np.isfinite(pairs).all():
             continue
         gaps = [first - second for first, second in pairs]
         if any(gaps):

@@ -55,7 +55,7 @@ def log_losses(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray
         InputError: there are no rows, or one abstains.
         ScaleError: a rating is not on the scale.
     """
-    truth = _answered(truth, distribution)
+    truth = require_answers(truth, distribution)
     return -np.log(np.maximum(distribution.prob_of(truth), PROBABILITY_FLOOR))
 
 
@@ -64,7 +64,7 @@ def ranked_probability_scores(truth: ArrayLike, distribution: RatingDistribution
 
     From 0 (certain and right) to `n_levels - 1`: not divided by the levels (Epstein 1969, Murphy 1971).
     """
-    truth = _answered(truth, distribution)
+    truth = require_answers(truth, distribution)
     observed = np.arange(distribution.scale.n_levels) >= distribution.scale.index(truth)[:, None]
     return np.asarray(((distribution.cdf() - observed) ** 2).sum(axis=1))
 
@@ -110,7 +110,7 @@ def reliability(
     """
     if events not in get_args(Events):
         raise ValueError(f"events {events!r} must be one of {', '.join(get_args(Events))}")
-    truth = _answered(truth, distribution)
+    truth = require_answers(truth, distribution)
     probs, n_levels = distribution.probs, distribution.scale.n_levels
     happened = distribution.scale.index(truth)[:, None] == np.arange(n_levels)
     kind = np.broadcast_to(np.arange(n_levels) if events == "levels" else 0, probs.shape)
@@ -213,7 +213,12 @@ def finite_columns(**columns: ArrayLike) -> list[FloatArray]:
     return arrays
 
 
-def _answered(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray:
+def require_answers(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray:
+    """The ratings as an array, once it is sure that each has a row of `distribution` that answers.
+
+    Raises:
+        InputError: there are no rows, one abstains, or a rating is not a finite number.
+    """
     (truth,) = finite_columns(truth=truth)
     if len(truth) != len(distribution):
         raise ValueError(f"{len(truth)} ratings and {len(distribution)} predictions must be of one length")

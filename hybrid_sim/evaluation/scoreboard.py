@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.evaluation.scores import (
     Groups,
     Losses,
-    Metric,
     ResultRow,
     SupportRow,
     compare,
@@ -110,7 +109,7 @@ class Scoreboard:
     def report(
         self,
         provenance: Provenance,
-        comparisons: Sequence[tuple[str, str, Metric]],
+        comparisons: Sequence[tuple[str, str, str]],
         notes: Sequence[str],
         order: Sequence[str],
     ) -> Report:
@@ -137,22 +136,10 @@ def shared_rows(a: Sequence[Losses], b: Sequence[Losses]) -> tuple[list[Losses],
     pairs = [(losses, of_b[losses.fold]) for losses in a if losses.fold in of_b]
     kept = [(x, y, _pair_keys(x), _pair_keys(y)) for x, y in pairs]
     return (
-        [_take(x, np.isin(of_x, of_y)) for x, _, of_x, of_y in kept],
-        [_take(y, np.isin(of_y, of_x)) for _, y, of_x, of_y in kept],
+        [x.take(np.isin(of_x, of_y)) for x, _, of_x, of_y in kept],
+        [y.take(np.isin(of_y, of_x)) for _, y, of_x, of_y in kept],
     )
 
 
 def _pair_keys(losses: Losses) -> NDArray[np.int64]:
     return losses.user << 32 | losses.item
-
-
-def _take(losses: Losses, rows: NDArray[np.bool_]) -> Losses:
-    return replace(
-        losses,
-        user=losses.user[rows],
-        item=losses.item[rows],
-        squared_error=losses.squared_error[rows],
-        absolute_error=losses.absolute_error[rows],
-        log_loss=losses.log_loss[rows],
-        rps=losses.rps[rows],
-    )

@@ -1,26 +1,31 @@
-"""From predictions to records: the scores of a model on a fold, comparisons with intervals over all folds.
+"""From predictions to records: the metrics of a model on a fold, comparisons with intervals over all folds.
 
 The flow of a benchmark: `score` every model on every fold and keep its `row_losses`; `compare` models and
 give each its `rmse_interval` over all folds; the `Report` of all that (see `hybrid_sim.evaluation.bench_report`)
 goes to the screen, a file and a figure.
+
+A metric is a function of `Predictions` with one registration in `METRICS`. Another package adds its own in a module
+that it names as an entry point of the group `hybrid_sim.metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import InputError
+from hybrid_sim.core.registry import Registry
 from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.bootstrap import bootstrap_rmse, paired_bootstrap
+from hybrid_sim.evaluation.bootstrap import LEVEL, bootstrap_rmse, paired_bootstrap
 
-Metric = Literal["rmse", "mae", "log_loss", "rps"]
 Groups = Literal["users", "items"]
 
 SUPPORT_BUCKETS = ("0", "1-5", "6-20", "> 20")
@@ -28,41 +33,177 @@ SUPPORT_BUCKETS = ("0", "1-5", "6-20", "> 20")
 
 
 @dataclass(frozen=True)
-class ResultRow:
-    """How one model did on one fold. NaN is an undefined figure, None one that was not asked for.
+class Predictions:
+    """What a model predicts for the ratings `held_out`, one per row of `distribution`.
 
-    Errors and Pearson's correlation are those of the expected rating, raw and rounded to the nearest level;
-    `ece` is the class-wise calibration error, `ece_top` that of the most probable level; `kl`,
-    `wasserstein` and `within_user_sd` are those of one rating sampled per row.
+    `low` and `high` are the prediction interval of each row, None where the model has none.
+    """
+
+    held_out: Dataset
+    distribution: RatingDistribution
+    low: FloatArray | None = None
+    high: FloatArray | None = None
+    seed: int = 0
+
+    @property
+    def truth(self) -> FloatArray:
+        """The real ratings."""
+        return self.held_out.rating
+
+    @cached_property
+    def expected(self) -> FloatArray:
+        """Expected ratings."""
+        return self.distribution.mean()
+
+    @property
+    def rounded(self) -> FloatArray:
+        """Expected ratings, rounded to the nearest level."""
+        return self.distribution.scale.round(self.expected)
+
+    @cached_property
+    def sampled(self) -> FloatArray:
+        """One rating drawn per row by `pair_uniforms(seed, ...)`: the same random numbers for all models."""
+        users, items = self.held_out.users.index, self.held_out.items.index
+        user_ids = users.to_numpy(dtype=object)[self.held_out.user]
+        item_ids = items.to_numpy(dtype=object)[self.held_out.item]
+        return self.distribution.quantile(pair_uniforms(self.seed, user_ids, item_ids))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a model on a fold; `of` computes it: NaN where it is undefined, None where it does not apply.
+
+    `title` heads its column, with so many `decimals`, in the table on expected ratings ("accuracy") or the one on
+    distributions and ratings sampled from them ("distribution"). `lower_is_better` is None where neither is better.
+    `losses`, one per row, are given where the metric is their mean, or with `root` the root of it: then it can be
+    resampled. `compare` shows the metrics that are `compared`; `ablate` measures gains in those that are `ablated`,
+    which need `losses`.
+    """
+
+    title: str
+    of: Callable[[Predictions], float | None]
+    decimals: int = 4
+    lower_is_better: bool | None = True
+    table: Literal["accuracy", "distribution"] = "accuracy"
+    losses: Callable[[Predictions], FloatArray] | None = None
+    root: bool = False
+    compared: bool = True
+    ablated: bool = False
+
+
+METRICS: Registry[Metric] = Registry("metric", "metrics")
+
+
+def _squared_errors(p: Predictions) -> FloatArray:
+    return np.asarray((p.expected - p.truth) ** 2)
+
+
+def _absolute_errors(p: Predictions) -> FloatArray:
+    return np.abs(p.expected - p.truth)
+
+
+def _log_losses(p: Predictions) -> FloatArray:
+    return metrics.log_losses(p.truth, p.distribution)
+
+
+def _ranked_probability_scores(p: Predictions) -> FloatArray:
+    return metrics.ranked_probability_scores(p.truth, p.distribution)
+
+
+def _calibration_error(events: metrics.Events) -> Callable[[Predictions], float]:
+    return lambda p: metrics.calibration_error(p.truth, p.distribution, events)
+
+
+def _coverage(p: Predictions) -> float | None:
+    return None if p.low is None or p.high is None else metrics.interval_coverage(p.truth, p.low, p.high)
+
+
+def _width(p: Predictions) -> float | None:
+    return None if p.low is None or p.high is None else metrics.interval_width(p.low, p.high)
+
+
+def _add(table: Literal["accuracy", "distribution"], **entries: Metric) -> None:
+    for name, entry in entries.items():
+        METRICS.add(name, replace(entry, table=table))
+
+
+_add(
+    "accuracy",
+    rmse=Metric(
+        "RMSE", lambda p: metrics.rmse(p.truth, p.expected), losses=_squared_errors, root=True, compared=False,
+        ablated=True,
+    ),
+    mae=Metric("MAE", lambda p: metrics.mae(p.truth, p.expected), losses=_absolute_errors),
+    pearson=Metric("Pearson", lambda p: metrics.pearson(p.truth, p.expected), lower_is_better=False, compared=False),
+    rmse_rounded=Metric("RMSE*", lambda p: metrics.rmse(p.truth, p.rounded)),
+    mae_rounded=Metric("MAE*", lambda p: metrics.mae(p.truth, p.rounded), compared=False),
+    pearson_rounded=Metric(
+        "Pearson*", lambda p: metrics.pearson(p.truth, p.rounded), lower_is_better=False, compared=False
+    ),
+)  # fmt: skip
+_add(
+    "distribution",
+    log_loss=Metric("log loss", lambda p: metrics.log_loss(p.truth, p.distribution), losses=_log_losses, ablated=True),
+    rps=Metric(
+        "RPS",
+        lambda p: metrics.ranked_probability_score(p.truth, p.distribution),
+        losses=_ranked_probability_scores,
+    ),
+    ece=Metric("ECE", _calibration_error("levels")),
+    ece_top=Metric("ECE top", _calibration_error("top"), compared=False),
+    coverage=Metric("cover", _coverage, lower_is_better=None),
+    width=Metric("width", _width, 3, lower_is_better=None),
+    kl=Metric("KL", lambda p: metrics.kl_divergence(p.sampled, p.truth, p.held_out.scale), 5),
+    wasserstein=Metric("W1", lambda p: metrics.wasserstein(p.sampled, p.truth, p.held_out.scale), compared=False),
+    within_user_sd=Metric(
+        "user SD", lambda p: metrics.within_user_sd(p.sampled, p.held_out.user), 3, lower_is_better=None
+    ),
+    within_user_sd_real=Metric(
+        "real SD", lambda p: metrics.within_user_sd(p.truth, p.held_out.user), 3, lower_is_better=None, compared=False
+    ),
+)
+
+
+def row_metrics() -> dict[str, Callable[[Predictions], FloatArray]]:
+    """The metrics that are means over rows, by name, with their losses."""
+    return {name: metric.losses for name, metric in METRICS.items() if metric.losses is not None}
+
+
+def ablated_metrics() -> tuple[str, ...]:
+    """The metrics that `ablate` measures gains in."""
+    return tuple(name for name, metric in METRICS.items() if metric.ablated)
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """How one model did on one fold. `scores` holds every metric: NaN is undefined, None does not apply.
+
+    `n` ratings were scored; `n_abstained` were left out because nobody answered; for `n_fallback` of the scored ones
+    the model abstained and another rater answered.
     """
 
     model: str
     protocol: str
     fold: int | str
     n: int
-    """Ratings that were scored."""
     n_abstained: int
-    """Ratings left out because nobody answered."""
     n_fallback: int
-    """Scored ratings where the model abstained and another rater answered."""
-    rmse: float
-    mae: float
-    pearson: float
-    rmse_rounded: float
-    mae_rounded: float
-    pearson_rounded: float
-    log_loss: float
-    rps: float
-    ece: float
-    ece_top: float
-    coverage: float | None
-    width: float | None
-    kl: float
-    wasserstein: float
-    within_user_sd: float
-    within_user_sd_real: float
+    scores: Mapping[str, float | None]
     seconds: float | None
     peak_mb: float | None
+
+    def flat(self) -> dict[str, Any]:
+        """All fields, with each metric as a field of its own."""
+        flat: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            flat |= value if name == "scores" else {name: value}
+        return flat
+
+    @classmethod
+    def nested(cls, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields again, from what `flat` returned; what is no field is a metric."""
+        fields = {name: value for name, value in flat.items() if name in cls.__dataclass_fields__}
+        return {**fields, "scores": {name: value for name, value in flat.items() if name not in fields}}
 
 
 def score(
@@ -80,11 +221,10 @@ def score(
     seconds: float | None = None,
     peak_mb: float | None = None,
 ) -> ResultRow:
-    """Every figure of one model on one fold.
+    """Every metric of one model on one fold.
 
     `held_out` holds the true ratings, one per row of `distribution`, `low` and `high` the interval of each
-    row. Sampled ratings are those that `pair_uniforms(seed, ...)` draws, so all models are sampled with the
-    same numbers.
+    row.
 
     Raises:
         InputError: a row abstains and `skip_abstained` is not set, or nothing is left to score.
@@ -92,46 +232,20 @@ def score(
     if (low is None) != (high is None):
         raise ValueError("an interval needs both low and high")
     keep = distribution.answered if skip_abstained else np.ones(len(distribution), dtype=np.bool_)
-    held_out, distribution = held_out.take(keep), distribution.take(keep)
-    truth, expected = held_out.rating, distribution.mean()
-    rps = metrics.ranked_probability_score(truth, distribution)  # first: refuses rows that abstain
-    sampled, rounded = _sampled(held_out, distribution, seed), distribution.scale.round(expected)
-    coverage = width = None
-    if low is not None and high is not None:
-        coverage = metrics.interval_coverage(truth, low[keep], high[keep])
-        width = metrics.interval_width(low[keep], high[keep])
+    low, high = (None if end is None else end[keep] for end in (low, high))
+    predictions = Predictions(held_out.take(keep), distribution.take(keep), low, high, seed)
+    metrics.require_answers(predictions.truth, predictions.distribution)
     return ResultRow(
-        model=model,
-        protocol=protocol,
-        fold=fold,
-        n=len(held_out),
+        model,
+        protocol,
+        fold,
+        n=len(predictions.held_out),
         n_abstained=int((~keep).sum()),
         n_fallback=n_fallback,
-        rmse=metrics.rmse(truth, expected),
-        mae=metrics.mae(truth, expected),
-        pearson=metrics.pearson(truth, expected),
-        rmse_rounded=metrics.rmse(truth, rounded),
-        mae_rounded=metrics.mae(truth, rounded),
-        pearson_rounded=metrics.pearson(truth, rounded),
-        log_loss=metrics.log_loss(truth, distribution),
-        rps=rps,
-        ece=metrics.calibration_error(truth, distribution, "levels"),
-        ece_top=metrics.calibration_error(truth, distribution, "top"),
-        coverage=coverage,
-        width=width,
-        kl=metrics.kl_divergence(sampled, truth, held_out.scale),
-        wasserstein=metrics.wasserstein(sampled, truth, held_out.scale),
-        within_user_sd=metrics.within_user_sd(sampled, held_out.user),
-        within_user_sd_real=metrics.within_user_sd(truth, held_out.user),
+        scores={name: metric.of(predictions) for name, metric in METRICS.items()},
         seconds=seconds,
         peak_mb=peak_mb,
     )
-
-
-def _sampled(held_out: Dataset, distribution: RatingDistribution, seed: int) -> FloatArray:
-    user_ids = held_out.users.index.to_numpy(dtype=object)[held_out.user]
-    item_ids = held_out.items.index.to_numpy(dtype=object)[held_out.item]
-    return distribution.quantile(pair_uniforms(seed, user_ids, item_ids))
 
 
 @dataclass(frozen=True)
@@ -194,23 +308,19 @@ def score_by_support(
 
 @dataclass(frozen=True)
 class Losses:
-    """What each held-out rating of one fold cost one model, in columns of length `n_rows`."""
+    """What each held-out rating of one fold cost one model: a column of length `n_rows` per metric of `row_metrics`."""
 
     model: str
     protocol: str
     fold: int | str
     user: IntArray
     item: IntArray
-    squared_error: FloatArray
-    absolute_error: FloatArray
-    log_loss: FloatArray
-    rps: FloatArray
+    columns: Mapping[str, FloatArray]
 
-    def of(self, metric: Metric) -> FloatArray:
-        """The losses whose mean (for RMSE: the root of the mean) is `metric`."""
-        columns = {"rmse": "squared_error", "mae": "absolute_error", "log_loss": "log_loss", "rps": "rps"}
-        column: FloatArray = getattr(self, columns[metric])
-        return column
+    def take(self, rows: NDArray[np.bool_]) -> Losses:
+        """The losses of these rows."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return replace(self, user=self.user[rows], item=self.item[rows], columns=columns)
 
 
 def row_losses(
@@ -221,10 +331,10 @@ def row_losses(
     Raises:
         InputError: a row abstains.
     """
-    log_loss = metrics.log_losses(held_out.rating, distribution)
-    error = distribution.mean() - held_out.rating
-    rps = metrics.ranked_probability_scores(held_out.rating, distribution)
-    return Losses(model, protocol, fold, held_out.user, held_out.item, error**2, np.abs(error), log_loss, rps)
+    predictions = Predictions(held_out, distribution)
+    metrics.require_answers(predictions.truth, distribution)
+    columns = {name: losses(predictions) for name, losses in row_metrics().items()}
+    return Losses(model, protocol, fold, held_out.user, held_out.item, columns)
 
 
 @dataclass(frozen=True)
@@ -235,7 +345,7 @@ class Comparison:
     b: str
     protocol: str
     fold: str
-    metric: Metric
+    metric: str
     estimate: float
     low: float
     high: float
@@ -247,12 +357,12 @@ class Comparison:
 def compare(
     a: Sequence[Losses],
     b: Sequence[Losses],
-    metric: Metric = "rmse",
+    metric: str = "rmse",
     groups: Groups = "users",
     *,
     n_boot: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> Comparison:
     """The difference of two models, one `Losses` per fold for each; whole users (or items) are resampled.
 
@@ -266,10 +376,10 @@ def compare(
         raise InputError(f"{a[0].model} and {b[0].model} were not scored on the same rows; compare them on common rows")
     group, fold = _groups(a, groups)
     interval = paired_bootstrap(
-        np.concatenate([losses.of(metric) for losses in a]),
-        np.concatenate([losses.of(metric) for losses in b]),
+        np.concatenate([losses.columns[metric] for losses in a]),
+        np.concatenate([losses.columns[metric] for losses in b]),
         group,
-        "rmse" if metric == "rmse" else "mean",
+        "rmse" if METRICS[metric].root else "mean",
         folds=fold,
         n_boot=n_boot,
         seed=seed,
@@ -300,11 +410,11 @@ def rmse_interval(
     *,
     n_boot: int = 2000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> RmseInterval:
     """RMSE of one model over its folds, one `Losses` per fold; whole users (or items) are resampled."""
     group, fold = _groups(losses, groups)
-    error = np.sqrt(np.concatenate([part.squared_error for part in losses]))
+    error = np.sqrt(np.concatenate([part.columns["rmse"] for part in losses]))
     zero = np.zeros_like(error)
     got = bootstrap_rmse(zero, error, group, folds=fold, n_boot=n_boot, seed=seed, level=level)
     first, n_groups = losses[0], len(np.unique(group))

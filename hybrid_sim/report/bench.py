@@ -8,28 +8,26 @@ from pathlib import Path
 from hybrid_sim.core.document import Cell, Chart, Column, Page, Section, Table, interval_columns, slug
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.provenance import dataset_label
-from hybrid_sim.evaluation.bench_report import ACCURACY, DISTRIBUTION, EFFORT, Report
+from hybrid_sim.evaluation.bench_report import Report, metric_columns
 from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
 from hybrid_sim.report.charts import SERIES, save_chart
 from hybrid_sim.report.pareto import Candidate, pareto_chart
 from hybrid_sim.report.provenance import provenance_facts
 
 MEASURE_TABLES = (
-    ("accuracy", ACCURACY, "Accuracy of the expected rating, raw and rounded", "* Rounded to the nearest level."),
+    ("accuracy", "Accuracy of the expected rating, raw and rounded", "* Rounded to the nearest level."),
     (
         "distribution",
-        DISTRIBUTION,
         "Distributions, and what is sampled from them",
         "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
     ),
     (
         "effort",
-        EFFORT,
         "Abstentions and cost",
         "Abstained: left out of all figures. Fallback: another rater answered. Seconds are means over folds.",
     ),
 )
-"""Name, columns, title and note of the three tables that `bench` prints."""
+"""Name, title and note of the three tables that `bench` prints."""
 
 
 def bench_page(report: Report) -> Page:
@@ -138,7 +136,7 @@ def _named(row: RmseInterval, folds: str) -> str:
 def _by_fold(by_model: Mapping[str, Sequence[ResultRow]], models: Sequence[str]) -> tuple[Chart, Table]:
     """RMSE of every model on every fold, the best models first; the first ones are drawn."""
     folds = list(dict.fromkeys(str(row.fold) for rows in by_model.values() for row in rows))
-    rmse = {(model, str(row.fold)): row.rmse for model, rows in by_model.items() for row in rows}
+    rmse = {(model, str(row.fold)): row.scores["rmse"] for model, rows in by_model.items() for row in rows}
     order = [*models, *(model for model in by_model if model not in models)]
     columns = (Column("fold", "fold"), *(Column(f"rmse of {model}", model, 4) for model in order))
     rows = tuple((fold, *(rmse.get((model, fold)) for model in order)) for fold in folds)
@@ -179,7 +177,8 @@ def _differences(compared: Sequence[Comparison]) -> Section:
 def _measures(by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
     """The three tables that `bench` prints: counts summed and figures averaged over folds."""
     tables = []
-    for name, fields, title, note in MEASURE_TABLES:
+    for name, title, note in MEASURE_TABLES:
+        fields = metric_columns(name)
         columns = (
             Column("model", "model"),
             Column("folds", "folds"),
@@ -187,7 +186,7 @@ def _measures(by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
         )
         rows: list[tuple[Cell, ...]] = []
         for model, results in by_model.items():
-            values = [_over_folds([getattr(row, field) for row in results], field) for field, _, _ in fields]
+            values = [_over_folds([row.flat()[field] for row in results], field) for field, _, _ in fields]
             rows.append((model, ", ".join(str(row.fold) for row in results), *values))
         tables.append(Table(name, title, columns, tuple(rows), note))
     finding = "Every figure of every model; counts are summed and figures averaged over folds."

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.evaluation.ablation.report import AblationReport
 from hybrid_sim.evaluation.bench_report import Report
+from hybrid_sim.evaluation.scores import ResultRow
 
 NULLABLE = ("commit", "embedder", "reason", "coverage", "width", "seconds", "peak_mb")
 """Where null means that there is none; elsewhere it stands for a number that is undefined."""
@@ -71,10 +72,13 @@ def _read(file: Path, kind: str, record: type[Stored]) -> Stored:
     if kind_of(content) != kind:
         raise DataError(f"{file}: is no {kind} result; expected what `hybrid-sim {command} --json` writes")
     try:
-        return TypeAdapter(record).validate_python(_with_nan(content))
+        content = _with_nan(content)
+        if kind == "bench":
+            content["results"] = [ResultRow.nested(row) for row in content["results"]]
+        return TypeAdapter(record).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(str(part) for part in first["loc"] if part != "scores")
         raise DataError(
             f"{file}, {place}: {first['msg']}; write it again with `hybrid-sim {command} --json`"
         ) from error

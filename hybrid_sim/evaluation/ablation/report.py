@@ -11,10 +11,10 @@ from typing import Any
 
 from hybrid_sim.core.files import printable, write_whole
 from hybrid_sim.core.provenance import Provenance, dataset_label
-from hybrid_sim.evaluation.scores import Groups
+from hybrid_sim.evaluation.scores import METRICS, Groups
 
-METRICS = ("rmse", "log_loss")
-"""What gains are measured in: RMSE of the raw expected rating, in rating units, and log loss, in nats."""
+UNITS = {"rmse": "RMSE (raw)", "log_loss": "log loss (nats)"}
+"""Headings of the gains; those of other metrics are their titles."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,9 @@ def ablation_text(report: AblationReport) -> str:
         f"{report.level:.0%} intervals by {report.n_boot} resamples of {report.n_groups} {report.groups}"
     )
     parts = [printable(title)]
-    for metric, heading in zip(METRICS, ("RMSE (raw)", "log loss (nats)"), strict=True):
-        fall = next(fall for fall in report.waterfalls if fall.metric == metric)
+    for fall in report.waterfalls:
+        metric = fall.metric
+        heading = UNITS.get(metric) or METRICS[metric].title
         parts += [
             f"{heading}: {fall.start:.4f} with nothing but the base, {fall.end:.4f} with all. Gains:",
             _gains(report, metric, {step.component: step.share for step in fall.steps}),

@@ -16,7 +16,7 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.ablation.combiner_steps import LEARN, Clock
 from hybrid_sim.evaluation.ablation.variants import Subset, Variant
 from hybrid_sim.evaluation.protocols import Fold
-from hybrid_sim.evaluation.scores import Groups
+from hybrid_sim.evaluation.scores import Groups, Predictions, ablated_metrics, row_metrics
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 
 LLM, CORRECTION = "llm", "correction"
@@ -29,8 +29,8 @@ Key = tuple[Subset, bool]
 class Judged:
     """Scores of one variant on one fold.
 
-    `sums` has shape `(n_groups, 3)`: squared errors, log losses and number of ratings of each user (or item). `seconds`
-    are those of `Variant`, and of the correction.
+    `sums` has shape `(n_groups, n_metrics + 1)`: losses by each of `ablated_metrics`, and number of ratings, of each
+    user (or item). `seconds` are those of `Variant`, and of the correction.
     """
 
     n: int
@@ -100,15 +100,16 @@ class Judge:
 
     def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> Judged:
         held_out = self.fold.held_out
-        truth, by_user = held_out.rating, self.groups == "users"
-        squared, surprise = (distribution.mean() - truth) ** 2, metrics.log_losses(truth, distribution)
+        predictions = Predictions(held_out, distribution)
+        losses = {name: row_metrics()[name](predictions) for name in ablated_metrics()}
+        by_user = self.groups == "users"
         group, n_groups = (held_out.user, held_out.n_users) if by_user else (held_out.item, held_out.n_items)
-        columns = (squared, surprise, np.ones(len(truth)))
+        columns = (*losses.values(), np.ones(len(held_out)))
         return Judged(
-            len(truth),
-            float(np.sqrt(squared.mean())),
-            float(surprise.mean()),
-            metrics.calibration_error(truth, distribution, "levels"),
+            len(held_out),
+            float(np.sqrt(losses["rmse"].mean())),
+            float(losses["log_loss"].mean()),
+            metrics.calibration_error(predictions.truth, distribution, "levels"),
             np.column_stack([np.bincount(group, column, minlength=n_groups) for column in columns]),
             seconds,
         )

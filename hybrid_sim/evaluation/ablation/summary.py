@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid_sim.core.types import FloatArray
-from hybrid_sim.evaluation.ablation.report import METRICS, EffectRow, SubsetRow, Waterfall, WaterfallStep
+from hybrid_sim.evaluation.ablation.report import EffectRow, SubsetRow, Waterfall, WaterfallStep
 from hybrid_sim.evaluation.ablation.scoring import LLM, Judged, Key
 from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
 from hybrid_sim.evaluation.ablation.variants import subsets
 from hybrid_sim.evaluation.bootstrap import ResampledLosses
+from hybrid_sim.evaluation.scores import METRICS, ablated_metrics
 
 SHUFFLED, TASTE = "llm_shuffled", "llm - llm_shuffled"
 """Names of the control's gain, and of what the LLM's ratings gain beyond it."""
@@ -39,18 +40,19 @@ def summarise(
 ) -> Summary:
     """Means over folds, and gains, with intervals from one bootstrap per metric that all variants share."""
     order = key_order(present)
-    count = [next(iter(fold.values())).sums[:, 2] for fold in folds]
+    metrics = ablated_metrics()
+    count = [next(iter(fold.values())).sums[:, -1] for fold in folds]
     losses = {
         metric: ResampledLosses.of_sums(
             np.stack([np.column_stack([*(fold[key].sums[:, column] for key in order), n])
                       for fold, n in zip(folds, count, strict=True)]),
-            metric == "rmse", n_boot, seed,
+            METRICS[metric].root, n_boot, seed,
         )
-        for column, metric in enumerate(METRICS)
+        for column, metric in enumerate(metrics)
     }  # fmt: skip
-    effects = [row for metric in METRICS for row in _effects(metric, losses[metric], order, present, level)]
+    effects = [row for metric in metrics for row in _effects(metric, losses[metric], order, present, level)]
     n_groups = int((np.sum(count, axis=0) > 0).sum())
-    falls = [_waterfall(metric, losses[metric], order, effects) for metric in METRICS]
+    falls = [_waterfall(metric, losses[metric], order, effects) for metric in metrics]
     return Summary(_subset_rows(folds, order, present, losses, level), effects, falls, n_groups)
 
 
@@ -65,7 +67,7 @@ def _subset_rows(
     for key, one in zip(order, np.eye(len(order)), strict=True):
         names = tuple(name for name in present if name in key[0])
         n, ece = sum(fold[key].n for fold in folds), float(np.mean([fold[key].ece for fold in folds]))
-        rmse, log_loss = (losses[metric].interval(one, level) for metric in METRICS)
+        rmse, log_loss = (losses[metric].interval(one, level) for metric in ("rmse", "log_loss"))
         rows.append(SubsetRow(names, key[1], n, *rmse.values, *log_loss.values, ece))
     return rows
 
