@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hybrid_sim.cli import main
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.data import ColumnMap, read_dataset
@@ -260,3 +261,24 @@ def test_lists_of_objects_in_parquet_are_sets_of_names(tmp_path: Path) -> None:
     genres = pa.array([[{"id": 1, "name": "War"}, {"id": 2, "name": "Drama"}], None])
     pq.write_table(pa.table({"item_id": ["i1", "i2"], "genres": genres}), items)
     assert read_dataset(ratings, items).items["genres"].tolist() == [("War", "Drama"), ()]
+
+
+@pytest.mark.parametrize("words", [["--no-header"], ["--columns", "user_id,item_id,rating,timestamp"]])
+def test_the_command_line_reads_tables_without_a_header(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "u.data"
+    path.write_text("\n".join(f"{u}#{i}#{1 + (u + i) % 5}#{100 + u}" for u in range(9) for i in range(9)) + "\n")
+    bench = ["bench", "--ratings", str(path), "--models", "global_mean", "--figure", "none", "--delimiter", "#"]
+    assert main([*bench, *words]) == 0
+    capsys.readouterr()
+    assert main(bench) == 2
+    assert "u.data row 1 is no header, it holds values: 0, 0, 1, 100; name the columns" in capsys.readouterr().err
+    assert main([*bench, "--user-col", "100"]) == 2
+    assert "u.data row 1 is no header" in capsys.readouterr().err
+
+
+def test_columns_that_pandas_never_named_can_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("0,1,2\na,x,1\nb,x,5\n")
+    assert len(read_dataset(path, columns=ColumnMap("0", "1", "2"))) == 2

@@ -87,7 +87,7 @@ def test_amazon_metadata_is_never_run(tmp_path: Path) -> None:
     folder = small_amazon(tmp_path / "amazon")
     trap = tmp_path / "ran"
     (folder / "meta_Tape_Decks.json").write_text(f"{{'asin': open({str(trap)!r}, 'w').name}}\n")
-    with pytest.raises(DataError, match=r"meta_Tape_Decks\.json row 1: not a Python literal"):
+    with pytest.raises(DataError, match=r"meta_Tape_Decks\.json row 1: not JSON"):
         load("amazon", folder)
     assert not trap.exists()
 

@@ -44,6 +44,11 @@ def add_data_options(parser: Parser) -> None:
     own.add_argument("--duplicates", type=one_of(("last", "mean", "error")), default="last",
                      metavar="last|mean|error", help="what counts where a pair is repeated")  # fmt: skip
     own.add_argument("--encoding", default="utf-8", help="of text files (default utf-8)")
+    own.add_argument("--delimiter", metavar="MARK", type=_delimiter, help="between fields of text (default: detected)")
+    own.add_argument("--no-header", action="store_const", const=[], dest="header",
+                     help="the first row of --ratings is a rating: user, item, rating[, timestamp]")  # fmt: skip
+    own.add_argument("--columns", metavar="NAME,...", type=words_list, dest="header",
+                     help="names of the columns of --ratings, which has no header")  # fmt: skip
     for column in COLUMNS:
         own.add_argument(f"--{column}-col", metavar="NAME", help=COLUMN_HELP.get(column, argparse.SUPPRESS))
     own.add_argument("--item-feature", metavar="COL", action="append", default=[], help="a further column of --items")
@@ -114,6 +119,11 @@ def read_data(options: argparse.Namespace, default: str | None = None) -> Datase
     return _read_known(options) if options.ratings is None else _read_own(options)
 
 
+def _delimiter(word: str) -> str:
+    """A delimiter, which may be named where a shell makes it hard to write."""
+    return {"tab": "\t", "\\t": "\t", "blank": " ", "space": " "}.get(word, word)
+
+
 def _dataset_names() -> str:
     from hybrid_sim.data.sources import DATASETS
 
@@ -123,7 +133,7 @@ def _dataset_names() -> str:
 def _read_known(options: argparse.Namespace) -> Dataset:
     from hybrid_sim.data.sources import load
 
-    of_tables = ("items", "users", "scale", "item_feature", "user_feature")
+    of_tables = ("items", "users", "scale", "item_feature", "user_feature", "delimiter")
     for option in (*of_tables, *(f"{column}_col" for column in COLUMNS)):
         if getattr(options, option) not in (None, []):
             raise SettingsError(f"--{option.replace('_', '-')} belongs to --ratings FILE, not to --dataset")
@@ -145,6 +155,8 @@ def _read_own(options: argparse.Namespace) -> Dataset:
         None if options.scale is None else parse_scale(options.scale),
         options.duplicates,
         encoding=options.encoding,
+        delimiter=options.delimiter,
+        header=options.header,
     )
     if options.item_feature:
         from hybrid_sim.new_items.leakage import warn_of_leaks

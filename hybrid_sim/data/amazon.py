@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import logging
 from pathlib import Path
@@ -14,7 +13,9 @@ import pandas as pd
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.data.columns import Table, read_table
+from hybrid_sim.data.decoding import text_file
 from hybrid_sim.data.ratings import assemble
+from hybrid_sim.data.records import read_records
 from hybrid_sim.data.scales import parse_scale
 from hybrid_sim.data.sources import DATASETS, DataSource
 
@@ -84,19 +85,11 @@ def _report_repeated_texts(table: Table) -> None:
 
 
 def _read_metadata(path: Path) -> pd.DataFrame:
-    """The lines are Python literals, not JSON: they are parsed as literals and never run."""
     records: dict[str, dict[str, Any]] = {}
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                record = ast.literal_eval(line) if line.strip() else None
-            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-                raise DataError(f"{path.name} row {number}: not a Python literal ({error}); remove the line") from error
-            if record is None:
-                continue
-            if not isinstance(record, dict) or not isinstance(record.get("asin"), str):
-                raise DataError(f"{path.name} row {number}: expected a record with an asin, got {line[:40]!r}")
-            records[record["asin"]] = record
+    for record, row in zip(*read_records(text_file(path)), strict=True):
+        if not isinstance(record.get("asin"), str):
+            raise DataError(f"{path.name} row {row}: expected a record with an asin, got {str(record)[:40]!r}")
+        records[record["asin"]] = record
     rows = list(records.values())
     columns: dict[str, Any] = {
         "title": [html.unescape(str(row.get("title", ""))) for row in rows],

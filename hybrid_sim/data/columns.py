@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.data.decoding import UTF8, text_file
-from hybrid_sim.data.delimited import described, detect_layout, read_delimited, row_of_record
+from hybrid_sim.data.delimited import (
+    described,
+    detect_layout,
+    no_header,
+    read_delimited,
+    row_of_record,
+    values_among,
+)
 from hybrid_sim.data.records import read_records, record_columns
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -59,10 +66,12 @@ class Table:
         Raises:
             DataError: it has not.
         """
+        values = values_among(self.names)
+        if column in values or (values and column not in self.names):
+            raise no_header(self.path, self.names)
         if column not in self.names:
-            known = ", ".join(map(repr, self.names))
             raise DataError(
-                f"{self.path.name}: column {column!r} is missing; the file has {known}; "
+                f"{self.path.name}: column {column!r} is missing; the file has {', '.join(map(repr, self.names))}; "
                 f"name the right one with {option}"
             )
 

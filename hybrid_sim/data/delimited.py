@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,8 @@ BLANKS = " "
 
 SAMPLE = 1 << 20
 """Bytes from which the layout is detected."""
+
+RATING_NAMES = ("user_id", "item_id", "rating", "timestamp")
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -46,7 +49,10 @@ class Layout:
 
 
 def detect_layout(file: TextFile, names: Sequence[str] | None, delimiter: str | None, quoted: bool) -> Layout:
-    """The layout of a file, from its first lines; `names` stand in for a missing header.
+    """The layout of a file, from its first lines.
+
+    `names` stand in for a missing header; empty, they are `user_id`, `item_id`, `rating`, `timestamp`, `column_5`, and
+    so on.
 
     Raises:
         DataError: a column name occurs twice, or the header cannot be read.
@@ -61,15 +67,34 @@ def detect_layout(file: TextFile, names: Sequence[str] | None, delimiter: str | 
         delimiter, skipped = delimiter or match[1].replace("\\t", "\t"), 1
     first = lines[skipped] if len(lines) > skipped else ""
     layout = Layout(tuple(names or ()), delimiter or _detect_delimiter(first), quoted, names is None, skipped)
-    if names is None:
-        layout = replace(layout, names=tuple(_fields(file, first, layout)))
+    if not names:
+        fields = _fields(file, first, layout)
+        unnamed = [*RATING_NAMES, *(f"column_{place + 1}" for place in range(len(RATING_NAMES), len(fields)))]
+        layout = replace(layout, names=tuple(fields if names is None else unnamed[: len(fields)]))
     if len(set(layout.names)) < len(layout.names):
+        if values_among(layout.names):
+            raise no_header(file.path, layout.names)
         raise DataError(
             f"{file.path.name} row {1 + skipped}: a column name occurs twice in {', '.join(layout.names)}; rename one"
         )
     rows = [_fields(file, line, layout) for line in lines[skipped + layout.headed :][:20] if line.count('"') % 2 == 0]
     tails = [len(row) == len(layout.names) + 1 and row[-1] == "" for row in rows if row]
     return replace(layout, has_tail=bool(tails) and all(tails))
+
+
+def values_among(names: Sequence[str]) -> list[str]:
+    """The names that are numbers, so that they are values and no names; 0, 1, 2, ... are names that pandas gave."""
+    if list(names) == [str(place) for place in range(len(names))]:
+        return []
+    return [name for name in names if NUMBER.fullmatch(name)]
+
+
+def no_header(path: Path, names: Sequence[str]) -> DataError:
+    """The refusal of a first row that holds values."""
+    return DataError(
+        f"{path.name} row 1 is no header, it holds values: {', '.join(names)}; name the columns of ratings with "
+        f"--columns {','.join(RATING_NAMES)} (or --no-header, which means these four)"
+    )
 
 
 def _detect_delimiter(line: str) -> str:

@@ -12,12 +12,11 @@ import numpy as np
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.data.columns import Table, read_table
+from hybrid_sim.data.delimited import RATING_NAMES
 from hybrid_sim.data.ratings import assemble
 from hybrid_sim.data.scales import parse_scale
 from hybrid_sim.data.sources import DATASETS, Archive, DataSource
 from hybrid_sim.data.tables import frame_by_id, split_genres
-
-RATING_NAMES = ("user_id", "item_id", "rating", "timestamp")
 
 GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",

@@ -6,7 +6,7 @@ import ast
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,16 @@ def read_dataset(
     duplicates: Duplicates = "last",
     name: str | None = None,
     encoding: str = "utf-8",
+    delimiter: str | None = None,
+    header: Sequence[str] | None = None,
 ) -> Dataset:
-    """Read ratings, and items and users where given; the suffix of a file tells its format.
+    """Read ratings, and items and users where given; see `read_table` for the formats.
 
     Ids are exact texts by one rule: the characters that stand in a text file (leading zeros stay), the
     decimal digits of whole numbers in Parquet. The rating scale is `scale`, or detected from the ratings and
     logged. Of repeated pairs the last counts, or their mean rounded to the scale, or they are an error. The
-    dataset is called `name`, else as the file.
+    dataset is called `name`, else as the file. `delimiter` is that of text files, else it is detected; `header` names
+    the columns of ratings where the file has no header (empty for user_id, item_id, rating, timestamp).
 
     Raises:
         SettingsError: a file is missing.
@@ -75,7 +78,7 @@ def read_dataset(
     """
     columns = columns or ColumnMap()
     wanted = [columns.user, columns.item, columns.rating, *([columns.timestamp] if columns.timestamp else [])]
-    table = read_table(ratings, wanted=wanted, encoding=encoding)
+    table = read_table(ratings, wanted=wanted, names=header, delimiter=delimiter, encoding=encoding)
     for field in ("user", "item", "rating"):
         table.require(getattr(columns, field), _OPTIONS[field])
     timestamp = _optional(table, columns, "timestamp")
@@ -86,8 +89,8 @@ def read_dataset(
         item=columns.item,
         rating=columns.rating,
         timestamp=timestamp,
-        users=None if users is None else _read_users(users, columns, encoding),
-        items=None if items is None else _read_items(items, columns, encoding),
+        users=None if users is None else _read_users(users, columns, delimiter, encoding),
+        items=None if items is None else _read_items(items, columns, delimiter, encoding),
         scale=scale,
         duplicates=duplicates,
     )
@@ -168,7 +171,7 @@ def _names(members: list[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in names if isinstance(name, str) and name.strip()))
 
 
-def _read_items(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataFrame:
+def _read_items(path: Path | str, columns: ColumnMap, delimiter: str | None, encoding: str) -> pd.DataFrame:
     wanted = [
         columns.item,
         columns.title,
@@ -177,7 +180,7 @@ def _read_items(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataF
         columns.overview,
         *columns.item_features,
     ]
-    table = read_table(path, wanted=wanted, encoding=encoding)
+    table = read_table(path, wanted=wanted, delimiter=delimiter, encoding=encoding)
     table.require(columns.item, "--item-col")
     data: dict[str, Any] = {}
     for field, read in _READERS.items():
@@ -189,8 +192,9 @@ def _read_items(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataF
     return frame_by_id(table, columns.item, data)
 
 
-def _read_users(path: Path | str, columns: ColumnMap, encoding: str) -> pd.DataFrame:
-    table = read_table(path, wanted=[columns.user, *columns.user_features], encoding=encoding)
+def _read_users(path: Path | str, columns: ColumnMap, delimiter: str | None, encoding: str) -> pd.DataFrame:
+    wanted = [columns.user, *columns.user_features]
+    table = read_table(path, wanted=wanted, delimiter=delimiter, encoding=encoding)
     table.require(columns.user, "--user-col")
     chosen = columns.user_features != ColumnMap.user_features
     data: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.types import IntArray, Pairs
 from hybrid_sim.data.columns import read_table
-from hybrid_sim.data.movielens import RATING_NAMES
+from hybrid_sim.data.delimited import RATING_NAMES
 from hybrid_sim.data.sources import data_folder, find_folder
 
 _log = logging.getLogger("hybrid_sim")
