@@ -1,0 +1,114 @@
+"""Guards of the readers, the known data sets, downloads and the command line's parsing."""
+
+DATA = "hybrid_sim/data"
+BAD = ["tests/test_data_bad.py"]
+FILES = ["tests/test_data_files.py"]
+TABLE = ["tests/test_data_table.py"]
+DOWNLOAD = ["tests/test_download.py"]
+TMDB = ["tests/test_tmdb.py", "tests/test_data_movielens.py"]
+RECORDED = ["tests/test_recorded.py"]
+CLI = ["tests/test_cli.py"]
+KNOWN = ["tests/test_data_movielens.py", "tests/test_data_other.py"]
+
+MUTANTS = [
+    # ratings become a dataset
+    (f"{DATA}/ratings.py", "    if not len(table):\n", "    if False:\n", BAD),
+    (f"{DATA}/ratings.py", "    if len(unusable):\n", "    if False:\n", BAD),
+    (f"{DATA}/ratings.py", "    if len(off_scale):\n", "    if False:\n", BAD),
+    (f"{DATA}/ratings.py", "    if len(refused):\n", "    if False:\n", BAD),
+    (f"{DATA}/ratings.py", '    if policy == "error":\n', "    if False:\n", BAD),
+    (f"{DATA}/ratings.py", "        if median > above:\n", "        if False:\n", TABLE),
+    (f"{DATA}/ratings.py", "    if len(late):\n", "    if False:\n", TABLE),
+    (f"{DATA}/ratings.py", "    if len(collided):\n", "    if False:\n", TABLE),
+    (f"{DATA}/ratings.py", "    if len(unlisted):\n        _log", "    if len(unlisted):\n        id", TABLE),
+    (f"{DATA}/ratings.py", 'duplicated(keep="last").to_numpy()', 'duplicated(keep="first").to_numpy()', TABLE),
+    # side information
+    (f"{DATA}/tables.py", "    if len(repeated):\n", "    if False:\n", BAD),
+    (f"{DATA}/tables.py", "        if unread:\n", "        if False:\n", FILES),
+    (f"{DATA}/tables.py", "    if column and column != default:\n", "    if False:\n", TABLE),
+    (f"{DATA}/tables.py", "(0|[1-9]\\d*)", "(\\d+)", TABLE),
+    # values of columns
+    (f"{DATA}/columns.py", 'name == "" or "\\0" in name', 'name == ""', BAD),
+    (f"{DATA}/columns.py", 'name == "" or "\\0" in name', '"\\0" in name', BAD),
+    (f"{DATA}/columns.py", "(codes < 0) | ", "", BAD),
+    (
+        f"{DATA}/columns.py",
+        "        if not (_is_text(values) or pa.types.is_integer(values.type)):\n",
+        "        if False:\n",
+        BAD,
+    ),
+    (f"{DATA}/columns.py", "        if column not in self.names:\n", "        if False:\n", BAD),
+    (f"{DATA}/columns.py", "if column in values or (values", "if (values", FILES),
+    (f"{DATA}/columns.py", "values.type != pa.float64():", "False:", FILES),
+    # text and its layout
+    (f"{DATA}/delimited.py", "        if values_among(layout.names):\n", "        if False:\n", FILES),
+    (f"{DATA}/delimited.py", "    if len(set(layout.names)) < len(layout.names):\n", "    if False:\n", BAD),
+    (f"{DATA}/delimited.py", "    if record >= 0:\n", "    if False:\n", FILES),
+    (
+        f"{DATA}/delimited.py",
+        "        if sum(line.count(b'\"') for line in stream) % 2 == 0:\n",
+        "        if True:\n",
+        BAD,
+    ),
+    (f"{DATA}/delimited.py", '                if line.strip(b"\\r\\n"):\n', "                if True:\n", TABLE),
+    (f"{DATA}/delimited.py", "            if layout.quoted:\n", "            if False:\n", TABLE),
+    (f"{DATA}/decoding.py", '        if b"\\0" in content[:4096]:\n', "        if False:\n", FILES),
+    (f"{DATA}/decoding.py", "    if len(files) != 1:\n", "    if False:\n", FILES),
+    (f"{DATA}/decoding.py", "        if stream.peek(3)[:3] == codecs.BOM_UTF8:\n", "        if False:\n", FILES),
+    (f"{DATA}/records.py", "    if len(result) < len(pairs):\n", "    if False:\n", FILES),
+    (f"{DATA}/records.py", "        if not isinstance(value, dict):\n", "        if False:\n", BAD),
+    (f"{DATA}/records.py", " and not isinstance(value, bool) else", " else", FILES),
+    # scales
+    (f"{DATA}/scales.py", "    if len(distinct) == 1:\n", "    if False:\n", BAD),
+    (f"{DATA}/scales.py", "    if n_levels > MAX_LEVELS:\n", "    if False:\n", TABLE),
+    (f"{DATA}/scales.py", "    if not number.is_finite() or abs(number.adjusted()) > 12:\n", "    if False:\n", TABLE),
+    # known data sets
+    (f"{DATA}/sources.py", "    if parts:\n", "    if False:\n", KNOWN),
+    (f"{DATA}/sources.py", "if _family(path.parent.name)[0] == family}", "}", KNOWN),
+    (f"{DATA}/amazon.py", "    if len(matches) != 1:\n", "    if False:\n", KNOWN),
+    (f"{DATA}/amazon.py", '        if not isinstance(record.get("asin"), str):\n', "        if False:\n", KNOWN),
+    (f"{DATA}/amazon.py", "    if repeated:\n", "    if False:\n", KNOWN),
+    (f"{DATA}/tmdb.py", "        if name in VOTES.values() and not votes:\n", "        if False:\n", TMDB),
+    # recorded ratings
+    (f"{DATA}/recordings.py", "    if len(refused):\n", "    if False:\n", RECORDED),
+    (f"{DATA}/recordings.py", "        if not len(table):\n", "        if False:\n", RECORDED),
+    (
+        f"{DATA}/recordings.py",
+        "    if known.sum() >= 20 and agreed.mean() >= SUSPICIOUS:\n",
+        "    if False:\n",
+        ["tests/test_bench.py"],
+    ),
+    # downloads
+    (f"{DATA}/download.py", "    if actual != expected.lower():\n", "    if False:\n", DOWNLOAD),
+    (f"{DATA}/download.py", 'path.is_absolute() or ".." in path.parts or path.parts[:1] != (name,)', "False", DOWNLOAD),
+    (f"{DATA}/download.py", "            if size > left:\n", "            if False:\n", DOWNLOAD),
+    (f"{DATA}/download.py", "    if target.is_dir():\n", "    if False:\n", DOWNLOAD),
+    (f"{DATA}/http.py", "        if size > limit:\n", "        if False:\n", DOWNLOAD),
+    (
+        f"{DATA}/http.py",
+        "        if time.monotonic() - started > patience.deadline:\n",
+        "        if False:\n",
+        DOWNLOAD,
+    ),
+    (f"{DATA}/http.py", "error.code in (408, 429) or error.code >= 500", "True", DOWNLOAD),
+    (f"{DATA}/http.py", "announced.isdigit() and size < int(announced)", "False", DOWNLOAD),
+    (f"{DATA}/tmdb_client.py", "        if kept.is_file():\n", "        if False:\n", TMDB),
+    (f"{DATA}/tmdb_client.py", '            if "answered 401" in str(error):\n', "            if False:\n", TMDB),
+    # the command line
+    ("hybrid_sim/cli/parsing.py", "        if unknown:\n", "        if False:\n", CLI),
+    ("hybrid_sim/cli/parsing.py", "        if word not in names:\n", "        if False:\n", CLI),
+    ("hybrid_sim/cli/terminal.py", "    line = printable(text)\n", "    line = text\n", CLI),
+    ("hybrid_sim/cli/terminal.py", "        if text not in self.written:\n", "        if True:\n", CLI),
+    (
+        "hybrid_sim/cli/data_options.py",
+        "        if getattr(options, option) not in (None, []):\n",
+        "        if False:\n",
+        CLI,
+    ),
+    (
+        "hybrid_sim/core/registry.py",
+        "            except ImportError as error:\n",
+        "            except ZeroDivisionError as error:\n",
+        ["tests/test_extending.py"],
+    ),
+]
