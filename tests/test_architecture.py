@@ -1,10 +1,8 @@
-"""The documents tell the truth, the layers are complete, and nothing heavy is imported before it is used."""
+"""The picture of the architecture is true, the layers are complete, and nothing heavy is imported before it is used."""
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -14,13 +12,10 @@ import pytest
 
 import hybrid_sim
 from hybrid_sim.cli import main
+from hybrid_sim.cli.parsing import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hybrid_sim"
-COMMANDS = (
-    *("bench", "ablate", "validate", "simulate", "plan", "cold", "fit", "predict"),
-    *("why", "report", "compare", "profile", "prompt", "settings", "doctor", "data"),
-)
 HEAVY = (
     "numpy",
     "pandas",
@@ -33,29 +28,6 @@ HEAVY = (
     "faiss",
     "matplotlib",
 )
-
-
-def python_blocks(document: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
-
-
-def commands(document: Path) -> list[list[str]]:
-    blocks = re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("hybrid-sim ")]
-
-
-def cpu_seconds(*command: str) -> float:
-    """Time on the processor, which other work on the machine does not lengthen much."""
-    before = os.times()
-    subprocess.run([sys.executable, *command], check=True, capture_output=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
-
-
-def test_importing_and_help_are_quick() -> None:
-    assert min(cpu_seconds("-c", "import hybrid_sim") for _ in range(3)) < 0.5
-    assert min(cpu_seconds("-m", "hybrid_sim", "--help") for _ in range(3)) < 0.4
 
 
 MAIN = "from hybrid_sim.cli import main; main"
@@ -102,36 +74,7 @@ def test_every_module_is_in_a_layer() -> None:
     assert lost == []
 
 
-def test_code_in_the_readme_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = python_blocks(ROOT / "README.md")
-    assert len(blocks) == 1
-    assert "Simulator(seed=0)" in blocks[0]
-    quick = blocks[0].replace("Simulator(seed=0)", "Simulator(seed=0, members=('biases', 'svd'))")
-    exec(compile(quick, "README.md", "exec"), {})
-    assert "a stranger" in capsys.readouterr().out
-    assert (tmp_path / "model").is_dir()
-
-
-def test_commands_in_the_readme_are_understood() -> None:
-    from hybrid_sim.cli.parsing import parse
-
-    found = commands(ROOT / "README.md")
-    assert {words[0] for words in found} == set(COMMANDS)
-    for words in found:
-        assert callable(parse(words).run)
-
-
-def test_set_up_commands_are_marked_for_ci() -> None:
-    text = (ROOT / "README.md").read_text()
-    for name in ("run", "test"):
-        assert re.search(rf"^<!-- command: {name} -->\n```bash\n.*-c constraints.txt -e", text, re.MULTILINE)
-    assert "@" not in (ROOT / "constraints.txt").read_text()
-
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])

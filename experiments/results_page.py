@@ -1,6 +1,7 @@
-"""Writes the section of README.md between the two `results` markers from experiments/results/*.json.
+"""Writes the section of docs/results.md between the two `results` markers from experiments/results/*.json.
 
-    python experiments/readme.py
+    python experiments/results_page.py            write the section, and the figure docs/accuracy.svg
+    python experiments/results_page.py check      exit status 1 if the section is not what the stored results say
 
 Nothing is measured here: every sentence quotes a stored result and names the command that makes it again.
 """
@@ -10,14 +11,17 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hybrid_sim.core.files import write_whole
+from hybrid_sim.report.bench import save_rmse_figure
+from hybrid_sim.report.stored_results import read_bench
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 
 BENCHES = {
@@ -43,19 +47,30 @@ BENCHES = {
 PLANS = ("ml-100k-last40", "ml-100k-full", "ml-100k-cold-items")
 """Ablations that have a column, if they were run."""
 
-CHOSEN_ON_ONE = "folds 2 and 3; the rule was chosen on fold 1, what was in view else is said below"
+CHOSEN_ON_ONE = "folds 2 and 3; the rule was chosen on fold 1, see Tuning below for what else had been seen"
 
 
-def main() -> int:
-    """Write the section."""
-    text = README.read_text(encoding="utf-8")
+def main(words: Sequence[str]) -> int:
+    """Write the section, or check it; returns the exit status."""
+    text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     _, tail = rest.split(END)
     parts = (benches, recorded_llm, cold, validity, components, llm_runs, the_rest)
     lines = [line for part in parts for line in [*part(), ""]]
     section = "\n".join(lines[:-1])
-    write_whole(README, f"{head}{BEGIN}{section}\n{END}{tail}".encode())
+    page = f"{head}{BEGIN}{section}\n{END}{tail}"
+    if "check" in words:
+        return int(page != text)
+    write_whole(PAGE, page.encode())
+    draw()
     return 0
+
+
+def draw() -> None:
+    """The figure of README.md: the models that are in every reader's hands, on the real data of one protocol."""
+    stored = read_bench(RESULTS / "ml-100k-last40.json")
+    shown = [one for one in stored.intervals if "llm" not in one.model]
+    save_rmse_figure(replace(stored, intervals=shown), PAGE.with_name("accuracy.svg"))
 
 
 def result(name: str) -> Any:
@@ -65,10 +80,12 @@ def result(name: str) -> Any:
 
 def benches() -> Iterator[str]:
     """A row per benchmark."""
+    yield from ("## Accuracy and calibration", "")
     yield from wrapped(
-        "RMSE of unrounded expected ratings, seed 0, mean over "
-        "folds; no times of test rows, no TMDB votes. In brackets "
-        "the 95% interval of the difference to KNN (bootstrap over users; over items for `cold-items`)."
+        "RMSE of unrounded expected ratings, seed 0, mean over folds; timestamps of test ratings and TMDB votes are "
+        "not "
+        "used. In brackets the 95% interval of the difference to KNN (bootstrap over users; over items for "
+        "`cold-items`)."
     )
     yield ""
     yield from table_head(
@@ -79,7 +96,7 @@ def benches() -> Iterator[str]:
         stored = result(name)
         others = [f"{mean_of(stored, model, 'rmse'):.3f}" for model in ("knn", "svd", "nmf")]
         yield row(
-            f"[{title}](experiments/results/{name}.json)",
+            f"[{title}](../experiments/results/{name}.json)",
             *others,
             f"**{mean_of(stored, 'hybrid', 'rmse'):.4f}**",
             difference(stored["comparisons"], "hybrid", "knn"),
@@ -90,21 +107,19 @@ def benches() -> Iterator[str]:
         )
     yield ""
     yield from wrapped(
-        "A row is made again by `HYBRID_SIM_DATA=DIR python "
-        "experiments/results.py run NAME`, NAME being that of its file; all "
-        "models and metrics are shown by `python experiments/results.py "
-        "table`. Seconds are those of two cores that other work "
-        "shared. Each file names the commit that it was made at."
+        "`HYBRID_SIM_DATA=DIR python experiments/results.py run NAME` recomputes a row, NAME being that of its file; "
+        "`python experiments/results.py table` shows all models and metrics. Seconds are those of two cores that other "
+        "work shared. Each file names the commit that it was made at."
     )
 
 
 def recorded_llm() -> Iterator[str]:
-    """What recorded ratings of a language model add, and in a fifth of the calls."""
+    """What recorded ratings of a language model add, and what a fifth of the calls adds."""
+    yield from ("## Recorded ratings of a language model", "")
     yield from wrapped(
-        "**Recorded LLM ratings** (from the Lusifer repository, folds "
-        "u1-u3). Alone they have RMSE 1.312, worse than the mean of "
-        "all ratings. As a correction that is learned on other "
-        "users of the test fold (for new items: on other items):"
+        "The ratings are those of the Lusifer repository, folds u1-u3. Alone they have RMSE 1.312, worse than the mean "
+        "of all ratings. As a correction that is learned on other users of the test fold (for new items: on other "
+        "items):"
     )
     yield ""
     yield from table_head(
@@ -126,49 +141,50 @@ def recorded_llm() -> Iterator[str]:
     }
     yield ""
     yield from wrapped(
-        "Asking in a fifth of the calls only, chosen beforehand, "
-        f"keeps {share['cold-items']} of the gain on new items, where "
-        "what is said of an item counts for all its pairs, but "
-        f"{share['last40']} on `last40`, where it is spread thinly "
-        f"({CHOSEN_ON_ONE}; `python experiments/selective.py FITS`)."
+        f"Making only a fifth of the calls, selected beforehand, keeps {share['cold-items']} of the gain on new items, "
+        f"where an answer about an item is pooled over users, but {share['last40']} on `last40`, where it is spread "
+        f"thinly ({CHOSEN_ON_ONE}; `python experiments/selective.py FITS`)."
     )
 
 
 def cold() -> Iterator[str]:
-    """Support buckets, and what teaching costs."""
+    """Support buckets, and what an incremental refit costs."""
     stored = result("cold")
     buckets = stored["support"]["buckets"]
     worse = sum(bucket["worse"] for bucket in buckets)
     better = sum(bucket["difference"]["high"] < 0 for bucket in buckets)
+    yield from ("## Cold start", "")
     yield from wrapped(
-        "**Every support bucket** (ratings of the item: 0, 1-5, 6-20, "
-        "more; `last40`, `full`, `cold-items`, folds 1-3): against "
-        "the best single member, chosen on the very same ratings, the "
-        f"ensemble is worse in {worse} of {len(buckets)} and better "
-        f"in {better} (95%, paired; `python experiments/cold.py support`)."
+        "By the number of training ratings of the item (0, 1-5, 6-20, more; `last40`, `full`, `cold-items`, folds "
+        "1-3): "
+        "against the best single member, selected on the very same ratings, the ensemble is worse in "
+        f"{worse} of {len(buckets)} buckets and better in {better} (95%, paired; `python experiments/cold.py support`)."
     )
+    yield ""
     items, users = stored["taught"]["difference"], stored["taught users"]["difference"]
     seconds = stored["taught users"]["seconds"]
     rmse = {one["model"]: f"{one['estimate']:.4f}" for one in stored["taught users"]["rmse"]}
     yield from wrapped(
-        f"A simulator that is taught new items costs {interval(items)} RMSE against one that is fitted to them anew; "
-        f"with new users of ten ratings {interval(users)} ({rmse['taught']}; never told of them {rmse['not taught']}), "
-        f"in {seconds['taught'] / seconds['fitted']:.0%} of the time (fold 1; `taught`, `taught users`)."
+        f"An incremental refit with new items costs {interval(items)} RMSE against a whole fit; with new users of ten "
+        f"ratings {interval(users)} (RMSE {rmse['taught']}; {rmse['not taught']} without their ratings), in "
+        f"{seconds['taught'] / seconds['fitted']:.0%} of the time (fold 1; `python experiments/cold.py taught` and "
+        "`python experiments/cold.py 'taught users'`)."
     )
 
 
 def validity() -> Iterator[str]:
     """The verdicts on every fold that was judged."""
     stored = {name: one for name, one in result("validity").items() if "verdicts" in one}
+    yield from ("## Validity", "")
     yield from wrapped(
-        "**Validity** (`experiments/validity.py`; thresholds set before "
-        "the first run, what was changed later is said there). Four "
-        "simulators that are bad on purpose are caught on every fold."
+        "`experiments/validity.py`; thresholds were set before the first run, the file says what was changed later. "
+        "Four "
+        "simulators that are defective on purpose fail on every fold."
     )
     yield ""
     yield from table_head(
         *("protocol and fold", "verdicts", "Kendall's tau of recommenders", "personal signal (partial r): ensemble"),
-        *("neighbours", "facets", "planted ones caught"),
+        *("neighbours", "facets", "defective ones that fail"),
     )
     for name, one in stored.items():
         verdicts, planted = one["verdicts"], one["planted"]
@@ -196,11 +212,13 @@ def components() -> Iterator[str]:
         for effect in result(f"ablation-{plan}")["effects"]:
             if effect["metric"] == "rmse":
                 effects[plan][effect["component"], effect["kind"]] = interval(effect, "gain")
+    yield from ("## What each component adds", "")
     yield from wrapped(
-        "**What each component is worth** (folds 1-3, RMSE, 95% over users, for `cold-items` over items; "
-        f"{seconds[plans[0]]['subsets']} subsets in "
-        f"{seconds[plans[0]]['seconds_per_fold']:.0f} s a fold from stored answers; "
-        "`python experiments/ablation.py NAME`): Shapley gain / lost if left out."
+        "RMSE, folds 1-3, 95% intervals over users, for `cold-items` over items: Shapley value of the component / "
+        "what is "
+        f"lost if it alone is left out. {seconds[plans[0]]['subsets']} subsets in "
+        f"{seconds[plans[0]]['seconds_per_fold']:.0f} s a fold from stored answers (`python experiments/ablation.py "
+        "NAME`)."
     )
     yield ""
     yield from table_head("component", *(f"`{plan.removeprefix('ml-100k-')}`" for plan in plans))
@@ -213,14 +231,15 @@ def components() -> Iterator[str]:
 
 
 def llm_runs() -> Iterator[str]:
-    """What asking over real HTTP survives, and how quick it is."""
+    """Robustness and speed of runs with a language model."""
     kill, budget, fuzz, speed = (result(f"llm_{name}") for name in ("kill", "budget", "fuzz", "throughput"))
     rates = {one["concurrency"]: f"{one['share']:.0%}" for one in speed["requests_per_second"]}
-    yield from wrapped("**The run of a language model**, over real HTTP on loopback:")
+    yield from ("## Runs with a language model", "")
+    yield "Over real HTTP on the loopback interface:"
     yield ""
-    yield from table_head("", "measured", "made again by")
+    yield from table_head("", "measured", "command")
     yield row(
-        f"{kill['runs']} runs of {kill['questions_per_run']:,} questions, a fifth of the requests spoilt, "
+        f"{kill['runs']} runs of {kill['questions_per_run']:,} questions, a fifth of the requests damaged, "
         f"{kill['kills']} kills -9: "
         "answers lost / committed calls repeated / most repeats of a kill",
         f"{kill['answers_lost']} / {kill['committed_calls_repeated']} / {kill['most_repeats_of_a_kill']} of "
@@ -262,22 +281,21 @@ def llm_runs() -> Iterator[str]:
 
 def the_rest() -> Iterator[str]:
     """Explanations, pages, speed."""
+    yield from ("## Explanations, reports and speed", "")
     models, page = result("evidence")["models"], result("page_speed")
     steady, process = models["ensemble of the steady members"], models["content_gp"]
     yield from wrapped(
-        "**Explanations**: contributions sum to the expected rating to "
-        "1e-9 (tests). Taking what is cited out of the training data "
-        "and refitting everything moves the expected rating of the steady "
-        "members' ensemble more than taking out a random rating in "
-        f"{share_of(steady['side'])} of {steady['n']} rows (all that is "
-        "cited on the stronger side; the first cited rating alone: "
-        f"{share_of(steady['first'])}; of the content process that "
-        f"the citations come from: {share_of(process['side'])} and "
-        f"{share_of(process['first'])}; `experiments/evidence.py`)."
+        "**Explanations.** Contributions sum to the expected rating to 1e-9 (tests). Removing the cited ratings from "
+        "the "
+        "training data and refitting moves the expected rating of the ensemble (deterministic members) more than "
+        f"removing a random rating in {share_of(steady['side'])} of {steady['n']} rows (all cited ratings of the "
+        "stronger "
+        f"side; the first cited rating alone: {share_of(steady['first'])}; of the content process that the citations "
+        f"come from: {share_of(process['side'])} and {share_of(process['first'])}; `experiments/evidence.py`)."
     )
     yield ""
     yield from wrapped(
-        f"**Pages**: the page of a run of {page['n_ratings']:,} ratings has {page['megabytes']:.1f} MB, takes "
+        f"**HTML reports.** The page of a run of {page['n_ratings']:,} ratings has {page['megabytes']:.1f} MB, takes "
         f"{page['seconds_to_build']:.0f} s to build and "
         f"{page['seconds_to_first_paint']:.1f} s to the first paint, with "
         f"{page['other_requests']} other requests (`experiments/page_speed.py`)."
@@ -287,9 +305,8 @@ def the_rest() -> Iterator[str]:
     yield ""
     rates = " and ".join(f"{one['ratings_per_second']:,} on {name}" for name, one in result("speed").items())
     yield from wrapped(
-        "**Speed** of a fitted simulator, in batches of 100,000 "
-        f"random pairs on two cores: {rates} ratings per second "
-        "(`python experiments/speed.py`)."
+        "**Speed** of a fitted simulator, in batches of 100,000 random pairs on two cores: "
+        f"{rates} ratings per second (`python experiments/speed.py`)."
     )
 
 
@@ -368,4 +385,4 @@ def share_of(found: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""Every command and every Python block of README.md and docs/ runs, in order, on the synthetic world.
+
+A block under the comment `<!-- needs: data -->`, `<!-- needs: key -->` or `<!-- needs: shell -->` is only parsed, and
+one under `<!-- command: NAME -->` is run by `.ci/run`. Each document has a folder of its own, with the files that the
+guides speak of: the tables of the synthetic world, pairs, new items, and a simulator of few members in `model`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from llm_server import LoopbackLLM
+
+from hybrid_sim.cli import main
+from hybrid_sim.cli.parsing import COMMANDS, parse
+from hybrid_sim.data.world import make_world
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"(?:^<!-- (?P<mark>[\w: ]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```", re.M | re.S)
+TABLES = ["--ratings", "ratings.csv", "--items", "items.csv", "--users", "users.csv"]
+FEW = ["--members", "biases,svd", "--without", "boosted"]
+
+NEW_ITEMS = """item_id,title,year,genres,overview
+n1,The Lamp Below,2026,Drama|Mystery,A lighthouse keeper finds letters that were never sent.
+n2,Orbit Nine,2026,Science Fiction|Action,A crew of nine must land a ship that no longer answers.
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the mark in the comment above it ("" without one)."""
+
+    language: str
+    text: str
+    mark: str
+
+    def commands(self) -> list[list[str]]:
+        """The words of every `hybrid-sim` command in a block of the shell."""
+        if self.language != "bash":
+            return []
+        lines = [shlex.split(line, comments=True) for line in self.text.replace("\\\n", " ").splitlines()]
+        return [words[1:] for words in lines if words and words[0] == "hybrid-sim"]
+
+
+def blocks(document: str) -> list[Block]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return [Block(found["language"], found["text"], found["mark"] or "") for found in BLOCK.finditer(text)]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the guides speak of."""
+    folder = tmp_path_factory.mktemp("docs")
+    world = make_world(n_users=100, n_items=80, ratings_per_user=25).dataset
+    columns = {"user_id": world.users.index[world.user], "item_id": world.items.index[world.item]}
+    ratings = world.users.iloc[world.user].assign(**columns, rating=world.rating, timestamp=world.timestamp)
+    ratings[["user_id", "item_id", "rating", "timestamp"]].to_csv(folder / "ratings.csv", index=False)
+    items = world.items.assign(genres=world.items["genres"].map("|".join))
+    items.rename_axis("item_id").to_csv(folder / "items.csv")
+    world.users.rename_axis("user_id").to_csv(folder / "users.csv")
+    pairs = "user_id,item_id\nu0001,f0010\nu0001,f0077\nu0018,f0077\na stranger,f0077\n"
+    (folder / "pairs.csv").write_text(pairs)
+    ratings[["user_id", "item_id", "rating"]].head(200).to_csv(folder / "held_out.csv", index=False)
+    (folder / "new.csv").write_text(NEW_ITEMS)
+    members = ["--members", "biases,content_gp", "--without", "boosted"]
+    assert main(["fit", "--dataset", "world", *members, "-o", str(folder / "world-model"), "--quiet"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["fit", *TABLES, *FEW, "-o", "model", "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Works in a fresh copy of `files`; gives the address of a language model on this machine."""
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-documents")
+    with LoopbackLLM() as server:
+        yield server.url
+
+
+def quick(words: list[str], url: str) -> list[str]:
+    """The command on few data with few members, where a whole fit is not the point; its language model is local."""
+    command, asks = words[0], "--model" in words
+    more = ["--base-url", url] if asks else []
+    if command in ("simulate", "plan", "cold"):
+        more += ["--fitted", "world-model", *(["--set", "rating.learn_from=6"] if asks else [])]
+    if command in ("bench", "validate", "ablate"):
+        more += ["--folds", "1", *(FEW[:2] if command == "ablate" else FEW)]
+        named = words.index("--dataset") if "--dataset" in words else len(words)
+        words = [*words[:named], *words[named + 2 :]]
+        more += [] if "--ratings" in words else TABLES
+    if command == "fit" and "--teach" not in words:
+        more += FEW
+    return [*words, *more]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_that_a_document_shows_run(document: str, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks(document):
+        for words in [] if block.mark else block.commands():
+            status = main(quick(words, place))
+            assert status == 0, f"{document}: hybrid-sim {shlex.join(words)}: {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("document", [name for name in DOCUMENTS if any(b.language == "python" for b in blocks(name))])
+def test_python_that_a_document_shows_runs(document: str, place: str) -> None:
+    code = "".join(block.text for block in blocks(document) if block.language == "python" and not block.mark)
+    small = "hs.make_world(n_users=100, n_items=80, ratings_per_user=25).dataset"
+    Path("shown.py").write_text(code.replace('hs.load_dataset("world")', small))
+    done = subprocess.run([sys.executable, "shown.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_that_need_more_are_understood(document: str) -> None:
+    for block in blocks(document):
+        for words in block.commands():
+            if block.mark:
+                assert callable(parse(words).run)
+
+
+def test_the_readme_shows_the_main_commands_and_the_guides_show_all() -> None:
+    shown = {words[0] for document in DOCUMENTS for block in blocks(document) for words in block.commands()}
+    assert shown == set(COMMANDS)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_set_up_commands_are_marked_for_ci() -> None:
+    marked = {block.mark: block.text for block in blocks("README.md") if block.mark.startswith("command: ")}
+    assert marked.keys() == {"command: run", "command: test"}
+    assert all("-c constraints.txt -e" in text for text in marked.values())
+    assert "hybrid-sim bench" in marked["command: run"]
+    assert "@" not in (ROOT / "constraints.txt").read_text()
+
+
+def test_links_lead_somewhere() -> None:
+    for document in (*DOCUMENTS, "ARCHITECTURE.md"):
+        text = re.sub(r"```.*?```", "", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\((?!https?://)([^)#\s]+)", text):
+            assert (ROOT / document).parent.joinpath(target).exists(), f"{document}: {target}"
+
+
+def test_the_results_page_is_what_the_stored_results_say() -> None:
+    script = ROOT / "experiments" / "results_page.py"
+    assert subprocess.run([sys.executable, script, "check"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("furo") is None, reason="the extra `docs` is not installed")
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_the_network(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "sphinx", "-W", "-q", "-d", tmp_path / "doctrees", ROOT / "docs", tmp_path / "site"]
+    subprocess.run(build, check=True)
+    loading = re.compile(
+        r"<(?:script|link|img|iframe)[^>]*?(?:src|href)=.https?:|@import|url\(.?https?:", re.IGNORECASE
+    )
+    for path in (tmp_path / "site").rglob("*"):
+        if path.suffix in (".html", ".css"):
+            assert loading.search(path.read_text(encoding="utf-8")) is None, path
