@@ -19,7 +19,8 @@ class Batches:
 
     To be set by a test: `polls` looks until a batch is finished, `end` how it then ends, `done_share` the share of rows
     that is done when it ends otherwise than completed, `row_faults` what befalls a row (its number from 1, its body),
-    `refusal` a message with which every new batch fails in validation, `shuffled` rows that come back in another order.
+    `refusal` a message, and `refusal_code`, with which every new batch fails, `shuffled` rows that come back in
+    another order; `on_look` is called at every look at a batch.
     """
 
     def __init__(self, result: Result) -> None:
@@ -29,6 +30,7 @@ class Batches:
         self.done_share = 1.0
         self.row_faults: Callable[[int, Body], str | None] | None = None
         self.refusal: str | None = None
+        self.refusal_code = "token_limit_exceeded"
         self.shuffled = True
         self.on_look: Callable[[], None] = lambda: None
         self.troubles: dict[str, list[str]] = {}
@@ -110,7 +112,7 @@ class Batches:
         self._looks[name] += 1
         self.on_look()
         if self.refusal is not None:
-            data = [{"code": "token_limit_exceeded", "message": self.refusal, "line": None, "param": None}]
+            data = [{"code": self.refusal_code, "message": self.refusal, "line": None, "param": None}]
             batch.update(status="failed", errors={"object": "list", "data": data})
         elif self._looks[name] <= self.polls:
             batch["status"] = "in_progress"

@@ -92,6 +92,9 @@ STATUSES: dict[str, Status] = {
         "unsupported_parameter",
         applies=lambda body: "max_tokens" in body,
     ),
+    "no_max_completion_tokens": Status(
+        400, "Unknown parameter: 'max_completion_tokens'", applies=lambda body: "max_completion_tokens" in body
+    ),
     **{str(status): Status(status, "The server had an error", type="server_error") for status in (500, 502, 503, 504)},
 }
 """Faults that are a status and an error; those of `no_...` only strike a body that asks for what is not there."""

@@ -58,6 +58,15 @@ def test_the_worst_case_is_set_aside_settled_and_released() -> None:
         budget.settle(third, 0)
 
 
+def test_a_call_of_an_earlier_process_that_is_resumed_is_counted_once() -> None:
+    budget = Budget(max_money=1000, max_calls=2, ledger=Ledger(calls=1, at_worst=700))
+    adopted = budget.adopt(700)
+    assert (budget.calls, budget.spent, budget.committed) == (1, 0, 700)
+    budget.reserve(300)
+    budget.settle(adopted, 100)
+    assert (budget.calls, budget.spent, budget.committed) == (2, 100, 400)
+
+
 def test_a_cost_above_the_worst_case_is_counted_as_it_is() -> None:
     budget = Budget(max_money=1000)
     budget.settle(budget.reserve(100), 950)

@@ -269,6 +269,28 @@ def test_row_31_a_replay_does_not_use_an_answer_whose_seal_is_broken(file: Path)
         assert journal.find([key_of(0), key_of(1)]).keys() == {key_of(1)}
 
 
+def test_row_31_a_damaged_row_is_reported_though_sqlite_finds_the_file_in_order(file: Path) -> None:
+    with Journal(file) as journal:
+        for number, text in enumerate(['{"rating": 4}', '{"rating": 2}']):
+            journal.finish(journal.start(key_of(number), "p", 7), Answer(text, None), 1)
+    file.write_bytes(file.read_bytes().replace(b'"rating": 4', b'"rating": 5'))
+    with Journal(file) as journal:
+        assert "was damaged; 1 answers are rescued" in str(journal.damage)
+        assert journal.find([key_of(0), key_of(1)]).keys() == {key_of(1)}
+        assert (journal.ledger().calls, journal.ledger().money) == (2, 2)
+
+
+def test_only_an_attempt_of_an_earlier_process_is_resumed_and_only_a_whole_one(file: Path) -> None:
+    with Journal(file) as journal:
+        journal.start("k", "prompt of k", 500)
+        assert journal.resume("k") is None
+        journal.fail(journal.start("ended", "p", 1), Failure("empty", ""), 0, possibly_paid=False)
+    with Journal(file) as journal:
+        assert (journal.resume("ended"), journal.resume("k"), journal.resume("k")) == (None, (1, 500), None)
+        journal.finish(1, Answer("{}", None), 3)
+        assert (journal.ledger().answered, journal.ledger().at_worst) == (1, 0)
+
+
 @pytest.fixture(scope="module")
 def closed_and_killed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two journals of 60 answers: one that was closed, and one whose owner died, with its commits still pending."""
@@ -425,6 +447,10 @@ FULL = """
     for number, attempt in enumerate(open_attempts):
         journal.finish(attempt, Answer(text_of(number), None), 500)
     print(len(journal.find([key_of(number) for number in range(200)])), refused)
+    try:
+        journal.start("k", "p", 1)
+    except StorageError:
+        print("and nothing more is sent")
     sys.exit(refused.exit_code)
 """
 
@@ -455,6 +481,7 @@ def test_row_29_answers_in_flight_fit_on_a_disk_that_is_full(tmp_path: Path) -> 
     assert run.returncode == StorageError.exit_code, run.stderr
     assert run.stdout.startswith("200 ")
     assert "is full" in run.stdout
+    assert run.stdout.endswith("and nothing more is sent\n")
 
 
 @pytest.mark.parametrize("replay", [False, True])

@@ -149,9 +149,12 @@ def test_a_batch_that_is_refused_costs_nothing_and_can_be_tried_again(server: Lo
         NetworkError, match=r"batch_1 was refused: Enqueued token limit reached.*nothing of it was paid"
     ):
         run(server.url, notes, bodies(4))
+    server.batches.refusal_code = "billing_hard_limit_reached"
+    with pytest.raises(BudgetError, match=r"batch_2 was refused: .*; raise the quota"):
+        run(server.url, notes, bodies(4))
     server.batches.refusal = None
     assert len(run(server.url, notes, bodies(4))) == 4
-    assert len(server.batches.batches) == 2
+    assert len(server.batches.batches) == 3
 
 
 def test_passing_faults_are_borne_and_nothing_is_submitted_twice(server: LoopbackLLM, notes: Paper) -> None:
@@ -287,6 +290,19 @@ def test_lines_that_are_no_results_are_said_and_their_requests_are_missing(
     assert messages == ["the batch gave no result for it"] * 2
     assert n_replies(outcomes) == 1
     assert "no result: not json \\x1b[31m" in caplog.text
+
+
+def test_a_result_that_comes_twice_is_delivered_once(server: LoopbackLLM, notes: Paper) -> None:
+    server.batches.spoil_output = lambda content: content * 2
+    assert len(run(server.url, notes, bodies(3))) == 3
+
+
+def test_a_damaged_note_on_a_batch_is_said_and_its_requests_are_sent_again(
+    server: LoopbackLLM, notes: Paper, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes.write_note("batches", '["lost"]')
+    assert len(run(server.url, notes, bodies(3))) == 3
+    assert "the notes of 1 open batches are damaged" in caplog.text
 
 
 def test_row_25_a_server_that_repeats_the_key_does_not_spread_it(server: LoopbackLLM, notes: Paper) -> None:

@@ -58,15 +58,15 @@ class Run:
         self.file, self.max_money = file, max_money
         self.stopped: HybridSimError | None = None
 
-    def ask(self, asked: Sequence[Question]) -> list[Any]:
+    def ask(self, *waves: Sequence[Question]) -> list[Any]:
         """The value of each answer, a failure by its kind."""
-        keys = [question.key(self.settings.sampling) for question in asked]
+        keys = [question.key(self.settings.sampling) for asked in waves for question in asked]
         with Journal(self.file) as journal:
             self.budget = Budget(max_money=self.max_money, ledger=journal.ledger())
             with LLM(self.settings, journal, self.budget, batch=True, polling=QUICK) as llm:
                 self.counts = llm.counts
                 try:
-                    results: list[Answer | Failure] = llm.ask(asked)
+                    results: list[Answer | Failure] = [result for asked in waves for result in llm.ask(asked)]
                 finally:
                     self.stopped, self.ledger, self.stored = llm.stopped, journal.ledger(), journal.find(keys)
         return [result.value if isinstance(result, Answer) else result.kind for result in results]
@@ -118,6 +118,15 @@ def test_a_reply_that_fails_twice_is_a_failure(server: LoopbackLLM, file: Path) 
     assert len(server.batches.batches) == 2
     assert run.stored == {}
     assert run.budget.committed == run.budget.spent
+
+
+def test_row_05_a_run_that_has_stopped_sends_no_second_batch_and_none_later(server: LoopbackLLM, file: Path) -> None:
+    server.batches.shuffled = False
+    server.batches.row_faults = lambda number, body: {1: "prose", 2: "402"}.get(number)
+    run = Run(server.url, file)
+    assert run.ask(questions(3), questions(2, 50)) == ["invalid", "not_asked", 2, "not_asked", "not_asked"]
+    assert isinstance(run.stopped, BudgetError)
+    assert len(server.batches.batches) == 1
 
 
 def test_row_07_a_question_beyond_the_context_is_not_sent(server: LoopbackLLM, file: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
-from itertools import pairwise
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,15 +66,39 @@ def test_row_01_an_endpoint_that_dies_stops_the_run_and_answers_are_kept(tmp_pat
         assert kinds(llm.ask(questions(21)))[20] == NOT_ASKED
 
 
+def test_row_01_an_endpoint_that_only_fails_any_more_is_noticed_after_three_questions(tmp_path: Path) -> None:
+    faults = lambda number, body: "503" if number > 5 else None  # noqa: E731
+    with LoopbackLLM(faults=faults) as server, asking(tmp_path, server.url, concurrency=1, attempts=2) as llm:
+        assert kinds(llm.ask(questions(60))) == ["answer"] * 5 + ["passing"] * 3 + [NOT_ASKED] * 52
+        assert isinstance(llm.stopped, NetworkError)
+        assert llm.counts.calls == 5 + 2 * 3
+
+
+def test_row_01_an_endpoint_where_nobody_listens_any_more_is_noticed_after_one_question(tmp_path: Path) -> None:
+    address = dead_address()
+    with asking(tmp_path, address, concurrency=1, attempts=2) as llm:
+        with LoopbackLLM(port=int(address.split(":")[2].split("/")[0])):
+            assert kinds(llm.ask(questions(5))) == ["answer"] * 5
+        assert kinds(llm.ask(questions(60)))[5:] == ["passing"] + [NOT_ASKED] * 54
+        assert llm.counts.calls == 5 + 2
+
+
+def test_row_01_questions_that_fail_while_others_are_answered_do_not_mean_a_dead_endpoint(tmp_path: Path) -> None:
+    faults = lambda number, body: "503" if body["messages"][1]["content"][-2] in "789" else None  # noqa: E731
+    with LoopbackLLM(faults=faults) as server, asking(tmp_path, server.url, concurrency=4, first_wait=0.2) as llm:
+        assert kinds(llm.ask([question(1)])) == ["answer"]
+        results = kinds(llm.ask([*map(question, (7, 8, 9)), *questions(6)]))
+        assert results == ["passing"] * 3 + ["answer"] * 6
+        assert llm.stopped is None
+
+
 @pytest.mark.parametrize("fault", ["hang", "drip"])
 def test_row_02_a_total_deadline_ends_an_attempt(fault: str, tmp_path: Path) -> None:
     with (
         LoopbackLLM(faults=first(1, fault), drip=0.05) as server,
         asking(tmp_path, server.url, deadline=0.3) as llm,
     ):
-        start = time.monotonic()
         assert kinds(llm.ask([question(1)])) == ["answer"]
-        assert time.monotonic() - start < 2
         assert llm.journal.ledger().possibly_paid == 1
         assert llm.counts.possibly_paid_twice == 1
 
@@ -93,14 +118,11 @@ def test_row_03_a_dropped_call_is_retried_and_shown_as_possibly_paid_twice(fault
         assert llm.counts.possibly_paid_twice == llm.journal.ledger().possibly_paid == 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "least"), [("429_seconds", 1.0), ("429_ms", 0.05), ("429_date", 0.0), ("429_short", 0.05)]
-)
-def test_row_04_the_pause_that_the_server_asks_for_is_kept(fault: str, least: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["429_seconds", "429_ms", "429_date", "429_short"])
+def test_row_04_waiting_for_a_rate_limit_takes_no_attempt(fault: str, tmp_path: Path) -> None:
     with LoopbackLLM(faults=first(1, fault)) as server, asking(tmp_path, server.url, attempts=1) as llm:
         assert kinds(llm.ask(questions(3))) == ["answer"] * 3
-        times = [received.at for received in server.requests]
-        assert least <= times[1] - times[0] < least + 1.5
+        assert (server.n_requests, llm.counts.pauses) == (4, 1)
         assert llm.counts.possibly_paid_twice == llm.journal.ledger().possibly_paid == 0
 
 
@@ -192,15 +214,19 @@ def test_row_08_what_a_server_in_trouble_says_is_shortened(fault: str, tmp_path:
 
 
 def test_row_08_pauses_grow(tmp_path: Path) -> None:
-    with (
-        LoopbackLLM(faults=always("503")) as server,
-        asking(tmp_path, server.url, attempts=4, first_wait=0.1) as llm,
-    ):
+    """Each is at least half of `first_wait`, doubled with every fault; `longest_wait` is a second here."""
+    server = LoopbackLLM(faults=always("503"))
+    with server, asking(tmp_path, server.url, attempts=4, first_wait=0.1) as llm:
         llm.ask([question(1)])
         times = [received.at for received in server.requests]
-        gaps = [later - earlier for earlier, later in pairwise(times)]
-        assert 0.04 <= gaps[0] < 0.16
-        assert 0.18 <= gaps[2] < 0.6
+        assert all(times[k + 1] - times[k] >= 0.05 * 2**k for k in range(3))
+
+
+def test_row_08_the_attempts_of_a_question_are_limited(tmp_path: Path) -> None:
+    faults = lambda number, body: "503" if number > 1 else None  # noqa: E731
+    with LoopbackLLM(faults=faults) as server, asking(tmp_path, server.url, attempts=4) as llm:
+        assert kinds(llm.ask([question(1)]) + llm.ask([question(2)])) == ["answer", "passing"]
+        assert (server.n_requests, llm.stopped) == (5, None)
 
 
 @pytest.mark.parametrize(
@@ -283,12 +309,84 @@ def test_the_name_of_the_token_limit_is_found_out_once(tmp_path: Path) -> None:
         assert server.n_requests == 31
 
 
+def test_a_server_that_takes_no_token_limit_stops_the_run(tmp_path: Path) -> None:
+    """The two names of the field are not tried in turns for ever."""
+    faults = lambda number, body: next(  # noqa: E731
+        (f"no_{field}" for field in ("max_tokens", "max_completion_tokens") if field in body and number < 20), None
+    )
+    with LoopbackLLM(faults=faults) as server, asking(tmp_path, server.url) as llm:
+        assert kinds(llm.ask(questions(3))) == [NOT_ASKED] * 3
+        assert isinstance(llm.stopped, SettingsError)
+        assert "it takes no token limit" in str(llm.stopped)
+        assert server.n_requests == 2
+
+
 def test_a_server_that_rejects_everything_stops_the_run(tmp_path: Path) -> None:
     with LoopbackLLM(faults=always("400")) as server, asking(tmp_path, server.url) as llm:
         results = llm.ask(questions(300))
         assert kinds(results)[0] == "rejected"
         assert kinds(results)[-1] == NOT_ASKED
-        assert server.n_requests <= 20 + 8
+        assert 20 <= server.n_requests <= 20 + 8
+
+
+def test_rejections_between_answers_do_not_stop_the_run(tmp_path: Path) -> None:
+    faults = lambda number, body: "400" if number % 3 else None  # noqa: E731
+    with LoopbackLLM(faults=faults) as server, asking(tmp_path, server.url, concurrency=1) as llm:
+        assert kinds(llm.ask(questions(60))).count("rejected") == 40
+        assert llm.stopped is None
+
+
+def test_row_49_a_redirect_is_not_followed_and_its_target_is_shown_without_the_key(
+    tmp_path: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel-0123456789")
+    target = httpserver.url_for("/elsewhere?key=sk-sentinel-0123456789")
+    moved = Response("", 308, {"Location": target})
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(lambda request: moved)
+    with asking(tmp_path, httpserver.url_for("/v1")) as llm:
+        assert kinds(llm.ask(questions(2))) == [NOT_ASKED] * 2
+        assert "has moved to" in str(llm.stopped)
+        assert "elsewhere?key=[key]; put that into llm.base_url" in str(llm.stopped)
+    assert [request.path for request, _ in httpserver.log] == ["/v1/chat/completions"]
+
+
+def test_row_49_a_key_that_is_spelled_with_escapes_is_not_stored(
+    tmp_path: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel-0123456789")
+    spelled = "".join(f"\\u{ord(character):04x}" for character in "sk-sentinel-0123456789")
+    body = f'{{"choices": [{{"message": {{"content": "{{\\"rating\\": 4}}"}}}}], "model": "{spelled}"}}'
+    httpserver.expect_request("/v1/chat/completions").respond_with_data(body)
+    with asking(tmp_path, httpserver.url_for("/v1")) as llm:
+        (answer,) = llm.ask([question(1)])
+        assert (answer.value, answer.model) == (4, "[key]")
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from llm_asking import asking, kinds, questions
+with asking(Path(sys.argv[1]), sys.argv[2], concurrency=4) as llm:
+    llm.ask(questions(2))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+    results = llm.ask(questions(3000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    keys = [question.key(llm.settings.sampling) for question in questions(3000)]
+    print(type(llm.stopped).__name__, kinds(results).count("answer"), len(llm.journal.find(keys)))
+    print(llm.budget.committed - llm.budget.spent, llm.budget.calls - llm.counts.calls)
+"""
+
+
+def test_row_29_a_full_disk_stops_the_run_and_no_answer_is_used_that_is_not_kept(tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="file size limits are a matter of Unix")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with LoopbackLLM(mind=lambda body: '{"rating": 4}' + " " * 300) as server:
+        command = [sys.executable, "-c", FULL_DISK, str(tmp_path), server.url, "200000"]
+        child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    assert child.returncode == 0, child.stderr
+    stopped, n_answers, n_kept, reserved, unsettled = child.stdout.split()
+    assert (stopped, reserved, unsettled) == ("StorageError", "0", "0")
+    assert 2 < int(n_answers) == int(n_kept) < 3000
 
 
 def test_row_12_a_server_that_cuts_prompts_is_named(tmp_path: Path) -> None:

@@ -101,12 +101,12 @@ def _refuse_surrogates(value: Any) -> None:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ReplyError(f"the reply names the key {twice[:40]!r} twice in one object")
-    return found
+    return content
 
 
 def _refuse_constant(name: str) -> NoReturn:
