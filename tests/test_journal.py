@@ -82,7 +82,6 @@ def test_what_was_committed_comes_back_word_for_word(file: Path) -> None:
         assert len(found) == len(texts)
         assert found[key_of(1)].usage == Usage(7, None, None)
         assert found[key_of(1)].model == "m\udc801"
-        assert found[key_of(1)].cost is None
 
 
 def test_thousands_of_keys_are_found_at_once(file: Path) -> None:

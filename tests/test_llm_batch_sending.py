@@ -122,9 +122,9 @@ def test_a_reply_that_fails_twice_is_a_failure(server: LoopbackLLM, file: Path) 
 
 def test_row_05_a_run_that_has_stopped_sends_no_second_batch_and_none_later(server: LoopbackLLM, file: Path) -> None:
     server.batches.shuffled = False
-    server.batches.row_faults = lambda number, body: {1: "prose", 2: "402"}.get(number)
+    server.batches.row_faults = lambda number, body: {1: "prose", 2: "402", 3: "401"}.get(number)
     run = Run(server.url, file)
-    assert run.ask(questions(3), questions(2, 50)) == ["invalid", "not_asked", 2, "not_asked", "not_asked"]
+    assert run.ask(questions(4), questions(1, 50)) == ["invalid", "not_asked", "not_asked", 3, "not_asked"]
     assert isinstance(run.stopped, BudgetError)
     assert len(server.batches.batches) == 1
 

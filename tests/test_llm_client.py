@@ -20,6 +20,13 @@ from hybrid_sim.llm.question import Failure
 NOT_ASKED = "not_asked"
 
 
+def priced(folder: Path) -> Path:
+    """A price file for the loopback model."""
+    file = folder / "prices.json"
+    file.write_text('{"as_of": "2025-01", "source": "test", "models": {"loopback": {"input": 1000, "output": 1000}}}')
+    return file
+
+
 def test_all_are_answered_in_their_order(tmp_path: Path) -> None:
     with LoopbackLLM() as server, asking(tmp_path, server.url) as llm:
         results = llm.ask(questions(40))
@@ -112,10 +119,13 @@ def test_row_02_a_server_that_never_answers_stops_the_run(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("fault", ["drop", "drop_after_work", "short_body", "truncated_body"])
 def test_row_03_a_dropped_call_is_retried_and_shown_as_possibly_paid_twice(fault: str, tmp_path: Path) -> None:
-    with LoopbackLLM(faults=first(1, fault)) as server, asking(tmp_path, server.url) as llm:
+    prices = priced(tmp_path)
+    with LoopbackLLM(faults=first(1, fault)) as server, asking(tmp_path, server.url, prices=prices) as llm:
         assert kinds(llm.ask([question(1)])) == ["answer"]
         assert server.n_requests == 2
-        assert llm.counts.possibly_paid_twice == llm.journal.ledger().possibly_paid == 1
+        ledger = llm.journal.ledger()
+        assert llm.counts.possibly_paid_twice == ledger.possibly_paid == ledger.unknown_cost == 1
+        assert llm.budget.spent == ledger.money + ledger.at_worst > ledger.money > 0
 
 
 @pytest.mark.parametrize("fault", ["429_seconds", "429_ms", "429_date", "429_short"])
@@ -377,16 +387,18 @@ with asking(Path(sys.argv[1]), sys.argv[2], concurrency=4) as llm:
 """
 
 
-def test_row_29_a_full_disk_stops_the_run_and_no_answer_is_used_that_is_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [1, 200_000], ids=["before sending", "with answers in flight"])
+def test_row_29_a_full_disk_stops_the_run_and_no_answer_is_used_that_is_not_kept(limit: int, tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="file size limits are a matter of Unix")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     with LoopbackLLM(mind=lambda body: '{"rating": 4}' + " " * 300) as server:
-        command = [sys.executable, "-c", FULL_DISK, str(tmp_path), server.url, "200000"]
-        child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+        command = [sys.executable, "-c", FULL_DISK, str(tmp_path), server.url, str(limit)]
+        child = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert child.returncode == 0, child.stderr
     stopped, n_answers, n_kept, reserved, unsettled = child.stdout.split()
     assert (stopped, reserved, unsettled) == ("StorageError", "0", "0")
-    assert 2 < int(n_answers) == int(n_kept) < 3000
+    assert 2 <= int(n_answers) == int(n_kept) < 3000
+    assert (int(n_answers) == 2) == (limit == 1)
 
 
 def test_row_12_a_server_that_cuts_prompts_is_named(tmp_path: Path) -> None:
@@ -416,13 +428,21 @@ def test_row_12_a_cut_by_more_than_half_shows_once_the_prompt_is_known(tmp_path:
 
 @pytest.mark.parametrize("fault", ["usage_missing", "usage_null", "usage_zero"])
 def test_row_13_unknown_usage_is_not_zero(fault: str, tmp_path: Path) -> None:
-    prices = tmp_path / "prices.json"
-    prices.write_text('{"as_of": "2025-01", "source": "test", "models": {"loopback": {"input": 1000, "output": 1000}}}')
+    prices = priced(tmp_path)
     with LoopbackLLM(faults=always(fault)) as server, asking(tmp_path, server.url, prices=prices) as llm:
         (answer,) = llm.ask([question(1)])
         assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (None, None)
         ledger = llm.journal.ledger()
         assert (ledger.money, ledger.unknown_cost) == (0, 1)
+        assert llm.budget.spent == ledger.at_worst > 0
+
+
+def test_row_13_the_unknown_cost_of_a_reply_that_fails_its_check_is_not_zero(tmp_path: Path) -> None:
+    server = LoopbackLLM(mind=lambda body: "four stars", faults=always("usage_missing"))
+    with server, asking(tmp_path, server.url, prices=priced(tmp_path)) as llm:
+        assert kinds(llm.ask([question(1)])) == ["invalid"]
+        ledger = llm.journal.ledger()
+        assert (ledger.failed, ledger.possibly_paid, ledger.unknown_cost) == (2, 2, 2)
         assert llm.budget.spent == ledger.at_worst > 0
 
 

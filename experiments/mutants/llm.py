@@ -22,7 +22,7 @@ TEMPLATES = ("tests/test_prompts.py",)
 PROFILES = ("tests/test_profiles.py",)
 
 MUTANTS = [
-    # what is sent at all
+    # the client and its sender
     (LLM + "client.py", "if missing and self.replay:", "if False:", DOOR),
     (LLM + "client.py", "check_price(price, self.settings.model, file)", "pass", CLIENT),
     (LLM + "client.py", "if sender.interrupted:", "if False:", DOOR),
@@ -151,7 +151,8 @@ MUTANTS = [
     (LLM + "replies.py", "if not math.isfinite(number):", "if False:", REPLIES),
     (LLM + "replies.py", "if len(digits) > _MAX_DIGITS:", "if False:", REPLIES),
     (LLM + "replies.py", 'if "\\\\u" in content:', "if False:", REPLIES),
-    (PROMPTS + "rating.py", "type(number) is not int or not 1 <= number <= n_items", "type(number) is not int", RATINGS),
+    (PROMPTS + "rating.py", "type(number) is not int or not 1 <= number <= n_items", "type(number) is not int",
+     RATINGS),
     (PROMPTS + "rating.py", "if len({entry.rating for entry in group}) > 1:", "if False:", RATINGS),
     (PROMPTS + "rating.py", "if any(entry.problem for entry in group):", "if group[0].problem:", RATINGS),
     (PROMPTS + "rating.py", "if _NUMBER.fullmatch(value) else None", "", RATINGS),

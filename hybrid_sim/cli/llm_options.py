@@ -1,4 +1,4 @@
-"""The door to the language model as the options of a command say: what may be spent, and what lies ahead."""
+"""The language model of a command: budget options, the forecast of a plan, what was asked, and the exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hybrid_sim.simulation.simulate import Simulation
 
 SOME_FAILED = 6
-"""Exit status of a run that is done, but in which some pairs lack the language model's word."""
+"""Exit status of a run that is done, but in which some pairs have no rating by the language model."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -38,20 +38,20 @@ def add_budget_options(parser: Parser) -> None:
     group.add_argument("--max-minutes", metavar="N", type=_minutes, help="minutes that may be spent asking in all")
 
 
-def _money(word: str) -> int:
+def _money(text: str) -> int:
     """Nano-dollars."""
     from hybrid_sim.llm.budget import parse_budget
 
-    return parse_budget(word)
+    return parse_budget(text)
 
 
-def _minutes(word: str) -> float:
+def _minutes(text: str) -> float:
     try:
-        minutes = float(word)
+        minutes = float(text)
     except ValueError:
         minutes = -1.0
     if not 0 <= minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word!r} is no number of minutes")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes")
     return minutes
 
 
@@ -79,7 +79,7 @@ def open_llm(
 
 
 def price(settings: LLMSettings, batch: bool = False) -> Price | None:
-    """What the model costs, None where that is not known."""
+    """The price of the model, None where it is not known."""
     from hybrid_sim.llm.prices import price_of
     from hybrid_sim.llm.transport import address_of
 
@@ -118,16 +118,16 @@ def ahead(
 
 
 def what_was_asked(simulation: Simulation, llm: LLM) -> str:
-    """Answers, calls, tokens and money in a few lines; a warning where no answer could change anything."""
+    """Answers, calls, tokens and money in a few lines; warns where no answer could change a prediction."""
     from hybrid_sim.llm.budget import dollars
 
-    asked, said, ledger = simulation.asked, simulation.said.answered, llm.journal.ledger()
+    asked, answered, ledger = simulation.asked, simulation.said.answered, llm.journal.ledger()
     if not asked.any():
         _log.warning("the model was asked about no pair: it can be asked about known users and items with a text")
-    elif said.any() and not (simulation.prediction.distribution.probs != simulation.statistical.probs).any():
-        _log.warning("what the model said of known ratings was worth nothing beyond statistics; no answer changed")
+    elif answered.any() and not (simulation.prediction.distribution.probs != simulation.statistical.probs).any():
+        _log.warning("on known ratings the model was no better than statistics alone; its answers changed nothing")
     lines = [
-        f"{llm.settings.model}: {said.sum():,} of {asked.sum():,} pairs answered; in all {ledger.calls:,} calls "
+        f"{llm.settings.model}: {answered.sum():,} of {asked.sum():,} pairs answered; in all {ledger.calls:,} calls "
         f"({llm.counts.calls:,} of them now), {ledger.prompt_tokens:,} tokens in and {ledger.completion_tokens:,} out, "
         f"{dollars(ledger.money)}"
     ]
@@ -140,7 +140,7 @@ def what_was_asked(simulation: Simulation, llm: LLM) -> str:
 
 
 def exit_status(simulation: Simulation, llm: LLM | None, command: str) -> int:
-    """0 done, 6 done but some pairs lack the model's word, else the status of what stopped the run; says which."""
+    """0 done, 6 done but some pairs have no rating by the model, else that of what stopped the run; says which."""
     if llm is None:
         return 0
     if llm.stopped is not None:
@@ -152,14 +152,14 @@ def exit_status(simulation: Simulation, llm: LLM | None, command: str) -> int:
         )
         say(f"hybrid-sim: what it was not asked stays statistical; {how}", sys.stderr)
         return llm.stopped.exit_code
-    silent, n_failed = simulation.asked & ~simulation.said.answered, llm.counts.failed
+    unrated, n_failed = simulation.asked & ~simulation.said.answered, llm.counts.failed
     if n_failed:
         _log.warning("%d questions have no answer; the same command asks them again, and what rests on them", n_failed)
-    if silent.any():
+    if unrated.any():
         _log.warning(
             "the model gave no usable rating of %d of %d pairs; their answers are statistical (%s)",
-            silent.sum(),
+            unrated.sum(),
             simulation.asked.sum(),
             ", ".join(f"{kind} {n}" for kind, n in llm.journal.failures().items()),
         )
-    return SOME_FAILED if silent.any() or n_failed else 0
+    return SOME_FAILED if unrated.any() or n_failed else 0

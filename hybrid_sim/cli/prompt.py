@@ -1,4 +1,4 @@
-"""`hybrid-sim prompt`: the exact words that a language model would be asked with."""
+"""`hybrid-sim prompt`: the exact prompt that a language model would get."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def _questions(dataset: Dataset, state: UserState, parts: list[Any], settings: R
     from hybrid_sim.prompts.rating import history_index, rating_question
     from hybrid_sim.prompts.templates import load_template
 
-    words = load_template("rate", settings.prompts)
+    template = load_template("rate", settings.prompts)
     index = history_index(dataset, settings.rating)
-    return [rating_question(words, dataset, state, part, settings.rating, index=index) for part in parts]
+    return [rating_question(template, dataset, state, part, settings.rating, index=index) for part in parts]
 
 
 def _as_json(question: Question) -> str:

@@ -80,7 +80,7 @@ def read_settings(options: argparse.Namespace) -> RunSettings:
     """The settings of the file, changed by the options.
 
     Raises:
-        SettingsError: the file is not readable, a name is not known or a value is refused.
+        SettingsError: the file is not readable, a name is unknown or a value is invalid.
     """
     from pydantic import ValidationError
 
@@ -138,7 +138,7 @@ def _change(content: dict[str, Any], change: str) -> None:
 
 
 def _describe(error: Any) -> str:
-    """The first mistake in one line, with the nearest name where the name is not known."""
+    """The first validation error in one line, with the nearest name where the name is unknown."""
     from hybrid_sim.core.settings import RunSettings
 
     first = error.errors(include_url=False)[0]

@@ -1,1 +1,1 @@
-"""The one door to language models: `LLM.ask` answers questions, and pays for each answer once."""
+"""The client of language models: `LLM.ask` answers questions, and pays for each answer once."""

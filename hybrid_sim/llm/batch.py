@@ -206,8 +206,9 @@ class _BatchApi:
     def refusal(self, batch: Batch) -> HybridSimError:
         """Why a batch failed before any of its requests was carried out."""
         errors = (batch.errors.data if batch.errors else None) or []
-        words = "; ".join(error.message or error.code or "" for error in errors[:3])
-        reason = f"batch {batch.id} was refused: {shortened(self._endpoint.without_key(words)) or 'no reason given'}"
+        messages = "; ".join(error.message or error.code or "" for error in errors[:3])
+        message = shortened(self._endpoint.without_key(messages)) or "no reason given"
+        reason = f"batch {batch.id} was refused: {message}"
         if any(is_quota(error.code or "") for error in errors):
             return BudgetError(f"{reason}; raise the quota, then run the same command again")
         return NetworkError(f"{reason}; nothing of it was paid, run the same command again")

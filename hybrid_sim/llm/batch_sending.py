@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 class BatchSender(Sender):
     """Sends many questions at once in batches.
 
-    The worst-case cost of a whole batch is reserved before it is submitted, and questions for which there is no room
-    are not asked. What brought no answer is sent once more, in a second batch. A batch goes on when the run is stopped
-    or interrupted, and the next run waits for it.
+    The worst-case cost of a whole batch is reserved before it is submitted, and questions beyond the budget are not
+    asked. What brought no answer is sent once more, in a second batch. A batch goes on when the run is stopped or
+    interrupted, and the next run waits for it.
     """
 
     def __init__(self, resources: Resources, polling: Polling | None = None) -> None:

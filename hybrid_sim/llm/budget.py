@@ -85,7 +85,7 @@ class Budget:
         """Reserve what one call can cost at most, before it is sent.
 
         Raises:
-            BudgetError: there is no room for it; the message names what is used up.
+            BudgetError: it is beyond the budget; the message names what is used up.
             SettingsError: there is a money budget, and the price is not known.
         """
         with self._lock:

@@ -37,7 +37,7 @@ from hybrid_sim.llm.journal_tables import (
     open_tables,
     sealed,
 )
-from hybrid_sim.llm.ledger import Ledger, PromptUsage, StoredAnswer
+from hybrid_sim.llm.ledger import Ledger, PromptUsage
 from hybrid_sim.llm.lock import Lock
 from hybrid_sim.llm.question import Answer, Failure, Question, Usage
 
@@ -98,19 +98,19 @@ class Journal:
         for key, stored in self.find(list(questions)).items():
             question = questions[key]
             try:
-                yield key, Answer(stored.text, question.check(stored.text), stored.usage, stored.model)
+                yield key, replace(stored, value=question.check(stored.text))
             except ReplyError as error:
                 _log.warning("a stored answer to the prompt %s is not used: %s", question.prompt, error)
 
-    def find(self, keys: Sequence[str]) -> dict[str, StoredAnswer]:
-        """The stored answers to these keys; a damaged one counts as not stored."""
+    def find(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """The stored answers to these keys, unchecked (their value is None); a damaged one counts as not stored."""
         answers = {}
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             chunk = keys[start : start + _KEYS_PER_QUERY]
             marks = ", ".join("?" * len(chunk))
             for row in self._read(f"SELECT {ANSWER}, seal FROM answers WHERE key IN ({marks})", chunk):
                 if is_whole(row):
-                    answers[row[1]] = StoredAnswer(_text(row[2]), Usage(*row[4:7]), _text(row[3]), row[7])
+                    answers[row[1]] = Answer(_text(row[2]), None, Usage(*row[4:7]), _text(row[3]))
                 else:
                     _log.warning("%s: the answer of attempt %s is damaged and not used", self.file, row[0])
         return answers

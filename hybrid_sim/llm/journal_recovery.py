@@ -85,7 +85,7 @@ def _all_whole(connection: sqlite3.Connection) -> bool:
 
 
 def _all_seen(connection: sqlite3.Connection, file: Path) -> bool:
-    """SQLite forgets, without a word, the pending commits behind a damaged one."""
+    """Whether SQLite has silently dropped no pending commits, as it does with those behind a damaged one."""
     pending = _pending_rows(file)
     numbers = {number for (number,) in connection.execute("SELECT id FROM attempts")}
     keys = {key for (key,) in connection.execute("SELECT key FROM answers")}

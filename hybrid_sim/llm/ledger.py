@@ -1,20 +1,8 @@
-"""Records of a journal: stored answers, and sums over the attempts of a run and of each prompt."""
+"""Sums over the attempts of a run, and over those of each prompt."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from hybrid_sim.llm.question import Usage
-
-
-@dataclass(frozen=True)
-class StoredAnswer:
-    """A committed answer: the reply's text, and its cost in nano-dollars (None: not known)."""
-
-    text: str
-    usage: Usage
-    model: str
-    cost: int | None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What tokens cost: a dated price file, which the user can replace; an endpoint of one's own costs nothing.
+"""Prices of tokens: a dated price file, which the user can replace; a local endpoint costs nothing.
 
 A price file is JSON: `as_of` and `source` say when and where the prices were read, `hosts` for which endpoints they
 hold (left out: for all), `batch_factor` what a batch costs of the usual price, `models` the US dollars per million
@@ -31,7 +31,7 @@ _PICO_PER_TOKEN = 1_000_000
 
 @dataclass(frozen=True)
 class Price:
-    """What one token costs, in pico-dollars (10^12 are one US dollar).
+    """The price of one token, in pico-dollars (10^12 are one US dollar).
 
     >>> gpt_4o_mini = Price(input=150_000, cached_input=75_000, output=600_000)
     >>> gpt_4o_mini.cost(Usage(prompt_tokens=1000, completion_tokens=100))
@@ -44,7 +44,7 @@ class Price:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing costs anything."""
+        """Whether all tokens are free."""
         return not (self.input or self.cached_input or self.output)
 
     def cost(self, usage: Usage) -> int | None:
@@ -90,17 +90,15 @@ def check_price(price: Price | None, model: str, file: Path | None = None) -> No
         SettingsError: there is no price.
     """
     if price is None:
-        where = (
-            f"{file} does not list it" if file else "the price file of the package does not list it at this endpoint"
-        )
+        where = f"{file} does" if file else "at this endpoint the price file of the package does"
         raise SettingsError(
-            f"a money budget needs the price of model {model!r}, and {where}; "
+            f"a money budget needs the price of model {model!r}, and {where} not list it; "
             "name a price file that does (setting llm.prices), or limit the calls instead"
         )
 
 
 def is_local(address: str) -> bool:
-    """Whether an endpoint is on this machine or in the house: loopback and private addresses, `*.local`, bare names.
+    """Whether an endpoint is on this machine or network: loopback and private addresses, `*.local`, bare names.
 
     >>> is_local("http://127.0.0.1:8080/v1"), is_local("http://ollama:11434/v1"), is_local("https://api.openai.com/v1")
     (True, True, False)

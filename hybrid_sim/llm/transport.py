@@ -114,7 +114,7 @@ class EndpointClient:
         self._headers, self._url = httpx2.Headers(sent), httpx2.URL(f"{endpoint.address}/chat/completions")
 
     async def send(self, content: bytes) -> Reply | Fault:
-        """Post a JSON body; the outcome."""
+        """The outcome of a chat request with this JSON body."""
         pool = self._busy.index(min(self._busy))
         self._busy[pool] += 1
         try:
