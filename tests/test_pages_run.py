@@ -76,7 +76,13 @@ def test_the_page_of_a_run_holds_its_figures(run: Path, truth: Path, capsys: pyt
     about = json.loads((run / "run.json").read_text())
     assert f"{about['ledger']['calls']:,} calls were sent" in read.text
     assert about["provenance"]["data_hash"] in read.text
-    for title in ("Map of items", "Profile of user", "Why one rating", "Calls by prompt", "Reliability"):
+    for title in (
+        "Map of items",
+        "Profile of user",
+        "Why one rating",
+        "Calls by prompt",
+        "Forecast probability and observed frequency",
+    ):
         assert title in read.text
     assert "ratings.csv" in read.links
 

@@ -22,9 +22,8 @@ from hybrid_sim.core.errors import DataError, HybridSimError, SettingsError
 from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RunSettings
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.splits import kfold
-from hybrid_sim.evaluation.validity.contamination import Probe, masked, probe
-from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.llm_evidence import contamination
+from hybrid_sim.evaluation.validity.contamination import contamination, masked, probe
+from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
 from hybrid_sim.evaluation.validity.report import ValidityReport, read_validity
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM

@@ -18,8 +18,7 @@ from hybrid_sim.core.errors import SettingsError
 if TYPE_CHECKING:
     from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.evaluation.protocols import Fold, Protocol
-    from hybrid_sim.evaluation.validity.contamination import Probe
-    from hybrid_sim.evaluation.validity.inputs import Cost
+    from hybrid_sim.evaluation.validity.inputs import Cost, Probe
     from hybrid_sim.evaluation.validity.simulator_sources import Answers
     from hybrid_sim.simulation.simulator import Simulator
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_sim.core.document import aligned
 from hybrid_sim.core.files import printable, write_whole
 from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import METRICS, SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
@@ -114,7 +115,7 @@ def _model_table(by_model: Mapping[str, list[ResultRow]], columns: Sequence[Colu
             mean = total if total is None or name.startswith("n") else total / len(values)
             cells.append(_shown(mean, decimals))
         lines.append(cells)
-    return _aligned(["model", "folds", *(heading for _, heading, _ in columns)], lines)
+    return aligned(["model", "folds", *(heading for _, heading, _ in columns)], lines)
 
 
 def _support_text(support: Sequence[SupportRow]) -> str:
@@ -127,7 +128,7 @@ def _support_text(support: Sequence[SupportRow]) -> str:
         coverage = sum(part.coverage * part.n for part in parts) / n
         width = sum(part.width * part.n for part in parts) / n
         lines.append([model, bucket, str(n), _shown(coverage, 4), _shown(width, 3)])
-    return _aligned(["model", "training ratings", "ratings", "coverage", "width"], lines)
+    return aligned(["model", "training ratings", "ratings", "coverage", "width"], lines)
 
 
 def _comparison_text(comparisons: Sequence[Comparison]) -> str:
@@ -136,24 +137,10 @@ def _comparison_text(comparisons: Sequence[Comparison]) -> str:
         interval = f"[{_shown(row.low, 4, sign=True)}, {_shown(row.high, 4, sign=True)}]"
         estimate, groups = _shown(row.estimate, 4, sign=True), f"{row.n_groups} {row.groups}"
         lines.append([f"{row.a} - {row.b}", row.fold, row.metric, estimate, f"{row.level:.0%}", interval, groups])
-    return _aligned(["models", "folds", "metric", "difference", "level", "interval", "resampled"], lines)
+    return aligned(["models", "folds", "metric", "difference", "level", "interval", "resampled"], lines)
 
 
 def _shown(value: float | None, decimals: int, sign: bool = False) -> str:
     if value is None:
         return "-"
     return "undefined" if np.isnan(value) else f"{value:{'+' if sign else ''}.{decimals}f}"
-
-
-def _aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, the first flush left; what no screen should get is escaped."""
-    table = [[printable(cell) for cell in line] for line in [headings, *lines]]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    rows = (
-        [
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in table
-    )
-    return "\n".join("  ".join(row) for row in rows)

@@ -16,7 +16,8 @@ from markupsafe import Markup
 
 from hybrid_sim.core.document import Cell, Chart, Column, Link, Page, Section, Table, slug
 from hybrid_sim.core.files import printable, write_whole
-from hybrid_sim.report.charts import PALETTE, inline_svg
+from hybrid_sim.report.charts import inline_svg
+from hybrid_sim.report.svg import PALETTE
 
 MAX_ROWS = 1000
 """A longer table is cut: a page must stay quick to open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -13,6 +13,8 @@ from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, interv
 from hybrid_sim.core.types import FloatArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Interval, Statistic, paired_bootstrap
+from hybrid_sim.evaluation.validity.calibration import reliability_table
+from hybrid_sim.evaluation.validity.realism import confusion_table
 from hybrid_sim.simulation.run_results import FinishedRun, Truth
 
 N_BOOT = 1000
@@ -44,7 +46,7 @@ def accuracy_section(run: FinishedRun, truth: Truth, seed: int = 0) -> Section:
     distribution = run.distribution.take(known)
     measures = list(_measures(run, real, known, seed))
     blocks: list[Chart | Table] = [
-        _measure_table(measures), *_by_source(run, real, known, seed), *reliability_diagram(real, distribution)
+        _measure_table(measures), *_by_source(run, real, known, seed), *_reliability(real, distribution)
     ]  # fmt: skip
     if run.scale.n_levels <= MAX_LEVELS_DRAWN:
         blocks += _confusion(run, real, run.rating[known])
@@ -121,49 +123,24 @@ def _by_source(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], see
     return [chart, table] if len(rows) > 1 else [table]
 
 
-def reliability_diagram(real: FloatArray, distribution: RatingDistribution) -> tuple[Chart, Table]:
+def _reliability(real: FloatArray, distribution: RatingDistribution) -> tuple[Chart, Table]:
     """Forecast against observed frequency, level by level where the scale has few."""
     by_level = distribution.scale.n_levels <= MAX_LEVELS_DRAWN // 3
-    bins = metrics.reliability(real, distribution, "levels" if by_level else "pooled")
-    names = [f"{level:g}" for level in distribution.scale.levels] if by_level else ["all levels"]
-    rows = tuple(
-        (name, float(bins.forecast[k, b]), float(bins.observed[k, b]), int(bins.count[k, b]))
-        for k, name in enumerate(names)
-        for b in np.flatnonzero(bins.count[k] > 0).tolist()
-    )
-    title = "Reliability: forecast probability and observed frequency"
-    columns = (
-        Column("level", "level"), Column("forecast", "mean forecast", 4),
-        Column("observed", "observed frequency", 4), Column("n", "forecasts"),
-    )  # fmt: skip
     ece = metrics.calibration_error(real, distribution, "levels")
-    caption = "On the diagonal forecasts are right; larger points stand for more forecasts."
+    table = replace(
+        reliability_table(real, distribution, by_level), note=f"Class-wise calibration error (ECE): {ece:.4f}."
+    )
     chart = Chart(
-        "reliability", title, "reliability", "forecast", ("observed",), series="level", caption=caption,
-        x_label="forecast probability", y_label="observed frequency",
+        "reliability", "Forecast probability and observed frequency", table.name, "forecast", ("observed",),
+        series="level", x_label="forecast probability", y_label="observed frequency",
+        caption="On the diagonal forecasts are right; larger points stand for more forecasts.",
     )  # fmt: skip
-    return chart, Table("reliability", title, columns, rows, f"Class-wise calibration error (ECE): {ece:.4f}.")
+    return chart, table
 
 
 def _confusion(run: FinishedRun, real: FloatArray, drawn: FloatArray) -> tuple[Chart, Table]:
     """Of the pairs with each real rating, the share that was drawn each rating."""
-    n = run.scale.n_levels
-    counts = np.bincount(run.scale.index(real) * n + run.scale.index(drawn), minlength=n * n).reshape(n, n)
-    levels = [f"{level:g}" for level in run.scale.levels]
-    title = "Real against drawn ratings"
-    columns = (
-        Column("real", "real rating"), Column("drawn", "drawn rating"), Column("n", "pairs"),
-        Column("share", "share of the real rating's", 3),
-    )  # fmt: skip
-    rows = tuple(
-        (levels[r], levels[d], int(counts[r, d]), float(counts[r, d] / counts[r].sum()))
-        for r in range(n)
-        for d in range(n)
-        if counts[r].any()
-    )
-    caption = (
-        "Each line sums to 1. A drawn rating is one of many that the user might give: not even a perfect simulator "
-        "stays on the diagonal."
-    )
-    chart = Chart("heatmap", title, "confusion", "drawn", ("real", "share"), caption=caption)
-    return chart, Table("confusion", title, columns, rows)
+    table = confusion_table(real, drawn, run.scale)
+    caption = "Each line sums to 1."
+    chart = Chart("heatmap", "Real against drawn ratings", table.name, "simulated", ("real", "share"), caption=caption)
+    return chart, table

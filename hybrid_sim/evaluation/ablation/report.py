@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from hybrid_sim.core.document import aligned
 from hybrid_sim.core.files import printable, write_whole
 from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import METRICS, Groups
@@ -188,7 +189,7 @@ def _gains(report: AblationReport, metric: str, shares: dict[str, float]) -> str
         share = f"{shares[name]:.0%}" if name in shares and isfinite(shares[name]) else "-"
         effects = [report.effect(name, metric, kind) for kind in ("shapley", "leave_one_out", "add_one_in")]
         lines.append([name, share, *(f"{e.gain:+.4f} [{e.low:+.4f}, {e.high:+.4f}]" for e in effects)])
-    return _aligned(["component", "share", "Shapley", "lost if left out", "gained if added alone"], lines)
+    return aligned(["component", "share", "Shapley", "lost if left out", "gained if added alone"], lines)
 
 
 def _subset_table(report: AblationReport) -> str:
@@ -209,7 +210,7 @@ def _subset_table(report: AblationReport) -> str:
         ]
         for label, row in shown
     ]
-    return _aligned(["components", "ratings", "RMSE (raw)", "log loss", "ECE"], lines)
+    return aligned(["components", "ratings", "RMSE (raw)", "log loss", "ECE"], lines)
 
 
 def _costs(report: AblationReport) -> str:
@@ -217,14 +218,4 @@ def _costs(report: AblationReport) -> str:
         [row.component, row.step, f"{row.seconds_fit:.2f}", f"{row.seconds_rate:.2f}", f"{row.llm_answers:.0f}"]
         for row in report.costs
     ]
-    return _aligned(["component", "step", "learning", "answering", "LLM answers"], lines)
-
-
-def _aligned(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, the first flush left; what no screen should get is escaped."""
-    table = [[printable(cell) for cell in line] for line in [headings, *lines]]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    flush: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(widths) - 1)]
-    return "\n".join(
-        "  ".join(put(cell, width) for put, cell, width in zip(flush, line, widths, strict=True)) for line in table
-    )
+    return aligned(["component", "step", "learning", "answering", "LLM answers"], lines)

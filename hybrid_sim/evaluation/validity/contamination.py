@@ -1,27 +1,32 @@
-"""Whether a language model recalls the data set: the same questions with real titles, and with invented ones.
+"""Evidence on contamination: whether a language model recalls the data set from its training.
 
 A model that has read the data in training may recite ratings instead of simulating a taste. Recall needs the title.
-So the same users are asked about the same items twice: as they are, and under invented titles without any text.
+So the model rates the same pairs twice: with the real titles, and with invented ones and no text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.document import Column, Section, Table
 from hybrid_sim.core.history import Histories
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.core.user_state import UserState
 from hybrid_sim.data.world_words import TITLE_FIRST, TITLE_SECOND
+from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.validity import verdicts
+from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
+from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none
 from hybrid_sim.simulation.interviewer import Inquiry, Opinion, distribution_of
 
 N_USERS, N_ITEMS = 20, 10
-"""Users that are asked, and items that each is asked about, of those that were held out."""
+"""Users that the model is asked about, and held-out items of each."""
 
 MIN_ANSWERS = 50
 """Pairs that must be answered both ways."""
@@ -30,14 +35,40 @@ Asker = Callable[[Dataset, list[Inquiry]], list[Opinion]]
 """Puts inquiries about a dataset to the model: `lambda data, inquiries: interviewer(data, ...).opinions(inquiries)`."""
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What the model said with real titles and with invented ones, and what people gave; columns of one length."""
+NO_PROBE = (
+    "No language model can be asked here: either none was, or only its recorded ratings are known, to which no further "
+    "question can be put."
+)
 
-    user: IntArray
-    truth: FloatArray
-    with_title: FloatArray
-    without: FloatArray
+
+def contamination(data: ValidationData) -> Section:
+    """Share of exact hits of a language model with real titles minus that with invented ones."""
+    title, probe = "Recall of the data set", data.probe
+    if probe is None or len(probe.truth) < MIN_ANSWERS:
+        why = NO_PROBE if probe is None else f"Only {len(probe.truth)} of {MIN_ANSWERS} pairs were answered both ways."
+        return Section("contamination", title, why, (verdicts.undecided(verdicts.CONTAMINATION, why),))
+    answers = {"real title and text": probe.with_title, "invented title, no text": probe.without}
+    exact = {kind: (np.abs(ratings - probe.truth) < 1e-9).astype(float) for kind, ratings in answers.items()}
+    rows = tuple(
+        (
+            kind,
+            float(exact[kind].mean()),
+            metrics.mae(probe.truth, ratings),
+            finite_or_none(metrics.pearson(probe.truth, ratings)),
+        )
+        for kind, ratings in answers.items()
+    )
+    columns = (
+        Column("asked", "asked with"), Column("exact", "exact hits", 4), Column("mae", "MAE", 4),
+        Column("pearson", "Pearson", 4),
+    )  # fmt: skip
+    heading = f"A language model's ratings of {len(probe.truth)} held-out pairs"
+    table = Table("contamination", heading, columns, rows, "Intervals resample users.")
+    with_title, without = exact.values()
+    gain = data.by_user.mean(with_title - without, probe.user)
+    verdict = verdicts.judge(verdicts.CONTAMINATION, gain, "exact hits gained by the real title:")
+    finding = f"Real titles add {describe(gain)} to the share of exact hits."
+    return Section("contamination", title, finding, (verdict, table))
 
 
 def masked(dataset: Dataset, seed: int) -> Dataset:
@@ -64,19 +95,20 @@ def probe(train: Dataset, held_out: Dataset, ask: Asker, seed: int = 0) -> Probe
     """
     rng = stream(seed, "validity", "probe")
     users = np.flatnonzero((held_out.user_counts > 0) & (train.user_counts > 0))
-    chosen = np.sort(rng.permutation(users)[:N_USERS])
+    asked = np.sort(rng.permutation(users)[:N_USERS])
     rows = np.concatenate(
-        [rng.permutation(np.flatnonzero(held_out.user == u))[:N_ITEMS] for u in chosen] or [np.zeros(0, dtype=np.int64)]
+        [rng.permutation(np.flatnonzero(held_out.user == u))[:N_ITEMS] for u in asked] or [np.zeros(0, dtype=np.int64)]
     )
     pairs = Pairs(held_out.user[rows], held_out.item[rows])
-    said = [_said(data, chosen, pairs, ask) for data in (train, masked(train, seed))]
-    both = np.isfinite(said[0]) & np.isfinite(said[1])
-    return Probe(pairs.user[both], held_out.rating[rows][both], said[0][both], said[1][both])
+    real, invented = (_answers(data, asked, pairs, ask) for data in (train, masked(train, seed)))
+    both = np.isfinite(real) & np.isfinite(invented)
+    return Probe(pairs.user[both], held_out.rating[rows][both], real[both], invented[both])
 
 
-def _said(dataset: Dataset, users: IntArray, pairs: Pairs, ask: Asker) -> FloatArray:
-    """The level that was said most often about each pair (the lowest of equals), NaN where nothing was said."""
+def _answers(dataset: Dataset, users: IntArray, pairs: Pairs, ask: Asker) -> FloatArray:
+    """The most frequent answer about each pair (the lowest of equals), NaN where there is none."""
     histories = Histories(dataset)
     inquiries = [Inquiry(UserState(u, histories.of(u)), pairs.item[pairs.user == u]) for u in users.tolist()]
-    said = distribution_of(ask(dataset, inquiries), dataset.scale)
-    return np.where(said.answered, np.array(dataset.scale.levels)[np.nan_to_num(said.probs).argmax(axis=1)], np.nan)
+    answers = distribution_of(ask(dataset, inquiries), dataset.scale)
+    most_frequent = np.array(dataset.scale.levels)[np.nan_to_num(answers.probs).argmax(axis=1)]
+    return np.where(answers.answered, most_frequent, np.nan)

@@ -1,34 +1,35 @@
-"""Whether a simulator can pick, among several items, the one that the user liked."""
+"""Evidence on discrimination: whether the simulator prefers an item that the user liked to others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table
+from hybrid_sim.core.document import Chart, Column, Section, Table, Verdict, interval_columns
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none
+from hybrid_sim.evaluation.validity.verdicts import describe, interval_cells
 
 MOST_OTHERS = 9
 """A liked item is picked among one to this many others (1:1 to 1:9, as in Agent4Rec, Zhang et al. 2024)."""
 
 POOL = 30
-"""Items per user from which the others are taken where the user has not rated them."""
+"""Items per user from which the others are taken, of those that the user has not rated."""
 
 LIKED, DISLIKED = 0.6, 0.4
 """Parts of the scale's range at and above which an item is liked, and below which it is disliked: 4, 5 and 1, 2."""
 
 
 @dataclass(frozen=True)
-class Others:
-    """Items that a liked one is picked among: pairs with a score each from the simulator and the items' means."""
+class Alternatives:
+    """Items that a liked one is compared with: pairs with their scores by the simulator and by the items' means."""
 
     kind: str
     user: IntArray
@@ -36,65 +37,81 @@ class Others:
     item_means: FloatArray
 
 
+@dataclass(frozen=True)
+class Picks:
+    """How often the liked item has the highest score among it and `n_others` alternatives, in `n_cases` cases.
+
+    `difference` is the share of right picks minus that by the items' means.
+    """
+
+    kind: str
+    n_others: int
+    n_cases: int
+    share: Interval
+    by_means: float
+    difference: Interval
+
+
 def discrimination(data: ValidationData) -> Section:
-    """Share of right picks among 1 to 9 others: disliked by the user, or not rated (any, or as popular)."""
-    scale, truth = data.held_out.scale, data.truth
-    share = (truth - scale.low) / (scale.high - scale.low)
-    liked, disliked = np.flatnonzero(share >= LIKED), np.flatnonzero(share < DISLIKED)
-    own, plain_scores = data.simulator.expected(), data.baselines["item_mean"].mean()
-    others = [Others("disliked", data.held_out.user[disliked], own[disliked], plain_scores[disliked])]
-    if data.simulator.rater is not None:
-        others += [_not_rated(data, as_popular) for as_popular in (False, True)]
-    rows: list[tuple[Cell, ...]] = []
-    first: dict[str, Interval] = {}
-    for other in others:
-        for n in range(1, MOST_OTHERS + 1):
-            hits = [
-                _right_picks(data, liked, other, n, scores, of_others)
-                for scores, of_others in ((own, other.scores), (plain_scores, other.item_means))
-            ]
-            cases = np.isfinite(hits[0])
-            if not cases.any():
-                continue
-            group = data.group[liked[cases]]
-            found = data.by_group.mean(hits[0][cases], group)
-            by_means = float(hits[1][cases].mean())
-            if n == 1:
-                first[other.kind] = data.by_group.mean((hits[0] - hits[1])[cases], group)
-            ends = finite_or_none(found.low), finite_or_none(found.high)
-            rows.append((other.kind, f"1:{n}", int(cases.sum()), found.estimate, *ends, by_means, 1 / (n + 1)))
-    tables = (Table("picks", "Share of right picks of the liked item", _COLUMNS, tuple(rows), _NOTE),)
-    charts = (Chart("lines", "Picking the liked item among others", "picks", "others", ("accuracy",), "low", "high",
-                    series="kind", x_label="liked : others", y_label="share of right picks"),)  # fmt: skip
+    """Share of right picks among 1 to 9 alternatives: disliked by the user, or not rated (any, or as popular)."""
+    picks = list(_all_picks(data))
+    rows = tuple(
+        (p.kind, f"1:{p.n_others}", p.n_cases, *interval_cells(p.share), p.by_means, 1 / (p.n_others + 1))
+        for p in picks
+    )
+    columns = (
+        Column("kind", "the others are"), Column("others", "liked : others"), Column("n", "cases"),
+        Column("accuracy", "right picks", 4), *interval_columns(4), Column("item_means", "by items' means", 4),
+        Column("chance", "by chance", 4),
+    )  # fmt: skip
+    table = Table("picks", "Share of right picks of the liked item", columns, rows, _NOTE)
+    chart = Chart("lines", "Picking the liked item among others", "picks", "others", ("accuracy",), "low", "high",
+                  series="kind", x_label="liked : others", y_label="share of right picks")  # fmt: skip
+    verdict, finding = _verdict(picks)
     notes = () if data.simulator.rater is not None else ("Items that were not rated cannot be asked about.",)
-    if "disliked" not in first:
+    return Section("discrimination", "Telling liked items from others", finding, (verdict, chart, table), notes)
+
+
+def _verdict(picks: list[Picks]) -> tuple[Verdict, str]:
+    """The verdict on one liked and one disliked item, and the finding."""
+    decisive = next((p for p in picks if p.kind == "disliked" and p.n_others == 1), None)
+    if decisive is None:
         why = "No user has both a liked and a disliked held-out item."
-        unknown = verdicts.undecided(verdicts.PICKING, why)
-        return Section("discrimination", "Telling liked items from others", why, (unknown, *charts, *tables), notes)
-    difference = first["disliked"]
-    right = next(row for row in rows if row[0] == "disliked")
-    verdict = verdicts.judge(
-        verdicts.PICKING,
-        difference,
-        f"{right[3]:.1%} of picks are right, {right[6]:.1%} by the items' means, the difference is",
-    )
+        return verdicts.undecided(verdicts.PICKING, why), why
+    share, by_means = decisive.share.estimate, decisive.by_means
+    words = f"{share:.1%} of picks are right, {by_means:.1%} by the items' means, the difference is"
     finding = (
-        f"Of one liked and one disliked item {right[3]:.1%} of picks are right ({right[6]:.1%} by the items' means, "
-        f"difference {describe(difference)})."
+        f"Of one liked and one disliked item {share:.1%} of picks are right ({by_means:.1%} by the items' means, "
+        f"difference {describe(decisive.difference)})."
     )
-    return Section("discrimination", "Telling liked items from others", finding, (verdict, *charts, *tables), notes)
+    return verdicts.judge(verdicts.PICKING, decisive.difference, words), finding
 
 
-_COLUMNS = (
-    Column("kind", "the others are"),
-    Column("others", "liked : others"),
-    Column("n", "cases"),
-    Column("accuracy", "right picks", 4),
-    Column("low", "from", 4),
-    Column("high", "to", 4),
-    Column("item_means", "by items' means", 4),
-    Column("chance", "by chance", 4),
-)
+def _all_picks(data: ValidationData) -> Iterator[Picks]:
+    scale = data.held_out.scale
+    share = (data.truth - scale.low) / (scale.high - scale.low)
+    liked, disliked = np.flatnonzero(share >= LIKED), np.flatnonzero(share < DISLIKED)
+    own, means = data.simulator.expected(), data.baselines["item_mean"].mean()
+    kinds = [Alternatives("disliked", data.held_out.user[disliked], own[disliked], means[disliked])]
+    if data.simulator.rater is not None:
+        kinds += [_not_rated(data, as_popular) for as_popular in (False, True)]
+    for others in kinds:
+        for n in range(1, MOST_OTHERS + 1):
+            right = _right_picks(data, liked, others, n, own, others.scores)
+            by_means = _right_picks(data, liked, others, n, means, others.item_means)
+            cases = np.isfinite(right)
+            if cases.any():
+                group = data.group[liked[cases]]
+                yield Picks(
+                    others.kind,
+                    n,
+                    int(cases.sum()),
+                    data.by_group.mean(right[cases], group),
+                    float(by_means[cases].mean()),
+                    data.by_group.mean((right - by_means)[cases], group),
+                )
+
+
 _NOTE = (
     "Liked and disliked by held-out ratings. Not rated: items that the user has rated nowhere, any of them or drawn by "
     "their number of training ratings. Users who have too few others are left out. Equal scores are settled at random. "
@@ -102,7 +119,7 @@ _NOTE = (
 )
 
 
-def _not_rated(data: ValidationData, as_popular: bool) -> Others:
+def _not_rated(data: ValidationData, as_popular: bool) -> Alternatives:
     """Up to `POOL` items per user that the user has rated neither in training nor in the held-out part."""
     kind = "not rated, as popular" if as_popular else "not rated"
     users = np.unique(data.held_out.user)
@@ -116,15 +133,15 @@ def _not_rated(data: ValidationData, as_popular: bool) -> Others:
     key = stream(data.seed, "validity", kind).gumbel(size=rated.shape) + weight
     key[rated | ~known] = -np.inf
     size = min(POOL, key.shape[1])
-    chosen = np.argpartition(-key, size - 1, axis=1)[:, :size]
-    able = np.isfinite(np.take_along_axis(key, chosen, axis=1))
-    pairs = Pairs(np.repeat(users, size)[able.ravel()], chosen.ravel()[able.ravel()].astype(np.int64))
+    sample = np.argpartition(-key, size - 1, axis=1)[:, :size]  # the largest Gumbel keys: drawn without replacement
+    allowed = np.isfinite(np.take_along_axis(key, sample, axis=1)).ravel()
+    pairs = Pairs(np.repeat(users, size)[allowed], sample.ravel()[allowed].astype(np.int64))
     assert data.simulator.rater is not None, "only called where somebody can be asked"
     answer = data.simulator.rater.rate(pairs)
     scores = np.where(answer.answered, answer.mean(), data.train.rating.mean())
     if not data.simulator.has_distributions:
         scores = data.drawn_from(answer, pairs)
-    return Others(kind, pairs.user, scores, _training_means(data.train)[pairs.item])
+    return Alternatives(kind, pairs.user, scores, _training_means(data.train)[pairs.item])
 
 
 def _training_means(train: Dataset) -> FloatArray:
@@ -136,7 +153,7 @@ def _training_means(train: Dataset) -> FloatArray:
 
 
 def _right_picks(
-    data: ValidationData, liked: IntArray, others: Others, n: int, scores: FloatArray, of_others: FloatArray
+    data: ValidationData, liked: IntArray, others: Alternatives, n: int, scores: FloatArray, of_others: FloatArray
 ) -> FloatArray:
     """Probability that a liked item's score is above those of `n` of its user's others, drawn without replacement.
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, interval_columns
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity import verdicts
@@ -30,19 +30,11 @@ N_PARTS = 5
 Membership = tuple[str, str, NDArray[np.bool_]]
 """Feature, group, and which held-out rows belong to it."""
 
-_COLUMNS = (
-    Column("feature", "feature"),
-    Column("group", "group"),
-    Column("n", "ratings"),
-    Column("rmse", "RMSE", 4),
-    Column("rmse_low", "from", 4),
-    Column("rmse_high", "to", 4),
-    Column("real", "real mean", 3),
-    Column("simulated", "simulated mean", 3),
-    Column("bias", "bias", 3),
-    Column("low", "from", 3),
-    Column("high", "to", 3),
-)
+COLUMNS = (
+    Column("feature", "feature"), Column("group", "group"), Column("n", "ratings"), Column("rmse", "RMSE", 4),
+    *interval_columns(4, "rmse_low", "rmse_high"), Column("real", "real mean", 3),
+    Column("simulated", "simulated mean", 3), Column("bias", "bias", 3), *interval_columns(3),
+)  # fmt: skip
 
 
 def groups(data: ValidationData) -> Section:
@@ -52,7 +44,7 @@ def groups(data: ValidationData) -> Section:
     table = Table(
         "groups",
         "Real and simulated ratings of groups of users and items",
-        _COLUMNS,
+        COLUMNS,
         tuple(_row(data, *member) for member in members),
         f"Bias: expected minus real rating. Groups of fewer than {MIN_RATINGS} ratings or {MIN_UNITS} {data.groups} "
         f"are shown but not judged. Intervals resample {data.groups}; for the verdict they are widened, as the worst "
@@ -60,8 +52,8 @@ def groups(data: ValidationData) -> Section:
     )
     chart = Chart("bars", "Bias by group", "groups", "group", ("bias",), "low", "high", series="feature",
                   reference=0.0, y_label="simulated - real mean")  # fmt: skip
-    able = [(f, g) for f, g, rows in members if rows.sum() >= MIN_RATINGS and _units(data, rows) >= MIN_UNITS]
-    judged = {key: _widened(biases[key], len(able)) for key in able}
+    large_enough = [(f, g) for f, g, rows in members if rows.sum() >= MIN_RATINGS and _units(data, rows) >= MIN_UNITS]
+    judged = {key: _widened(biases[key], len(large_enough)) for key in large_enough}
     if not judged:
         why = f"No group has {MIN_RATINGS} held-out ratings of {MIN_UNITS} {data.groups}."
         return Section("groups", "Groups", why, (verdicts.undecided(verdicts.GROUPS, why), table))
@@ -91,7 +83,7 @@ def drift(data: ValidationData) -> Section:
         if (part == k).any()
     ]
     rows = tuple(_row(data, *member) for member in members)
-    table = Table("drift", "Real and simulated ratings by fifths of time", _COLUMNS, rows,
+    table = Table("drift", "Real and simulated ratings by fifths of time", COLUMNS, rows,
                   f"Intervals resample {data.groups}.")  # fmt: skip
     chart = Chart("lines", "Bias over time", "drift", "group", ("bias",), "low", "high", series="feature",
                   reference=0.0, y_label="simulated - real mean")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is judged, and on what: a simulator's answers about held-out pairs, beside the ratings that people gave."""
+"""The input of a validation: a simulator's answers about held-out pairs, and the real ratings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.evaluation.bootstrap import Resampler
 from hybrid_sim.evaluation.scores import Groups
-from hybrid_sim.evaluation.validity.contamination import Probe
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the answers took: seconds of fitting and of rating all held-out pairs, dollars; None is not known."""
+    """Seconds of fitting and of rating all held-out pairs, dollars and calls; None is not known."""
 
     fit_seconds: float | None = None
     rate_seconds: float | None = None
@@ -30,11 +29,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class SimulatorOutput:
-    """A simulator that is to be judged, by its answers: one row per held-out rating.
+    """The answers of the simulator that is validated, one row per held-out rating.
 
-    `drawn` holds a rating per pair, on the scale. Where only such ratings are known (`has_distributions` False),
-    `distribution` gives each of them all the probability. `low` and `high` are the interval of each row. `rater` can be
-    asked about other pairs, None where nobody can. `members` holds the expected ratings of the parts of the simulator.
+    `drawn` holds a sampled rating per pair. Where only such ratings are known (`has_distributions` False),
+    `distribution` gives each of them all the probability. `low` and `high` are the interval of each row. `rater`
+    answers about other pairs, None where none can be asked. `members` holds the members' expected ratings.
     """
 
     name: str
@@ -51,6 +50,16 @@ class SimulatorOutput:
     def expected(self) -> FloatArray:
         """The expected rating of each pair; where only drawn ratings are known, these."""
         return self.distribution.mean() if self.has_distributions else self.drawn
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Real ratings and a language model's with real and with invented titles; columns of one length."""
+
+    user: IntArray
+    truth: FloatArray
+    with_title: FloatArray
+    without: FloatArray
 
 
 @dataclass(frozen=True)
@@ -94,12 +103,12 @@ class ValidationData:
 
     @property
     def group(self) -> IntArray:
-        """What intervals resample: the user or the item of each row."""
+        """The user or item of each row, which intervals resample."""
         return self.held_out.user if self.groups == "users" else self.held_out.item
 
     @cached_property
     def by_group(self) -> Resampler:
-        """Resamples what ratings are alike by: users, or items where whole items were held out."""
+        """Resamples users, or items where whole items were held out."""
         n_groups = self.held_out.n_users if self.groups == "users" else self.held_out.n_items
         return Resampler(self.group, n_groups, self.seed)
 
@@ -109,7 +118,7 @@ class ValidationData:
         return Resampler(self.held_out.user, self.held_out.n_users, self.seed)
 
     def drawn_from(self, distribution: RatingDistribution, pairs: Pairs | None = None) -> FloatArray:
-        """A rating per pair (None: the held-out ones), drawn with the numbers that all simulators are given."""
+        """A rating per pair (None: the held-out ones), sampled with the same random numbers for every simulator."""
         return draw(distribution, self.held_out, self.held_out.pairs if pairs is None else pairs, self.seed)
 
     def baseline_ratings(self, reference: str) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict, interval_columns
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import ValidationData
@@ -22,12 +22,7 @@ def signal(data: ValidationData) -> Section:
     table = Table(
         "signal",
         "Partial correlation of prediction and rating, given the means of user and item",
-        (
-            Column("model", "prediction"),
-            Column("correlation", "partial correlation", 4),
-            Column("low", "from", 4),
-            Column("high", "to", 4),
-        ),
+        (Column("model", "prediction"), Column("correlation", "partial correlation", 4), *interval_columns(4)),
         rows,
         "Means are those of training ratings, shrunk, users' and items' freed from each other (biases); both sides are "
         "residuals of a linear regression on them. A prediction that is nothing but these means has no correlation. "

@@ -1,11 +1,13 @@
-"""Whether drawn ratings look like people's: their histogram, one user's use of the scale, how users differ."""
+"""Evidence on realism of the drawn ratings: their histogram, one user's use of the scale, how users differ."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict
-from hybrid_sim.core.types import FloatArray, IntArray
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict, interval_columns
+from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Interval, Resampler
 from hybrid_sim.evaluation.validity import verdicts
@@ -16,35 +18,51 @@ MIN_RATINGS = 5
 """Held-out ratings that a user (or item) needs to have a histogram or a mean of its own."""
 
 PER_USER = (
-    Column("quantity", "quantity"),
-    Column("real", "real", 4),
-    Column("simulated", "simulated", 4),
-    Column("ratio", "simulated / real", 3),
-    Column("low", "from", 3),
-    Column("high", "to", 3),
-)
+    Column("quantity", "quantity"), Column("real", "real", 4), Column("simulated", "simulated", 4),
+    Column("ratio", "simulated / real", 3), *interval_columns(3),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A real and a simulated quantity and the ratio simulated / real; all NaN where it is undefined."""
+
+    name: str
+    real: float
+    simulated: float
+    ratio: Interval
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The row of a table with columns `PER_USER`."""
+        return self.name, finite_or_none(self.real), finite_or_none(self.simulated), *interval_cells(self.ratio)
+
+    def verdict(self, rule: verdicts.Rule) -> Verdict:
+        """Whether the relative difference is small."""
+        off = verdicts.without_interval(abs(self.ratio.estimate - 1.0))
+        words = f"{self.name} is {self.simulated:.3f}, really {self.real:.3f}; the relative difference is"
+        return verdicts.judge(rule, off, words)
+
+
+def _undefined(name: str) -> Quantity:
+    return Quantity(name, np.nan, np.nan, verdicts.without_interval(np.nan))
 
 
 def histogram(data: ValidationData) -> Section:
-    """The histogram of the drawn ratings beside the real one, and how the two go together."""
+    """The histogram of the drawn ratings beside the real one, and the confusion of real and drawn ratings."""
     truth, drawn, scale = data.truth, data.simulator.drawn, data.held_out.scale
-    n_levels, levels = scale.n_levels, scale.index(truth)
-    counts = np.bincount(levels * n_levels + scale.index(drawn), minlength=n_levels**2).reshape(n_levels, n_levels)
-    real, simulated = counts.sum(axis=1), counts.sum(axis=0)
-    names = [f"{level:g}" for level in scale.levels]
+    real, simulated = (np.bincount(scale.index(ratings), minlength=scale.n_levels) for ratings in (truth, drawn))
     shares: list[tuple[Cell, ...]] = [
-        (name, int(r), int(s), float(r / len(truth)), float(s / len(truth)))
-        for name, r, s in zip(names, real, simulated, strict=True)
+        (f"{level:g}", int(r), int(s), float(r / len(truth)), float(s / len(truth)))
+        for level, r, s in zip(scale.levels, real, simulated, strict=True)
     ]
-    cells: list[tuple[Cell, ...]] = [
-        (names[a], names[b], int(counts[a, b]), float(counts[a, b] / real[a]))
-        for a in range(n_levels)
-        for b in range(n_levels)
-        if real[a]
-    ]
+    columns = (
+        Column("level", "rating"), Column("n_real", "real"), Column("n_simulated", "drawn"),
+        Column("real", "share of real", 4), Column("simulated", "share of drawn", 4),
+    )  # fmt: skip
     tables = (
-        Table("histogram", "Real ratings, and one drawn by the simulator for each", _HISTOGRAM, tuple(shares)),
-        Table("confusion", "What is drawn where a level was given", _CONFUSION, tuple(cells), _CONFUSION_NOTE),
+        Table("histogram", "Real ratings, and one drawn by the simulator for each", columns, tuple(shares)),
+        confusion_table(truth, drawn, scale),
     )
     charts = (
         Chart("histograms", "Shares of the levels", "histogram", "level", ("real", "simulated"), x_label="rating"),
@@ -57,20 +75,21 @@ def histogram(data: ValidationData) -> Section:
     return Section("histogram", "The histogram of ratings", finding, (verdict, *charts, *tables))
 
 
-_HISTOGRAM = (
-    Column("level", "rating"),
-    Column("n_real", "real"),
-    Column("n_simulated", "drawn"),
-    Column("real", "share of real", 4),
-    Column("simulated", "share of drawn", 4),
-)
-_CONFUSION = (
-    Column("real", "real rating"),
-    Column("simulated", "drawn rating"),
-    Column("n", "ratings"),
-    Column("share", "share of the real rating's", 4),
-)
-_CONFUSION_NOTE = "Two draws of one person's rating differ too: even a perfect simulator has no clean diagonal."
+def confusion_table(truth: FloatArray, drawn: FloatArray, scale: RatingScale) -> Table:
+    """Of the pairs with each real rating the number and share with each drawn rating, a row per cell."""
+    n, names = scale.n_levels, [f"{level:g}" for level in scale.levels]
+    counts = np.bincount(scale.index(truth) * n + scale.index(drawn), minlength=n * n).reshape(n, n)
+    rows: list[tuple[Cell, ...]] = [
+        (names[a], names[b], int(counts[a, b]), float(counts[a, b] / counts[a].sum()))
+        for a in np.flatnonzero(counts.any(axis=1)).tolist()
+        for b in range(n)
+    ]
+    columns = (
+        Column("real", "real rating"), Column("simulated", "drawn rating"), Column("n", "ratings"),
+        Column("share", "share of the real rating's", 4),
+    )  # fmt: skip
+    note = "Two draws of one person's rating differ too: even a perfect simulator has no clean diagonal."
+    return Table("confusion", "What is drawn where a level was given", columns, tuple(rows), note)
 
 
 def _wasserstein(data: ValidationData) -> Interval:
@@ -84,30 +103,33 @@ def _wasserstein(data: ValidationData) -> Interval:
 
 
 def realism(data: ValidationData) -> Section:
-    """How one user's simulated ratings spread, and how far they are from the same user's real ones."""
+    """Spread of one user's simulated ratings, and their distance to the same user's real ones."""
     spread = _spread(data)
-    tables = [Table("within-users", "Ratings of one user", PER_USER, (spread[0],), _RESAMPLED)]
+    if np.isnan(spread.real):
+        verdict = verdicts.undecided(verdicts.SPREAD, "No user has two held-out ratings.")
+        finding = "The standard deviation within users is undefined."
+    else:
+        verdict = spread.verdict(verdicts.SPREAD)
+        finding = f"Standard deviation within users: simulated {spread.simulated:.3f}, real {spread.real:.3f}."
     distances, nearer = _user_distances(data)
-    tables.append(distances)
-    finding = f"Standard deviation within users: simulated {spread[0][2]:.3f}, real {spread[0][1]:.3f}."
-    return Section("realism", "One user at a time", finding, (spread[1], nearer, *tables))
+    table = Table("within-users", "Ratings of one user", PER_USER, (spread.cells,), _RESAMPLED)
+    return Section("realism", "One user at a time", finding, (verdict, nearer, table, distances))
 
 
 _RESAMPLED = "Intervals resample users."
 
 
-def _spread(data: ValidationData) -> tuple[tuple[Cell, ...], Verdict]:
-    """The mean over users of the standard deviation within them."""
-    user, n_users = data.held_out.user, data.held_out.n_users
-    several = np.bincount(user, minlength=n_users) >= 2
-    real, simulated = (_sd_by(column, user, n_users) for column in (data.truth, data.simulator.drawn))
-    if not several.any():
-        return _unknown(verdicts.SPREAD, "standard deviation within users", "No user has two held-out ratings.")
-    users = np.flatnonzero(several)
-    columns = np.column_stack([simulated[users], real[users], np.ones(len(users))])
+def _spread(data: ValidationData) -> Quantity:
+    """The mean over users of the standard deviation within them; undefined if nobody has two ratings."""
+    name, user, n_users = "standard deviation within users", data.held_out.user, data.held_out.n_users
+    users = np.flatnonzero(np.bincount(user, minlength=n_users) >= 2)
+    if not len(users):
+        return _undefined(name)
+    real, simulated = (_sd_by(ratings, user, n_users)[users] for ratings in (data.truth, data.simulator.drawn))
+    columns = np.column_stack([simulated, real, np.ones(len(users))])
     ratio = data.by_user.of(columns, users, lambda s: s[:, 0] / s[:, 1])
     means = columns.mean(axis=0)
-    return _compared(verdicts.SPREAD, "standard deviation within users", float(means[1]), float(means[0]), ratio)
+    return Quantity(name, float(means[1]), float(means[0]), ratio)
 
 
 def _user_distances(data: ValidationData) -> tuple[Table, Verdict]:
@@ -149,54 +171,46 @@ def _wasserstein_by_user(data: ValidationData, drawn: FloatArray) -> FloatArray:
 
 
 def diversity(data: ValidationData) -> Section:
-    """How users differ from each other, how items do, and how varied ratings are."""
+    """Spread of the means of users and of items, and entropy of the ratings."""
     held_out, drawn = data.held_out, data.simulator.drawn
-    between = _between(data, held_out.user, held_out.n_users, data.by_user)
-    rows = []
-    if between is None:
-        row, verdict = _unknown(
-            verdicts.HETEROGENEITY, "standard deviation of users' means", "Fewer than two users have enough ratings."
-        )
-    else:
-        row, verdict = _compared(verdicts.HETEROGENEITY, "standard deviation of users' means", *between)
-    rows.append(row)
-    by_item = Resampler(held_out.item, held_out.n_items, data.seed)
-    items = _between(data, held_out.item, held_out.n_items, by_item)
-    if items is not None:
-        rows.append(_row("standard deviation of items' means", *items))
+    users = _between("standard deviation of users' means", data, held_out.user, held_out.n_users)
+    items = _between("standard deviation of items' means", data, held_out.item, held_out.n_items)
+    quantities = [users, *([] if np.isnan(items.real) else [items])]
     for name, group in (("entropy of all ratings (nats)", None), ("mean entropy within users (nats)", held_out.user)):
-        real, simulated = (_entropy(data, column, group) for column in (data.truth, drawn))
-        rows.append(_row(name, real, simulated, verdicts.without_interval(simulated / real if real else np.nan)))
-    table = Table("diversity", "How varied ratings, users and items are", PER_USER, tuple(rows), _DIVERSITY_NOTE)
-    ratios = ", ".join(f"{row[0]} {row[3]:.2f}" for row in rows if row[3] is not None)
+        real, simulated = (_entropy(data, ratings, group) for ratings in (data.truth, drawn))
+        ratio = verdicts.without_interval(simulated / real if real else np.nan)
+        quantities.append(Quantity(name, real, simulated, ratio))
+    if np.isnan(users.real):
+        verdict = verdicts.undecided(verdicts.HETEROGENEITY, "Fewer than two users have enough ratings.")
+    else:
+        verdict = users.verdict(verdicts.HETEROGENEITY)
+    rows = tuple(quantity.cells for quantity in quantities)
+    note = f"Means of users (items) with at least {MIN_RATINGS} held-out ratings, which are resampled."
+    table = Table("diversity", "How varied ratings, users and items are", PER_USER, rows, note)
+    ratios = ", ".join(f"{q.name} {q.ratio.estimate:.2f}" for q in quantities if np.isfinite(q.ratio.estimate))
     finding = f"Ratios of simulated to real: {ratios or 'none'}."
     return Section("diversity", "How users differ", finding, (verdict, table))
 
 
-_DIVERSITY_NOTE = f"Means of users (items) with at least {MIN_RATINGS} held-out ratings, which are resampled."
-
-
-def _between(
-    data: ValidationData, group: IntArray, n: int, resampler: Resampler
-) -> tuple[float, float, Interval] | None:
-    """Standard deviation between groups of the mean rating, real and simulated, and the ratio; None with too few."""
+def _between(name: str, data: ValidationData, group: IntArray, n: int) -> Quantity:
+    """Standard deviation between groups of their mean rating; undefined if fewer than two have enough ratings."""
     count = np.bincount(group, minlength=n)
-    chosen = np.flatnonzero(count >= MIN_RATINGS)
-    if len(chosen) < 2:
-        return None
+    rated = np.flatnonzero(count >= MIN_RATINGS)
+    if len(rated) < 2:
+        return _undefined(name)
     real, simulated = (
-        (np.bincount(group, column, minlength=n) / np.maximum(count, 1))[chosen]
-        for column in (data.truth, data.simulator.drawn)
+        (np.bincount(group, ratings, minlength=n) / np.maximum(count, 1))[rated]
+        for ratings in (data.truth, data.simulator.drawn)
     )
-    columns = np.column_stack([real, real**2, simulated, simulated**2, np.ones(len(chosen))])
+    columns = np.column_stack([real, real**2, simulated, simulated**2, np.ones(len(rated))])
 
     def sds(sums: FloatArray) -> FloatArray:
         means = sums / sums[:, -1:]
         return np.sqrt(np.maximum(means[:, [1, 3]] - means[:, [0, 2]] ** 2, 0.0))
 
-    ratio = resampler.of(columns, chosen, lambda s: sds(s)[:, 1] / sds(s)[:, 0])
+    ratio = Resampler(group, n, data.seed).of(columns, rated, lambda s: sds(s)[:, 1] / sds(s)[:, 0])
     both = sds(columns.sum(axis=0)[None])[0]
-    return float(both[0]), float(both[1]), ratio
+    return Quantity(name, float(both[0]), float(both[1]), ratio)
 
 
 def _entropy(data: ValidationData, ratings: FloatArray, group: IntArray | None) -> float:
@@ -218,25 +232,3 @@ def _sd_by(column: FloatArray, group: IntArray, n: int) -> FloatArray:
     mean = np.bincount(group, column, minlength=n) / np.maximum(count, 1)
     squares = np.bincount(group, (column - mean[group]) ** 2, minlength=n)
     return np.asarray(np.sqrt(squares / np.maximum(count - 1, 1)))
-
-
-def _row(name: str, real: float, simulated: float, ratio: Interval) -> tuple[Cell, ...]:
-    return (
-        name,
-        finite_or_none(real),
-        finite_or_none(simulated),
-        *interval_cells(ratio),
-    )
-
-
-def _compared(
-    rule: verdicts.Rule, name: str, real: float, simulated: float, ratio: Interval
-) -> tuple[tuple[Cell, ...], Verdict]:
-    """The row of a quantity and the verdict about its relative difference."""
-    off = verdicts.without_interval(abs(ratio.estimate - 1.0))
-    words = f"{name} is {simulated:.3f}, really {real:.3f}; the relative difference is"
-    return _row(name, real, simulated, ratio), verdicts.judge(rule, off, words)
-
-
-def _unknown(rule: verdicts.Rule, name: str, why: str) -> tuple[tuple[Cell, ...], Verdict]:
-    return (name, None, None, None, None, None), verdicts.undecided(rule, why)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict
+from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict, interval_columns
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.seeding import derive_seed, stream
@@ -117,15 +117,10 @@ def recommenders(data: ValidationData) -> Section:
 
 
 _COLUMNS = (
-    Column("recommender", "recommender"),
-    Column("real", "real", 4),
-    Column("real_low", "from", 4),
-    Column("real_high", "to", 4),
-    Column("simulated", "simulated", 4),
-    Column("simulated_low", "from", 4),
-    Column("simulated_high", "to", 4),
+    Column("recommender", "recommender"), Column("real", "real", 4), *interval_columns(4, "real_low", "real_high"),
+    Column("simulated", "simulated", 4), *interval_columns(4, "simulated_low", "simulated_high"),
     Column("drawn", "drawn", 4),
-)
+)  # fmt: skip
 _NOTES = (
     "Recommenders learn from training ratings alone; the ratings that judge their choices are held out from them and "
     "from the simulator.",
@@ -217,8 +212,7 @@ def _tau_table(data: ValidationData, tau: Interval, of_draws: Interval, halves: 
         ("one drawn rating each", *interval_cells(of_draws)),
         ("real ratings of other users", finite_or_none(halves), None, None),
     )
-    columns = (Column("by", "ranked by"), Column("tau", "Kendall's tau", 4), Column("low", "from", 4),
-               Column("high", "to", 4))  # fmt: skip
+    columns = (Column("by", "ranked by"), Column("tau", "Kendall's tau", 4), *interval_columns(4))
     note = (
         f"Intervals resample {data.groups}, for both rankings at once. Real ratings: one half of the users against "
         "the other."
