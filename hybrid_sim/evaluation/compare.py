@@ -1,4 +1,4 @@
-"""Two runs, or two results of benchmarks, beside each other: only what differs, with intervals."""
+"""Differences between two runs or two benchmarks, with intervals; equal measures are left out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
 from hybrid_sim.evaluation.scores import METRICS, ResultRow, RmseInterval
 from hybrid_sim.simulation.run_results import FinishedRun, Truth, flat
 
-NOTHING = 1e-12
-"""A smaller difference, resampled or not, is rounding."""
+ROUNDING = 1e-12
+"""A difference or interval end up to this size is a rounding error."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,14 @@ def compare_runs(
     rows = _shared(a, b)
     if not len(rows[0]):
         raise InputError(f"{names[0]} and {names[1]} have no pair in common; compare runs about the same pairs")
-    found = [
+    differences = [
         _difference(name, kind, pair, a.user[rows[0]][keep], n_boot, seed)
-        for name, kind, pair, keep in _columns(a, b, rows, truths)
+        for name, kind, pair, keep in _losses(a, b, rows, truths)
     ]
     equal = [
-        row.measure for row in found if not np.any(np.abs([row.difference, row.low or 0, row.high or 0]) > NOTHING)
+        row.measure
+        for row in differences
+        if not np.any(np.abs([row.difference, row.low or 0, row.high or 0]) > ROUNDING)
     ]
     same = int(np.isclose(a.distribution.probs[rows[0]], b.distribution.probs[rows[1]], atol=1e-12).all(axis=1).sum())
     n_users = len(np.unique(a.user[rows[0]]))
@@ -107,7 +109,7 @@ def compare_runs(
         about=f"{a.dataset}, {len(rows[0]):,} pairs of {n_users:,} users in both runs, seeds {a.seed} and {b.seed}",
         how=f"95% intervals by paired bootstrap over {n_users:,} users, {n_boot:,} resamples, seed {seed}",
         synthetic=a.synthetic or b.synthetic,
-        differences=tuple(row for row in found if row.measure not in equal),
+        differences=tuple(row for row in differences if row.measure not in equal),
         settings=_differing(_settings(a.about), _settings(b.about)),
         counts=_counts(a, b, rows),
         notes=tuple(notes),
@@ -128,13 +130,13 @@ def _shared(a: FinishedRun, b: FinishedRun) -> tuple[IntArray, IntArray]:
     return both["row_x"].to_numpy(dtype=np.int64), both["row_y"].to_numpy(dtype=np.int64)
 
 
-Columns = tuple[str, Statistic, tuple[FloatArray, FloatArray | None], IntArray]
+Losses = tuple[str, Statistic, tuple[FloatArray, FloatArray | None], IntArray]
 """A measure's name, its statistic, a loss or value per pair of A and of B (None: A holds the difference), the rows."""
 
 
-def _columns(
+def _losses(
     a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray], truths: tuple[Truth, Truth] | None
-) -> Iterator[Columns]:
+) -> Iterator[Losses]:
     everything = np.arange(len(rows[0]))
     first, second = a.distribution.take(rows[0]), b.distribution.take(rows[1])
     expected, drawn = (first.mean(), second.mean()), (a.rating[rows[0]], b.rating[rows[1]])
@@ -199,11 +201,11 @@ def _differing(a: Mapping[str, str], b: Mapping[str, str]) -> tuple[tuple[str, s
 def _counts(a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray]) -> tuple[tuple[str, str, str], ...]:
     """Sources of the shared answers, and what the runs took; those that differ."""
     sources = [Counter(run.source[at].tolist()) for run, at in ((a, rows[0]), (b, rows[1]))]
-    told = [{f"answers from {name}": f"{count:,}" for name, count in of.items()} for of in sources]
-    for one, run in zip(told, (a, b), strict=True):
+    counts = [{f"answers from {name}": f"{count:,}" for name, count in of.items()} for of in sources]
+    for one, run in zip(counts, (a, b), strict=True):
         ledger = run.about.get("ledger") or {}
         one |= {f"language model: {name.replace('_', ' ')}": value for name, value in flat(ledger).items()}
-    return _differing(told[0], told[1])
+    return _differing(counts[0], counts[1])
 
 
 def compare_benches(a: Report, b: Report, names: tuple[str, str]) -> Comparison:
@@ -215,7 +217,7 @@ def compare_benches(a: Report, b: Report, names: tuple[str, str]) -> Comparison:
     Raises:
         InputError: nothing is in both.
     """
-    found: list[Difference] = []
+    differences: list[Difference] = []
     notes: list[str] = []
     shared: list[tuple[str, str]] = []
     intervals = [{(row.protocol, row.model): row for row in report.intervals} for report in (a, b)]
@@ -227,8 +229,8 @@ def compare_benches(a: Report, b: Report, names: tuple[str, str]) -> Comparison:
             continue
         shared.append(key)
         if first != second:
-            found.append(_stored_difference(f"RMSE, raw: {label}", first, second, _n(a.results, key)))
-        found += _by_fold(label, *(_rows(report.results, key) for report in (a, b)))
+            differences.append(_stored_difference(f"RMSE, raw: {label}", first, second, _n(a.results, key)))
+        differences += _by_fold(label, *(_rows(report.results, key) for report in (a, b)))
     if not shared:
         raise InputError(f"{names[0]} and {names[1]} have no protocol and model on the same folds in common")
     only = [sorted({key[1] for key in one} - {key[1] for key in other}) for one, other in (intervals, intervals[::-1])]
@@ -242,7 +244,7 @@ def compare_benches(a: Report, b: Report, names: tuple[str, str]) -> Comparison:
         how="RMSE: intervals from the stored ones as if independent (not paired: the rows are not stored); other "
         "measures: the smallest and largest difference on a fold",
         synthetic=a.provenance.synthetic or b.provenance.synthetic,
-        differences=tuple(found),
+        differences=tuple(differences),
         settings=_differing(flat(asdict(a.provenance)), flat(asdict(b.provenance))),
         notes=tuple(notes),
     )
@@ -296,8 +298,8 @@ def comparison_text(comparison: Comparison) -> str:
     for row in comparison.differences:
         values = "  ".join(f"{_shown(value):>10}" for value in (row.a, row.b))
         interval = f"[{_shown(row.low, '+')}, {_shown(row.high, '+')}]"
-        told = " over folds" if row.basis == "folds" else ""
-        lines.append(f"{row.measure:<{width}}  {values}  {_shown(row.difference, '+'):>10}  {interval}{told}")
+        basis = " over folds" if row.basis == "folds" else ""
+        lines.append(f"{row.measure:<{width}}  {values}  {_shown(row.difference, '+'):>10}  {interval}{basis}")
     for heading, rows in (("Counts that differ", comparison.counts), ("Settings that differ", comparison.settings)):
         if rows:
             lines += ["", heading, *(f"  {name}: {first} | {second}" for name, first, second in rows)]
