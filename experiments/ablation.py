@@ -20,7 +20,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.data.recordings import read_recordings
-from hybrid_sim.evaluation.ablation import Ablation, AblationReport, ablation_text, write_ablation
+from hybrid_sim.evaluation.ablation import Ablation, AblationResult, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import gather
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol
 
@@ -59,7 +59,7 @@ def prepared(plan: Plan, shelf: Path) -> tuple[Dataset, Protocol]:
     return dataset, protocol
 
 
-def ablate(plan: Plan, dataset: Dataset, protocol: Protocol, shelf: Path) -> AblationReport:
+def ablate(plan: Plan, dataset: Dataset, protocol: Protocol, shelf: Path) -> AblationResult:
     """Take the ensemble apart, from the answers in `shelf`."""
     recording = read_recordings([RECORDED], dataset) if plan.with_llm else None
     command = ["python", "experiments/ablation.py", *sys.argv[1:]]

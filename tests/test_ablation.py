@@ -20,7 +20,7 @@ from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.components import BASE, STEPS, components, default_members, members_of, switched
-from hybrid_sim.evaluation.ablation import Ablation, AblationReport, ablation_text, write_ablation
+from hybrid_sim.evaluation.ablation import Ablation, AblationResult, ablate, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.scoring import Judge
 from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
@@ -77,7 +77,7 @@ def recorded(dataset: Dataset, noise: float, level_only: bool = False) -> Record
 
 
 @pytest.fixture(scope="module")
-def report(protocol: Protocol, shelf: Path) -> AblationReport:
+def report(protocol: Protocol, shelf: Path) -> AblationResult:
     return run(protocol, shelf, recorded(protocol.dataset, 1.0))
 
 
@@ -86,7 +86,7 @@ def run(
     shelf: Path | None,
     recording: RecordedRatings | None = None,
     components: tuple[str, ...] | None = None,
-) -> AblationReport:
+) -> AblationResult:
     ablation = Ablation(recording, components, MEMBERS, shelf=shelf, n_jobs=2, n_boot=300)
     return ablation.run(protocol, lambda name: provenance(["hybrid-sim", "ablate"], 0, protocol.dataset, name))
 
@@ -202,7 +202,7 @@ class Interrupting:
 
 
 def test_an_interrupted_run_keeps_the_answers_of_the_members_that_are_done(fold: Fold, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), listen(Interrupting(12)):
+    with pytest.raises(KeyboardInterrupt), listen(Interrupting(12).start):
         gather(fold, ("biases", "svd"), shelf=tmp_path, n_jobs=1)
     assert [path.name[:4] for path in tmp_path.iterdir()] == ["svd-"]
 
@@ -283,7 +283,7 @@ def test_an_interval_needs_two_groups() -> None:
 
 
 @pytest.mark.parametrize("metric", ["rmse", "log_loss"])
-def test_shapley_gains_sum_to_the_whole_gain(report: AblationReport, metric: str) -> None:
+def test_shapley_gains_sum_to_the_whole_gain(report: AblationResult, metric: str) -> None:
     present = [row.name for row in report.components if row.present]
     assert present == [*SWITCHED[:2], "combiner", "boosted", "calibration", "llm"]
     first, last = report.subset([]), report.subset(present)
@@ -295,7 +295,7 @@ def test_shapley_gains_sum_to_the_whole_gain(report: AblationReport, metric: str
     assert sum(step.share for step in fall.steps) == pytest.approx(1.0)
 
 
-def test_effects_are_differences_of_subsets(report: AblationReport) -> None:
+def test_effects_are_differences_of_subsets(report: AblationResult) -> None:
     present = [row.name for row in report.components if row.present]
     for name in present:
         less = report.subset([other for other in present if other != name])
@@ -306,7 +306,7 @@ def test_effects_are_differences_of_subsets(report: AblationReport) -> None:
         assert left_out.low <= left_out.gain <= left_out.high
 
 
-def test_an_llm_that_knows_tastes_beats_its_control(report: AblationReport) -> None:
+def test_an_llm_that_knows_tastes_beats_its_control(report: AblationResult) -> None:
     assert report.effect("llm", "rmse", "leave_one_out").low > 0
     assert report.effect("llm - llm_shuffled", "rmse", "shapley").low > 0
     taste, shuffled = (report.effect(name, "rmse", "shapley").gain for name in ("llm - llm_shuffled", "llm_shuffled"))
@@ -330,17 +330,34 @@ def test_the_control_keeps_every_users_ratings_and_deals_them_out_anew(fold: Fol
     assert (said != shuffled).mean() > 0.3
 
 
-def test_without_a_recording_llm_and_profile_are_said_to_be_absent(protocol: Protocol, shelf: Path) -> None:
+def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(protocol: Protocol, shelf: Path) -> None:
     report = run(protocol, shelf, components=("boosted", "neighbours"))
     absent = {row.name: row.reason or "" for row in report.components if not row.present}
     assert "--llm-ratings" in absent["llm"]
-    assert "language model" in absent["profile"]
     assert "none of its members" in absent["factorization"]
     assert "stays as it is" in absent["calibration"]
     assert len(report.subsets) == 4
     text = ablation_text(report)
     assert "Note: llm: needs recorded LLM ratings" in text
     assert "synthetic data" in text
+
+
+def test_updates_of_profiles_are_not_listed_for_an_ablation_cannot_switch_them(protocol: Protocol, shelf: Path) -> None:
+    """Fault: `profile` was listed as a component in every ablation, and none could leave it out."""
+    report = run(protocol, shelf, components=("boosted",))
+    assert {row.name for row in report.components} == set(components()) - {"profile"}
+    assert "profile" not in ablation_text(report)
+    with pytest.raises(SettingsError, match=r"--without profile.* compare the two runs"):
+        run(protocol, shelf, components=("profile",))
+
+
+def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset, shelf: Path) -> None:
+    result = ablate(world, "kfold", ["boosted"], folds=[1], members=["biases", "svd"], shelf=shelf)
+    frame = result.to_frame()
+    assert frame.columns.tolist() == ["component", "metric", "kind", "gain", "low", "high"]
+    assert set(frame["component"]) == {"boosted"}
+    assert repr(result).startswith("<AblationResult: world (synthetic data), protocol kfold, boosted: rmse ")
+    assert "<td>boosted</td>" in result._repr_html_()
 
 
 def test_components_that_are_not_switched_stay_in(
@@ -386,7 +403,7 @@ def test_whole_items_are_resampled_where_items_are_held_out(world: Dataset, tmp_
     assert report.subset(["neighbours"]).rmse == pytest.approx(np.mean(by_fold))
 
 
-def test_the_report_is_strict_json(report: AblationReport, tmp_path: Path) -> None:
+def test_the_report_is_strict_json(report: AblationResult, tmp_path: Path) -> None:
     write_ablation(replace(report, n_boot=0, level=float("nan")), tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert (content["kind"], content["level"]) == ("ablation", None)

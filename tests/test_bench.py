@@ -16,8 +16,8 @@ from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import RecordingColumns, read_recordings, shuffle_within_users
 from hybrid_sim.data.world import make_world
-from hybrid_sim.evaluation.bench import Benchmark, Opinion, choose_models
-from hybrid_sim.evaluation.bench_report import Report, table_text, write_json
+from hybrid_sim.evaluation.bench import Benchmark, Opinion, bench, choose_models
+from hybrid_sim.evaluation.bench_report import BenchResult, table_text, write_json
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol, parse_folds
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.evaluation.scoreboard import shared_rows
@@ -34,7 +34,7 @@ FEW = ("biases", "svd")
 """Members of the ensemble in these tests: two quick ones."""
 
 
-def run(benchmark: Benchmark, protocol: Protocol) -> Report:
+def run(benchmark: Benchmark, protocol: Protocol) -> BenchResult:
     return benchmark.run(
         protocol, lambda embedder: provenance(["hybrid-sim"], benchmark.seed, protocol.dataset, embedder)
     )
@@ -363,3 +363,15 @@ def test_a_scale_with_a_level_0_is_no_reason_to_stop_and_the_unusual_setting_is_
 def test_settings_that_are_the_defaults_are_not_named(world: Dataset) -> None:
     report = run(Benchmark(choose_models(["knn"], False)), make_protocol("kfold", world, folds=[1]))
     assert not any("similarity" in note for note in report.notes)
+
+
+def test_a_benchmark_is_one_call_and_its_result_a_table(world: Dataset) -> None:
+    result = bench(world, "kfold", ["user_mean", "biases"], folds=[1, 2])
+    frame = result.to_frame()
+    assert frame["model"].tolist() == ["user_mean"] * 2 + ["biases"] * 2
+    assert frame["fold"].tolist() == [1, 2, 1, 2]
+    means = result.means().loc["kfold"]
+    assert means.index.tolist() == ["user_mean", "biases"]
+    assert means["rmse"].tolist() == pytest.approx([row.estimate for row in result.intervals])
+    assert repr(result).startswith("<BenchResult: world (synthetic data), protocol kfold, 2 models, lowest RMSE 0.")
+    assert "<th>RMSE</th>" in result._repr_html_()

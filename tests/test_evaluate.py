@@ -17,7 +17,7 @@ from hybrid_sim.core.errors import InputError, SettingsError, StorageError
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, RatingDistribution, RatingScale
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.bench_report import Report, table_text, write_json
+from hybrid_sim.evaluation.bench_report import BenchResult, table_text, write_json
 from hybrid_sim.evaluation.scores import (
     Losses,
     ResultRow,
@@ -55,7 +55,7 @@ def ends(distribution: RatingDistribution) -> tuple[FloatArray, FloatArray]:
     return distribution.quantile(0.05 * at), distribution.quantile(0.95 * at)
 
 
-def report(synthetic: bool = True, models: tuple[str, ...] = ("close", "far", "flat")) -> Report:
+def report(synthetic: bool = True, models: tuple[str, ...] = ("close", "far", "flat")) -> BenchResult:
     results: list[ResultRow] = []
     losses: dict[str, list[Losses]] = {model: [] for model in models}
     support = []
@@ -82,7 +82,7 @@ def report(synthetic: bool = True, models: tuple[str, ...] = ("close", "far", "f
                 model, held_out, distribution, counts, protocol="last40", fold=fold, low=low, high=high
             )
     command = ["hybrid-sim", "bench"]
-    return Report(
+    return BenchResult(
         provenance(command, 7, dataset(synthetic=synthetic), "tf-idf"),
         results,
         [rmse_interval(parts) for parts in losses.values()],

@@ -14,7 +14,7 @@ from hybrid_sim.cli import main
 from hybrid_sim.core.document import Chart, Column, Section, Table, Verdict
 from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.evaluation.ablation.report import (
-    AblationReport,
+    AblationResult,
     ComponentRow,
     CostRow,
     EffectRow,
@@ -88,7 +88,7 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path, capsys: pytest.Ca
         assert said in capsys.readouterr().err
 
 
-def ablation(word: str = "text") -> AblationReport:
+def ablation(word: str = "text") -> AblationResult:
     """Two components; `word` is foreign text."""
 
     def subset(*components: str, rmse: float, control: bool = False) -> SubsetRow:
@@ -98,7 +98,7 @@ def ablation(word: str = "text") -> AblationReport:
         WaterfallStep(word, 0.06, 0.05, 0.07, 0.6, 1.0, 0.94),
         WaterfallStep("llm", 0.04, 0.0, 0.08, 0.4, 0.94, 0.9),
     )
-    return AblationReport(
+    return AblationResult(
         provenance=replace(SOURCE, dataset=word),
         protocol="last40",
         folds="1, 2",

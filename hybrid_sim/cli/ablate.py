@@ -40,10 +40,11 @@ def add_options(parser: Parser) -> None:
 
 
 def _components_help() -> str:
-    from hybrid_sim.ensemble.components import components, members_of
+    from hybrid_sim.ensemble.components import members_of
+    from hybrid_sim.evaluation.ablation.study import switchable_components
 
     groups = members_of()
-    names = [f"{name} ({', '.join(groups[name])})" if name in groups else name for name in components()]
+    names = [f"{name} ({', '.join(groups[name])})" if name in groups else name for name in switchable_components()]
     return f"switch only these, the others stay (default all): {', '.join(names)}"
 
 
@@ -53,21 +54,20 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError(f"--json {options.json}: cannot be written; name a file in a folder that exists")
     if options.without is not None:
         raise SettingsError("--without: ablate leaves out every subset by itself; --components says of what")
-    from hybrid_sim.core.provenance import provenance
-    from hybrid_sim.evaluation.ablation import Ablation, ablation_text, write_ablation
+    from hybrid_sim.evaluation.ablation import ablate, ablation_text, write_ablation
 
     dataset = read_data(options, default="world")
-    protocol = read_protocol(options, dataset)
-    ablation = Ablation(
-        read_recording(options, dataset),
-        tuple(options.components) if options.components else None,
-        tuple(options.members) if options.members else None,
-        options.seed,
+    report = ablate(
+        dataset,
+        read_protocol(options, dataset),
+        options.components or None,
+        seed=options.seed,
+        recording=read_recording(options, dataset),
+        members=options.members or None,
         shelf=_shelf(options.answers),
         n_jobs=options.jobs,
+        command=["hybrid-sim", *options.words],
     )
-    command = ["hybrid-sim", *options.words]
-    report = ablation.run(protocol, lambda embedder: provenance(command, options.seed, dataset, embedder))
     if options.json is not None:
         write_ablation(report, options.json)
     sys.stdout.write(f"{ablation_text(report)}\n")

@@ -20,7 +20,7 @@ from hybrid_sim.cli.protocol_options import (
 from hybrid_sim.core.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
-    from hybrid_sim.evaluation.bench_report import Report
+    from hybrid_sim.evaluation.bench_report import BenchResult
 
 
 def describe() -> str:
@@ -52,23 +52,22 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the benchmark, print the table and write the files."""
     _check_outputs(options)
-    from hybrid_sim.core.provenance import provenance
-    from hybrid_sim.evaluation.bench import Benchmark, choose_models
+    from hybrid_sim.evaluation.bench import bench, choose_models
     from hybrid_sim.evaluation.bench_report import table_text, write_json
 
     models = choose_models(options.models, bool(options.llm_ratings))
     dataset = read_data(options, default="world")
-    protocol = read_protocol(options, dataset)
-    benchmark = Benchmark(
+    report = bench(
+        dataset,
+        read_protocol(options, dataset),
         models,
-        read_recording(options, dataset),
-        options.seed,
-        options.jobs,
-        members=tuple(options.members) if options.members else None,
-        without=tuple(options.without or ()),
+        seed=options.seed,
+        recording=read_recording(options, dataset),
+        members=options.members or None,
+        without=options.without or (),
+        n_jobs=options.jobs,
+        command=["hybrid-sim", *options.words],
     )
-    command = ["hybrid-sim", *options.words]
-    report = benchmark.run(protocol, lambda embedder: provenance(command, options.seed, dataset, embedder))
     if options.json is not None:
         write_json(report, options.json)
     sys.stdout.write(f"{table_text(report)}\n")
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_figure(report: Report, path: Path | None) -> None:
+def _write_figure(report: BenchResult, path: Path | None) -> None:
     """A figure that nobody asked for may fail; the table is on the screen already."""
     if path is not None and str(path) == "none":
         return

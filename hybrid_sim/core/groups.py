@@ -10,6 +10,14 @@ from numpy.typing import NDArray
 from hybrid_sim.core.types import IntArray
 
 
+def permute_within_groups(group: NDArray[Any], seed: int) -> IntArray:
+    """A random permutation of the rows that keeps each row in its group: the row whose value each row gets."""
+    code = np.unique(group, return_inverse=True)[1]
+    source = np.empty(len(code), dtype=np.int64)
+    source[np.argsort(code, kind="stable")] = np.lexsort((np.random.default_rng(seed).random(len(code)), code))
+    return source
+
+
 def place_in_group(group: IntArray, *keys: NDArray[Any]) -> IntArray:
     """The place of each row among those of its group, 0 first, in ascending order of the keys, the first counting most.
 

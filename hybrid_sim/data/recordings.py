@@ -12,6 +12,7 @@ import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.groups import permute_within_groups
 from hybrid_sim.core.types import RatingScale
 from hybrid_sim.data.columns import read_table
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
@@ -63,11 +64,8 @@ def shuffle_within_users(recording: RecordedRatings, seed: int) -> RecordedRatin
 
     What is gained with these is knowledge of users' levels, not of tastes: the control of an LLM's gain.
     """
-    users = np.unique(recording.user_ids, return_inverse=True)[1]
-    mixed = np.lexsort((np.random.default_rng(seed).random(len(users)), users))
-    ratings = np.empty_like(recording.ratings)
-    ratings[np.argsort(users, kind="stable")] = recording.ratings[mixed]
-    return RecordedRatings(recording.user_ids, recording.item_ids, ratings, recording.n_missing)
+    source = permute_within_groups(recording.user_ids, seed)
+    return RecordedRatings(recording.user_ids, recording.item_ids, recording.ratings[source], recording.n_missing)
 
 
 def _tables_of(path: Path) -> list[Path]:

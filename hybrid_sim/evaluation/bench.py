@@ -18,12 +18,12 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 from hybrid_sim.core.progress import track
-from hybrid_sim.core.provenance import Provenance
+from hybrid_sim.core.provenance import Provenance, provenance
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import shuffle_within_users
-from hybrid_sim.evaluation.bench_report import Report
-from hybrid_sim.evaluation.protocols import Fold, Protocol
+from hybrid_sim.evaluation.bench_report import BenchResult
+from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.evaluation.scoreboard import Opinion, Scoreboard
 from hybrid_sim.models import RATERS, make_rater
@@ -64,6 +64,37 @@ def choose_models(names: Sequence[str] | None, has_recording: bool) -> tuple[str
     return tuple(name for name in MODELS if name in wanted)
 
 
+def bench(
+    dataset: Dataset,
+    protocol: str | Protocol = "user-temporal",
+    models: Sequence[str] | None = None,
+    *,
+    folds: Sequence[int] | None = None,
+    seed: int = 0,
+    recording: RecordedRatings | None = None,
+    members: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    embedder: Embedder | None = None,
+    n_jobs: int | None = None,
+    command: Sequence[str] = (),
+) -> BenchResult:
+    """Compare models on held-out ratings: errors, proper scores and calibration on every fold, with intervals.
+
+    `protocol` is a name (see `hybrid_sim.evaluation.protocols.PROTOCOLS`), of which `folds` are the numbers wanted, or
+    made already. `models` are names (None: the default ones, and those that use the `recording`). `members`, `without`,
+    `embedder` and `n_jobs` are those of `Simulator`, the model "hybrid". `command` is kept in the provenance.
+
+    Raises:
+        SettingsError: a name or a fold is not known, or a fold holds nothing out.
+        DataError: the data has no times and the protocol needs them.
+    """
+    chosen = choose_models(models, recording is not None)
+    made = make_protocol(protocol, dataset, folds=folds, seed=seed) if isinstance(protocol, str) else protocol
+    only = None if members is None else tuple(members)
+    benchmark = Benchmark(chosen, recording, seed, n_jobs, embedder, only, tuple(without))
+    return benchmark.run(made, lambda name: provenance(command, seed, dataset, name))
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Which models are run, and how; `models` come from `choose_models`.
@@ -79,8 +110,8 @@ class Benchmark:
     members: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
 
-    def run(self, protocol: Protocol, provenance: Callable[[str | None], Provenance]) -> Report:
-        """Fit, ask and score all models on all folds; `provenance` is called with the name of the embedder.
+    def run(self, protocol: Protocol, make_provenance: Callable[[str | None], Provenance]) -> BenchResult:
+        """Fit, ask and score all models on all folds; `make_provenance` is called with the name of the embedder.
 
         Raises:
             SettingsError: a fold holds nothing out, or leaves nothing to learn from.
@@ -95,7 +126,8 @@ class Benchmark:
         for note in notes:
             _log.warning("%s", note)
         notes += [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
-        return board.report(provenance(board.embedder), self._comparisons(), [*protocol.notes, *notes], order=MODELS)
+        notes = [*protocol.notes, *notes]
+        return board.report(make_provenance(board.embedder), self._comparisons(), notes, order=MODELS)
 
     def _comparisons(self) -> list[tuple[str, str, str]]:
         """The hybrid against all others, and what the LLM adds to it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hybrid_sim.core.document import aligned
 from hybrid_sim.core.files import printable, write_whole
@@ -16,9 +17,9 @@ from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import METRICS, SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
 
 
-@dataclass(frozen=True)
-class Report:
-    """All records of one benchmark."""
+@dataclass(frozen=True, repr=False)
+class BenchResult:
+    """All records of one benchmark; a notebook shows the mean of each metric over folds."""
 
     provenance: Provenance
     results: Sequence[ResultRow]
@@ -28,8 +29,28 @@ class Report:
     notes: Sequence[str] = ()
     """What a reader must know beside the figures, in sentences: how folds were made, what saw test rows."""
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row per model and fold: counts, every metric, seconds and memory."""
+        return pd.DataFrame([row.flat() for row in self.results])
 
-def write_json(report: Report, path: Path) -> None:
+    def means(self) -> pd.DataFrame:
+        """A row per protocol and model, in the order of the results: every metric, mean over folds."""
+        frame = self.to_frame()
+        return frame.groupby(["protocol", "model"], sort=False)[list(METRICS)].mean()
+
+    def __repr__(self) -> str:
+        best = min(self.intervals, key=lambda row: row.estimate, default=None)
+        lowest = f", lowest RMSE {best.estimate:.4f} by {best.model}" if best else ""
+        source, models = dataset_label(self.provenance), {row.model for row in self.results}
+        protocols = ", ".join(dict.fromkeys(row.protocol for row in self.results))
+        return f"<BenchResult: {source}, protocol {protocols}, {len(models)} models{lowest}>"
+
+    def _repr_html_(self) -> str:
+        titles = {name: metric.title for name, metric in METRICS.items()}
+        return self.means().rename(columns=titles).to_html(float_format="{:.4f}".format, na_rep="-")
+
+
+def write_json(report: BenchResult, path: Path) -> None:
     """Write the report as strict JSON, whole or not at all; NaN becomes null.
 
     Raises:
@@ -75,14 +96,14 @@ def metric_columns(table: str) -> tuple[Column, ...]:
     return (*((("n", "ratings", 0),) if table == "accuracy" else ()), *of_metrics)
 
 
-def table_text(report: Report) -> str:
+def table_text(report: BenchResult) -> str:
     """The report as aligned tables: one row per model, counts summed and figures averaged over folds."""
     protocols = dict.fromkeys(row.protocol for row in report.results)
     notes = [printable(f"Note: {note}") for note in report.notes]
     return "\n\n".join([*(_protocol_text(report, protocol) for protocol in protocols), *notes])
 
 
-def _protocol_text(report: Report, protocol: str) -> str:
+def _protocol_text(report: BenchResult, protocol: str) -> str:
     by_model: dict[str, list[ResultRow]] = {}
     for row in report.results:
         if row.protocol == protocol:

@@ -14,7 +14,7 @@ import pandas as pd
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.bench_report import Report
+from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
 from hybrid_sim.evaluation.scores import METRICS, ResultRow, RmseInterval
 from hybrid_sim.simulation.run_results import FinishedRun, Truth, flat
@@ -208,7 +208,7 @@ def _counts(a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray]) -> 
     return _differing(counts[0], counts[1])
 
 
-def compare_benches(a: Report, b: Report, names: tuple[str, str]) -> Comparison:
+def compare_benches(a: BenchResult, b: BenchResult, names: tuple[str, str]) -> Comparison:
     """Two results of benchmarks, for every protocol and model that both have on the same folds.
 
     The rows are not stored, so the runs cannot be paired: the interval of a difference in RMSE is made from the two

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.core.types import FloatArray, RatingDistribution
-from hybrid_sim.evaluation.bench_report import Report
+from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.evaluation.scores import (
     Groups,
@@ -112,7 +112,7 @@ class Scoreboard:
         comparisons: Sequence[tuple[str, str, str]],
         notes: Sequence[str],
         order: Sequence[str],
-    ) -> Report:
+    ) -> BenchResult:
         """All records, the models in `order`; `comparisons` are made where both models have scores."""
         compared = []
         for first, second, metric in comparisons:
@@ -120,7 +120,7 @@ class Scoreboard:
                 a, b = shared_rows(self._losses[first], self._losses[second])
                 compared.append(compare(a, b, metric, self.groups, seed=self.seed))
         models = [name for name in order if any(row.model == name for row in self._results)]
-        return Report(
+        return BenchResult(
             provenance,
             [row for name in models for row in self._results if row.model == name],
             [rmse_interval(self._losses[name], self.groups, seed=self.seed) for name in models if name in self._losses],

@@ -1,7 +1,7 @@
 """From predictions to records: the metrics of a model on a fold, comparisons with intervals over all folds.
 
 The flow of a benchmark: `score` every model on every fold and keep its `row_losses`; `compare` models and
-give each its `rmse_interval` over all folds; the `Report` of all that (see `hybrid_sim.evaluation.bench_report`)
+give each its `rmse_interval` over all folds; the `BenchResult` of all that (see `hybrid_sim.evaluation.bench_report`)
 goes to the screen, a file and a figure.
 
 A metric is a function of `Predictions` with one registration in `METRICS`. Another package adds its own in a module

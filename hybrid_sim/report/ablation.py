@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hybrid_sim.core.document import Chart, Column, Page, Section, Table, interval_columns, slug
 from hybrid_sim.core.provenance import dataset_label
-from hybrid_sim.evaluation.ablation.report import AblationReport, SubsetRow, Waterfall
+from hybrid_sim.evaluation.ablation.report import AblationResult, SubsetRow, Waterfall
 from hybrid_sim.report.pareto import Candidate, pareto_chart
 from hybrid_sim.report.provenance import provenance_facts
 
@@ -18,7 +18,7 @@ KIND_TITLES = {
 }
 
 
-def ablation_page(report: AblationReport) -> Page:
+def ablation_page(report: AblationResult) -> Page:
     """The page of an ablation."""
     source = report.provenance
     context = (
@@ -46,7 +46,7 @@ def _metric(name: str) -> str:
     return METRIC_TITLES.get(name, name)
 
 
-def _waterfall(report: AblationReport, fall: Waterfall) -> Section:
+def _waterfall(report: AblationResult, fall: Waterfall) -> Section:
     title = f"From the base to the whole: {_metric(fall.metric)}"
     described = {row.name: row.title for row in report.components}
     columns = (
@@ -79,7 +79,7 @@ def _waterfall(report: AblationReport, fall: Waterfall) -> Section:
     return Section(f"gains-{slug(fall.metric)}", f"Gains in {_metric(fall.metric)}", finding, blocks)
 
 
-def _effects(report: AblationReport) -> Section | None:
+def _effects(report: AblationResult) -> Section | None:
     columns = (
         Column("component", "component"), Column("kind", "kind"), Column("gain", "gain", 4, sign=True),
         *interval_columns(4, sign=True),
@@ -101,7 +101,7 @@ def _effects(report: AblationReport) -> Section | None:
     return Section("effects", "Each component", finding, tuple(blocks)) if blocks else None
 
 
-def _subsets(report: AblationReport) -> Section:
+def _subsets(report: AblationResult) -> Section:
     columns = (
         Column("components", "components"), Column("n", "ratings"), Column("rmse", "RMSE, raw", 4),
         *interval_columns(4, "rmse_low", "rmse_high"), Column("log_loss", "log loss", 4),
@@ -124,7 +124,7 @@ def _name(row: SubsetRow) -> str:
     return f"{name} (shuffled)" if row.control else name
 
 
-def _cost(report: AblationReport) -> Section | None:
+def _cost(report: AblationResult) -> Section | None:
     if not report.costs:
         return None
     seconds: dict[str, float] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from hybrid_sim.core.document import Cell, Chart, Column, Page, Section, Table, interval_columns, slug
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.provenance import dataset_label
-from hybrid_sim.evaluation.bench_report import Report, metric_columns
+from hybrid_sim.evaluation.bench_report import BenchResult, metric_columns
 from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
 from hybrid_sim.report.charts import SERIES, save_chart
 from hybrid_sim.report.pareto import Candidate, pareto_chart
@@ -30,7 +30,7 @@ MEASURE_TABLES = (
 """Name, title and note of the three tables that `bench` prints."""
 
 
-def bench_page(report: Report) -> Page:
+def bench_page(report: BenchResult) -> Page:
     """The page of a benchmark, one group of sections per protocol."""
     protocols = list(dict.fromkeys(row.protocol for row in report.results))
     sections = [section for protocol in protocols for section in _protocol_sections(report, protocol, len(protocols))]
@@ -46,7 +46,7 @@ def bench_page(report: Report) -> Page:
     )
 
 
-def save_rmse_figure(report: Report, path: Path, protocol: str | None = None) -> None:
+def save_rmse_figure(report: BenchResult, path: Path, protocol: str | None = None) -> None:
     """Draw the RMSE intervals of one protocol (by default the first), best model on top, as PNG or SVG.
 
     Raises:
@@ -65,7 +65,7 @@ def save_rmse_figure(report: Report, path: Path, protocol: str | None = None) ->
     save_chart(*_rmse_chart(rows, title, caption), path)
 
 
-def _protocol_sections(report: Report, protocol: str, n_protocols: int) -> list[Section]:
+def _protocol_sections(report: BenchResult, protocol: str, n_protocols: int) -> list[Section]:
     by_model: dict[str, list[ResultRow]] = {}
     for row in report.results:
         if row.protocol == protocol:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from hybrid_sim.core.errors import DataError, SettingsError
-from hybrid_sim.evaluation.ablation.report import AblationReport
-from hybrid_sim.evaluation.bench_report import Report
+from hybrid_sim.evaluation.ablation.report import AblationResult
+from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.scores import ResultRow
 
 NULLABLE = ("commit", "embedder", "reason", "coverage", "width", "seconds", "peak_mb")
@@ -46,24 +46,24 @@ def kind_of(content: Mapping[str, Any]) -> str:
     return "bench" if {"provenance", "results", "comparisons"} <= content.keys() else ""
 
 
-def read_bench(file: Path) -> Report:
+def read_bench(file: Path) -> BenchResult:
     """The benchmark in a JSON file.
 
     Raises:
         SettingsError: there is no such file.
         DataError: it is damaged, or no benchmark.
     """
-    return _read(file, "bench", Report)
+    return _read(file, "bench", BenchResult)
 
 
-def read_ablation(file: Path) -> AblationReport:
+def read_ablation(file: Path) -> AblationResult:
     """The ablation in a JSON file.
 
     Raises:
         SettingsError: there is no such file.
         DataError: it is damaged, or no ablation.
     """
-    return _read(file, "ablation", AblationReport)
+    return _read(file, "ablation", AblationResult)
 
 
 def _read(file: Path, kind: str, record: type[Stored]) -> Stored:

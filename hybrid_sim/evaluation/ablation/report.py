@@ -9,6 +9,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from hybrid_sim.core.document import aligned
 from hybrid_sim.core.files import printable, write_whole
 from hybrid_sim.core.provenance import Provenance, dataset_label
@@ -111,9 +113,9 @@ class CostRow:
     llm_answers: float
 
 
-@dataclass(frozen=True)
-class AblationReport:
-    """All records of one ablation; subsets first without any component, last with all."""
+@dataclass(frozen=True, repr=False)
+class AblationResult:
+    """All records of one ablation; subsets first without any component, last with all. A notebook shows the gains."""
 
     provenance: Provenance
     protocol: str
@@ -131,6 +133,19 @@ class AblationReport:
     notes: Sequence[str]
     kind: str = "ablation"
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row per component, metric and kind of gain, with its interval."""
+        return pd.DataFrame([asdict(row) for row in self.effects])
+
+    def __repr__(self) -> str:
+        falls = ", ".join(f"{fall.metric} {fall.start:.4f} to {fall.end:.4f}" for fall in self.waterfalls)
+        names = ", ".join(row.name for row in self.components if row.present)
+        return f"<AblationResult: {dataset_label(self.provenance)}, protocol {self.protocol}, {names}: {falls}>"
+
+    def _repr_html_(self) -> str:
+        shapley = self.to_frame().query("kind == 'shapley'").drop(columns="kind")
+        return shapley.to_html(index=False, float_format="{:+.4f}".format, na_rep="-")
+
     def subset(self, components: Sequence[str], control: bool = False) -> SubsetRow:
         """The row of the subset with just these components."""
         wanted = set(components)
@@ -141,7 +156,7 @@ class AblationReport:
         return next(e for e in self.effects if (e.component, e.metric, e.kind) == (component, metric, kind))
 
 
-def write_ablation(report: AblationReport, path: Path) -> None:
+def write_ablation(report: AblationResult, path: Path) -> None:
     """Write the report as strict JSON, whole or not at all; what is not finite becomes null.
 
     Raises:
@@ -162,7 +177,7 @@ def _strict(value: Any) -> Any:
     return value
 
 
-def ablation_text(report: AblationReport) -> str:
+def ablation_text(report: AblationResult) -> str:
     """The report as tables: gains, the subsets that a reader looks for first, costs, notes."""
     source = report.provenance
     title = (
@@ -182,7 +197,7 @@ def ablation_text(report: AblationReport) -> str:
     return "\n\n".join([*parts, *(printable(f"Note: {note}") for note in [*report.notes, *absent])])
 
 
-def _gains(report: AblationReport, metric: str, shares: dict[str, float]) -> str:
+def _gains(report: AblationResult, metric: str, shares: dict[str, float]) -> str:
     names = dict.fromkeys(row.component for row in report.effects)
     lines = []
     for name in names:
@@ -192,7 +207,7 @@ def _gains(report: AblationReport, metric: str, shares: dict[str, float]) -> str
     return aligned(["component", "share", "Shapley", "lost if left out", "gained if added alone"], lines)
 
 
-def _subset_table(report: AblationReport) -> str:
+def _subset_table(report: AblationResult) -> str:
     names = [row.name for row in report.components if row.present]
     whole = report.subset(names)
     best = min((row for row in report.subsets if not row.control), key=lambda row: row.rmse)
@@ -213,7 +228,7 @@ def _subset_table(report: AblationReport) -> str:
     return aligned(["components", "ratings", "RMSE (raw)", "log loss", "ECE"], lines)
 
 
-def _costs(report: AblationReport) -> str:
+def _costs(report: AblationResult) -> str:
     lines = [
         [row.component, row.step, f"{row.seconds_fit:.2f}", f"{row.seconds_rate:.2f}", f"{row.llm_answers:.0f}"]
         for row in report.costs

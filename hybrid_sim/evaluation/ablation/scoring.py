@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.groups import permute_within_groups
 from hybrid_sim.core.seeding import derive_seed
 from hybrid_sim.core.types import FloatArray, RatingDistribution
-from hybrid_sim.data.recordings import shuffle_within_users
 from hybrid_sim.ensemble.correction import cross_fitted_correction
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.ablation.combiner_steps import LEARN, Clock
@@ -118,9 +118,7 @@ class Judge:
 def _shuffled(said: RatingDistribution, fold: Fold, seed: int) -> RatingDistribution:
     """The same answers, dealt out at random among the held-out pairs of each user that have one."""
     rows = np.flatnonzero(said.answered)
-    user_ids = fold.train.users.index.to_numpy(dtype=object)[fold.held_out.user[rows]]
-    places = RecordedRatings(user_ids, rows.astype(str).astype(object), rows.astype(float))
-    source = shuffle_within_users(places, derive_seed(seed, "control", fold.number)).ratings.astype(np.int64)
+    source = permute_within_groups(fold.held_out.user[rows], derive_seed(seed, "control", fold.number))
     probs = said.probs.copy()
-    probs[rows] = said.probs[source]
+    probs[rows] = said.probs[rows[source]]
     return RatingDistribution(said.scale, probs)

@@ -7,22 +7,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
-from hybrid_sim.core.provenance import Provenance
+from hybrid_sim.core.provenance import Provenance, provenance
 from hybrid_sim.ensemble.components import BASE, WITH_LLM, components, members_of
 from hybrid_sim.evaluation.ablation.combiner_steps import SHAPE, TREES, WEIGHTS
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
-from hybrid_sim.evaluation.ablation.report import AblationReport, ComponentRow, CostRow, FoldRow
+from hybrid_sim.evaluation.ablation.report import AblationResult, ComponentRow, CostRow, FoldRow
 from hybrid_sim.evaluation.ablation.scoring import CORRECTION, LLM, Judge, Judged, Key
 from hybrid_sim.evaluation.ablation.summary import key_order, summarise
 from hybrid_sim.evaluation.ablation.variants import each_variant
-from hybrid_sim.evaluation.protocols import Protocol
+from hybrid_sim.evaluation.protocols import Protocol, make_protocol
 from hybrid_sim.models.recorded import RecordedRatings
 
 COST_FIELDS = ("seconds_fit", "seconds_rate", "n_rated", "llm_answers")
 STEP_OF = {WEIGHTS: "combiner", TREES: "boosted", SHAPE: "calibration", CORRECTION: "llm"}
+
+NO_PROFILE = (
+    "profiles are updated while a language model is asked, and recorded ratings hold one such run; simulate with and "
+    "without it (--without profile) and compare the two runs"
+)
 
 NOTES = (
     "a gain is the loss without a component less the loss with it, on the same ratings: above zero it helps. Shapley "
@@ -57,6 +63,41 @@ class JudgedFold:
         return found
 
 
+def switchable_components() -> dict[str, str]:
+    """The components that an ablation can leave out and put in, and what each is: all but updates of the profiles."""
+    return {name: title for name, title in components().items() if name != "profile"}
+
+
+def ablate(
+    dataset: Dataset,
+    protocol: str | Protocol = "user-temporal",
+    components: Sequence[str] | None = None,
+    *,
+    folds: Sequence[int] | None = None,
+    seed: int = 0,
+    recording: RecordedRatings | None = None,
+    members: Sequence[str] | None = None,
+    embedder: Embedder | None = None,
+    shelf: Path | None = None,
+    n_jobs: int | None = None,
+    command: Sequence[str] = (),
+) -> AblationResult:
+    """What each component of the ensemble is worth: the gain in every metric, over all subsets of the components.
+
+    `protocol` is a name (see `hybrid_sim.evaluation.protocols.PROTOCOLS`), of which `folds` are the numbers wanted, or
+    made already. `components` are those that are left out and put in (None: all that can be). For the other arguments
+    see `Ablation`. `command` is kept in the provenance.
+
+    Raises:
+        SettingsError: a name or a fold is not known, or a component cannot be left out.
+        DataError: the data has no times and the protocol needs them.
+    """
+    made = make_protocol(protocol, dataset, folds=folds, seed=seed) if isinstance(protocol, str) else protocol
+    switched, only = (None if names is None else tuple(names) for names in (components, members))
+    ablation = Ablation(recording, switched, only, seed, embedder, shelf, n_jobs)
+    return ablation.run(made, lambda name: provenance(command, seed, dataset, name))
+
+
 @dataclass(frozen=True)
 class Ablation:
     """What is taken apart, and how; `members`, `embedder` and `n_jobs` are as in a simulator.
@@ -75,8 +116,8 @@ class Ablation:
     n_boot: int = 2000
     level: float = 0.95
 
-    def run(self, protocol: Protocol, provenance: Callable[[str | None], Provenance]) -> AblationReport:
-        """Take the ensemble apart on all folds; `provenance` is called with the name of the embedder.
+    def run(self, protocol: Protocol, make_provenance: Callable[[str | None], Provenance]) -> AblationResult:
+        """Take the ensemble apart on all folds; `make_provenance` is called with the name of the embedder.
 
         Raises:
             SettingsError: a name is not known, the base is not among the members, a component that was asked for does
@@ -90,8 +131,8 @@ class Ablation:
         ]
         folds = [self._judged(judge, present) for judge in judges]
         found = summarise([fold.judged for fold in folds], present, self.n_boot, self.seed, self.level)
-        return AblationReport(
-            provenance=provenance(folds[0].embedder),
+        return AblationResult(
+            provenance=make_provenance(folds[0].embedder),
             protocol=protocol.name,
             folds=", ".join(str(fold.number) for fold in folds),
             groups=protocol.groups,
@@ -108,11 +149,13 @@ class Ablation:
         )
 
     def _component_rows(self) -> list[ComponentRow]:
-        titles, groups = components(), members_of()
+        titles, groups = switchable_components(), members_of()
         members = self.members or (BASE, *(member for group in groups.values() for member in group))
         if BASE not in members:
             raise SettingsError(f"{BASE!r} answers where all components are left out; add it to the members")
         for name in self.components or ():
+            if name == "profile":
+                raise SettingsError(f"component {name!r} cannot be left out and put in: {NO_PROFILE}")
             if name not in titles:
                 raise SettingsError(f"there is no component {name!r}; {nearest(name, titles)}")
         rows = []
@@ -133,8 +176,6 @@ class Ablation:
             return f"none of its members ({', '.join(members_of()[name])}) is in the ensemble"
         if name == "llm" and self.recording is None:
             return "needs recorded LLM ratings; add --llm-ratings FILE"
-        if name == "profile":
-            return "profiles are updated only while a language model is asked; recorded ratings hold no such run"
         return None
 
     def _judged(self, judge: Judge, present: Sequence[str]) -> JudgedFold:

@@ -21,7 +21,7 @@ SHUFFLED, TASTE = "llm_shuffled", "llm - llm_shuffled"
 
 @dataclass(frozen=True)
 class Summary:
-    """What an `AblationReport` holds beyond folds and costs."""
+    """What an `AblationResult` holds beyond folds and costs."""
 
     subsets: list[SubsetRow]
     effects: list[EffectRow]
