@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from hybrid_sim.core.errors import SettingsError, StorageError
 
@@ -30,6 +33,22 @@ def write_whole(path: Path, content: bytes) -> None:
         raise StorageError(
             f"{path}: cannot be written ({error.strerror}); free some space or name another folder"
         ) from error
+
+
+def write_json_file(path: Path, content: Any) -> None:
+    """Write strict JSON, whole or not at all: numpy's numbers become plain ones, and what is not finite null."""
+    write_whole(path, json.dumps(_strict(content), indent=1, allow_nan=False).encode() + b"\n")
+
+
+def _strict(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _strict(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_strict(item) for item in value]
+        case float() if not isfinite(value):
+            return None
+    return _strict(value.item()) if hasattr(value, "item") else value
 
 
 def printable(text: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hybrid_sim.core.document import aligned
-from hybrid_sim.core.files import printable, write_whole
+from hybrid_sim.core.files import printable, write_json_file
 from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import METRICS, SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
 
@@ -57,23 +55,7 @@ def write_json(report: BenchResult, path: Path) -> None:
         SettingsError: `path` cannot be a file there.
         StorageError: the disk is full or not writable.
     """
-    content = {**asdict(report), "results": [row.flat() for row in report.results]}
-    text = json.dumps(_strict(content), indent=1, allow_nan=False)
-    write_whole(path, text.encode() + b"\n")
-
-
-def _strict(value: Any) -> Any:
-    """The same content in what JSON has: plain numbers, and null for what is not a finite one."""
-    match value:
-        case dict():
-            return {str(key): _strict(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_strict(item) for item in value]
-        case np.generic():
-            return _strict(value.item())
-        case float() if not np.isfinite(value):
-            return None
-    return value
+    write_json_file(path, {**asdict(report), "results": [row.flat() for row in report.results]})
 
 
 Column = tuple[str, str, int]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from hybrid_sim.core.document import aligned
-from hybrid_sim.core.files import printable, write_whole
+from hybrid_sim.core.files import printable, write_json_file
 from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import METRICS, Groups
 
@@ -163,18 +161,7 @@ def write_ablation(report: AblationResult, path: Path) -> None:
         SettingsError: `path` cannot be a file there.
         StorageError: the disk is full or not writable.
     """
-    write_whole(path, json.dumps(_strict(asdict(report)), indent=1, allow_nan=False).encode() + b"\n")
-
-
-def _strict(value: Any) -> Any:
-    match value:
-        case dict():
-            return {str(key): _strict(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_strict(item) for item in value]
-        case float() if not isfinite(value):
-            return None
-    return value
+    write_json_file(path, asdict(report))
 
 
 def ablation_text(report: AblationResult) -> str:
