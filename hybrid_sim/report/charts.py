@@ -271,6 +271,9 @@ class _Plot:
         self.axes.set_xlabel(self.data.x_label)
         self.axes.set_title(self.data.y_label)
         self.axes.grid(axis="y")
+        y = np.concatenate([series.y[np.isfinite(series.y)] for series in self.data.series] or [np.zeros(0)])
+        if (y == np.round(y)).all():
+            self.axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
         if len(numbers) and np.isfinite(numbers).all():
             whole = bool((numbers == np.round(numbers)).all())
             self.axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10], integer=whole))
