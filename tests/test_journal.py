@@ -128,7 +128,6 @@ def test_the_working_time_goes_on_after_a_restart(file: Path) -> None:
         journal.finish(attempt, Answer("{}", None), 1)
     with Journal(file) as journal:
         assert journal.seconds >= before > 0
-        assert journal.ledger().seconds < before + 5
 
 
 def test_notes_are_kept_and_replaced(file: Path) -> None:

@@ -76,11 +76,12 @@ def test_row_18_a_long_reply_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ['"' + '\\"' * 90_000, '"' * 190_000, "\\" * 190_000, "```" * 60_000, "```" + " " * 190_000 + "x"]
 )
-def test_row_18_hostile_text_takes_no_time(text: str) -> None:
-    start = time.perf_counter()
+def test_row_18_hostile_text_takes_linear_time(text: str) -> None:
+    """In CPU time of this process: quadratic time would be minutes."""
+    start = time.process_time()
     with pytest.raises(ReplyError):
         read_json(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 10.0
 
 
 def test_row_22_half_a_surrogate_pair_is_refused() -> None:
