@@ -14,17 +14,21 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.types import FloatArray, Pairs, RatingScale
 from hybrid_sim.data import load
+from hybrid_sim.ensemble.components import default_members
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.retrieval.content import centred, genre_block, year_block
 from hybrid_sim.retrieval.content_gp import ContentGP
 from hybrid_sim.retrieval.embedder import MiniLM, TfidfSVD, default_embedder
 from hybrid_sim.retrieval.facets import SignedFacets
 from hybrid_sim.retrieval.neighbours import HistoryNeighbours
+from hybrid_sim.retrieval.profile_neighbours import ProfileNeighbours
+from hybrid_sim.simulation.simulator import Simulator
 from hybrid_sim.testing import check_rater
 
-TextRater = ContentGP | HistoryNeighbours | SignedFacets
+TextRater = ContentGP | HistoryNeighbours | SignedFacets | ProfileNeighbours
 MakeRater = Callable[..., TextRater]
-every_rater = pytest.mark.parametrize("make", [ContentGP, HistoryNeighbours, SignedFacets])
+every_rater = pytest.mark.parametrize("make", [ContentGP, HistoryNeighbours, SignedFacets, ProfileNeighbours])
+of_new_items = pytest.mark.parametrize("make", [ContentGP, HistoryNeighbours, SignedFacets])
 needs_weights = pytest.mark.skipif(MiniLM().locate() is None, reason="the weights of MiniLM are not here")
 
 SUBJECTS = ("ghost haunted castle", "wedding romance kiss", "rocket planet orbit", "cowboy desert duel")
@@ -90,7 +94,7 @@ def test_planted_tastes_are_found(make: MakeRater) -> None:
     assert found < 0.75 * biases
 
 
-@every_rater
+@of_new_items
 def test_an_item_without_ratings_is_rated_by_its_text(make: MakeRater) -> None:
     dataset = planted()
     train, test = dataset.take(dataset.item >= 20), dataset.take(dataset.item < 20)
@@ -156,6 +160,8 @@ def test_neighbours_count_all_that_equal_the_kth() -> None:
         (lambda: HistoryNeighbours(k=0), "k of at least 1"),
         (lambda: HistoryNeighbours(shrink=np.nan), "shrink above 0"),
         (lambda: SignedFacets(shrink=0.0), "shrink of SignedFacets"),
+        (lambda: ProfileNeighbours(k=0), "k of ProfileNeighbours"),
+        (lambda: ProfileNeighbours(shrink=0.0), "shrink of ProfileNeighbours"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(make: Callable[[], TextRater], message: str) -> None:
@@ -228,6 +234,38 @@ def test_neighbours_equal_the_formula() -> None:
         expected = weights @ residuals[own] / (0.7 + weights.sum())
         np.testing.assert_allclose(likeness.residual[row], expected, atol=1e-9)
         np.testing.assert_allclose(likeness.nearest[row], cosines.max(), atol=1e-9)
+
+
+def test_profile_neighbours_equal_the_formula() -> None:
+    train, test = split(planted(n_users=30, n_items=40))
+    rater = ProfileNeighbours(embedder=TfidfSVD(), k=8, shrink=0.7).fit(train)
+    facets = SignedFacets(embedder=TfidfSVD()).fit(train)
+    profiles = centred(np.concatenate([facets.likes_, -facets.dislikes_], axis=1))
+    residuals = train.rating - Biases().fit(train).expect(train.pairs)
+    moved = rater.expect(test.pairs) - Biases().fit(train).expect(test.pairs)
+    for row, (user, item) in enumerate(zip(test.user, test.item, strict=True)):
+        cosines = profiles @ profiles[user]
+        cosines[user] = -1.0
+        nearest = np.argsort(-cosines)[:8]
+        given = np.isin(train.user, nearest) & (train.item == item)
+        weights = np.maximum(cosines[train.user[given]], 0.0) ** 2
+        if train.item_counts[item]:
+            assert moved[row] == pytest.approx(weights @ residuals[given] / (0.7 + weights.sum()), abs=1e-6)
+        else:
+            assert np.isnan(moved[row])
+
+
+def test_profile_neighbours_are_a_member_only_where_they_are_named() -> None:
+    """Not a default member; `without` takes it out again."""
+    dataset = planted(n_users=40, n_items=40)
+    scale, embedder = dataset.scale, TfidfSVD()
+    assert "profile_neighbours" not in default_members(scale, embedder, 0)
+    members = default_members(scale, embedder, 0, ["profile_neighbours"])
+    assert isinstance(members["profile_neighbours"], ProfileNeighbours)
+    named = ("biases", "profile_neighbours")
+    assert tuple(Simulator(members=named).fit(dataset).ensemble_.members_) == named
+    left = Simulator(members=named, without=["profile_neighbours"]).fit(dataset)
+    assert tuple(left.ensemble_.members_) == ("biases",)
 
 
 def test_facets_tell_likes_from_dislikes() -> None:

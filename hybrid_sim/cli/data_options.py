@@ -82,8 +82,9 @@ def add_run_options(parser: Any) -> None:
 def _members_help() -> str:
     from hybrid_sim.models.registry import registered_members
 
-    names = ", ".join(member.name for _, member in registered_members())
-    return f"raters of the hybrid's ensemble, of {names} (default all)"
+    members = [member for _, member in registered_members()]
+    names, further = (", ".join(m.name for m in members if m.default is default) for default in (True, False))
+    return f"raters of the hybrid's ensemble, of {names} (default all) and {further}"
 
 
 def _without_help() -> str:

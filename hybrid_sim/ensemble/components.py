@@ -20,6 +20,7 @@ GROUPS: dict[str, str] = {
     "embeddings": "members that compare texts, and those for new items",
     "neighbours": "neighbours and collaborative filtering",
     "factorization": "factorization machines",
+    "profile_neighbours": "what users with similar profiles gave",
 }
 """Components that are groups of members, and what they are; raters of other packages may name further ones."""
 
@@ -37,14 +38,18 @@ WITH_LLM: dict[str, str] = {
 """Components that exist only where a language model is asked, or was."""
 
 
-def default_members(scale: RatingScale, embedder: Embedder, seed: int) -> dict[str, Rater]:
-    """The default members of the ensemble by name, not fitted yet, in the order in which they are combined.
+def default_members(
+    scale: RatingScale, embedder: Embedder, seed: int, further: Collection[str] = ()
+) -> dict[str, Rater]:
+    """The default members of the ensemble, and `further` ones by name, not fitted yet, in the order of combination.
 
-    Each is there because leaving it out costs accuracy (see experiments). A member's seed is derived from its rater's
-    name, and from its place among the members of that rater where there are several.
+    Each default member is there because leaving it out costs accuracy (see experiments). A member's seed is derived
+    from its rater's name, and from its place among the members of that rater where there are several.
     """
     members = {}
     for entry, member in registered_members():
+        if not member.default and member.name not in further:
+            continue
         place = entry.members.index(member)
         keys = (entry.name, place) if len(entry.members) > 1 else (entry.name,)
         member_seed = derive_seed(seed, *keys) % 2**31
@@ -58,7 +63,7 @@ def shapes_among(members: Collection[str]) -> list[str]:
 
 
 def members_of() -> dict[str, tuple[str, ...]]:
-    """The default members of each component that is a group of members; all but `BASE` are in one."""
+    """The members of each component that is a group of members; all but `BASE` are in one."""
     component_of = {member.name: member.component or entry.component for entry, member in registered_members()}
     names = [name for name in dict.fromkeys([*GROUPS, *component_of.values()]) if name is not None]
     return {name: tuple(member for member, its in component_of.items() if its == name) for name in names}

@@ -25,7 +25,7 @@ R = TypeVar("R", bound=type)
 
 @dataclass(frozen=True)
 class Member:
-    """A default member of the ensemble.
+    """A member of the ensemble: a default one, or (`default` False) one that is there only where it is named.
 
     `settings` of its rater may depend on the rating scale. `component` is the part of the ensemble that it is left out
     with (None: that of its rater). With `shape` its whole distributions are used, not only its expected ratings.
@@ -35,6 +35,7 @@ class Member:
     component: str | None = None
     shape: bool = False
     settings: SettingsForScale = lambda scale: {}
+    default: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def rater(
     Raters, and so the ensemble's members, are sorted by `order`, the plain and quick ones first. `component` is the
     part of the ensemble that its members belong to. `explanation` says where its expectations come from,
     as in "raised by 0.3 by users with similar ratings"; without one it is not named in explanations. `settings` are
-    those that suit a rating scale, `members` the default members of the ensemble that the rater provides.
+    those that suit a rating scale, `members` the members of the ensemble that the rater provides.
     """
 
     def register(rater_class: R) -> R:
@@ -129,7 +130,7 @@ def make_rater(name: str, **settings: Any) -> Rater:
 
 
 def registered_members() -> Iterator[tuple[RaterEntry, Member]]:
-    """All default members of the ensemble with their raters, in the order in which they are combined."""
+    """All members that the ensemble can have, with their raters, in the order in which they are combined."""
     return ((entry, member) for _, entry in RATERS.items() for member in entry.members)
 
 

@@ -77,7 +77,7 @@ class Prediction:
 class Simulator:
     """Learns from a dataset how users rate items, and answers for any user and any item.
 
-    `members` names the raters of the ensemble (None: all of `default_members`). `embedder` turns item texts into
+    `members` names the raters of the ensemble (None: the `default_members`). `embedder` turns item texts into
     vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run
     at a time (None: one per core); results do not depend on it. `without` names components, or members one by one,
     that are left out (see `hybrid_sim.ensemble.components`). Of a fitted simulator `item_index_` finds items by their
@@ -112,7 +112,7 @@ class Simulator:
         self.embedder_name_ = embedder.name
         self.item_index_ = item_index(dataset, embedder)
         self.profile_index_ = ProfileIndex().fit(statistical_profiles(dataset), embedder)
-        chosen = self._chosen(default_members(dataset.scale, embedder, self.seed))
+        chosen = self._chosen(default_members(dataset.scale, embedder, self.seed, self.members or ()))
         left = switched(tuple(chosen), self.without)
         chosen = {name: chosen[name] for name in left.members}
         self.ensemble_ = Ensemble(

@@ -146,7 +146,7 @@ def gather(
         StorageError: the disk is full or not writable.
     """
     embedder = embedder_for(fold.train, embedder)
-    raters = default_members(fold.train.scale, embedder, seed)
+    raters = default_members(fold.train.scale, embedder, seed, members or ())
     chosen = tuple(raters) if members is None else tuple(members)
     for name in chosen:
         if name not in raters:

@@ -21,6 +21,7 @@ from hybrid_sim.evaluation.ablation.summary import key_order, summarise
 from hybrid_sim.evaluation.ablation.variants import each_variant
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol
 from hybrid_sim.models.recorded import RecordedRatings
+from hybrid_sim.models.registry import registered_members
 
 COST_FIELDS = ("seconds_fit", "seconds_rate", "n_rated", "llm_answers")
 STEP_OF = {WEIGHTS: "combiner", TREES: "boosted", SHAPE: "calibration", CORRECTION: "llm"}
@@ -150,7 +151,7 @@ class Ablation:
 
     def _component_rows(self) -> list[ComponentRow]:
         titles, groups = switchable_components(), members_of()
-        members = self.members or (BASE, *(member for group in groups.values() for member in group))
+        members = self.members or tuple(member.name for _, member in registered_members() if member.default)
         if BASE not in members:
             raise SettingsError(f"{BASE!r} answers where all components are left out; add it to the members")
         for name in self.components or ():
