@@ -38,7 +38,7 @@ from hybrid_sim.retrieval.neighbours import HistoryNeighbours
 OUT = Path(__file__).parent / "results" / "faiss_index.json"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))
 N_LARGE = 200_000
-MEMBERS = "biases,svd,neighbours,facets,content_gp,kernel_gp,factorization_1,profile_neighbours"
+MEMBERS = "biases,neighbours,facets,content_gp,profile_neighbours"
 PROTOCOLS = {"last40": ["last40"], "cold-users-10": ["cold-users", "--known", "10"]}
 
 
@@ -50,7 +50,7 @@ def main(sections: list[str], seed: int = 0) -> None:
         report[section] = {"large": large, "neighbours": neighbours, "evidence": evidence, "worth": worth}[section](
             dataset, np.random.default_rng(seed)
         )
-        print(section, json.dumps(report[section], indent=1), flush=True)
+        sys.stdout.write(f"{section} {json.dumps(report[section], indent=1)}\n")
         about = provenance(sys.argv, seed, dataset, embedder_for(dataset).name)
         write_whole(OUT, json.dumps({**report, "provenance": asdict(about)}, indent=1).encode() + b"\n")
 
