@@ -282,3 +282,67 @@ def test_columns_that_pandas_never_named_can_be_used(tmp_path: Path) -> None:
     path = tmp_path / "ratings.csv"
     path.write_text("0,1,2\na,x,1\nb,x,5\n")
     assert len(read_dataset(path, columns=ColumnMap("0", "1", "2"))) == 2
+
+
+NOON = 1_503_921_600
+"""2017-08-28 12:00 UTC."""
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "2017-08-28 12:00:00 UTC",
+        "2017-08-28T14:00:00+02:00",
+        "2017/08/28 12:00",
+        "Mon Aug 28 05:00:00 -0700 2017",
+        "Mon, 28 Aug 2017 12:00:00 +0000",
+        "08/28/2017 12:00",
+        "28/08/2017 12:00:00",
+        "1503921600000",
+    ],
+)
+def test_times_are_read_in_the_forms_of_other_programs(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f'user_id,item_id,rating,timestamp\na,x,1,"{form}"\nb,x,5,"{form}"\n')
+    timestamp = read_dataset(path).timestamp
+    assert timestamp is not None
+    assert timestamp.tolist() == [NOON, NOON]
+
+
+@pytest.mark.parametrize("form", ["20170828", "Aug 28, 2017", "08 28, 2017", "28.08.2017"])
+def test_days_are_times(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f'user_id,item_id,rating,timestamp\na,x,1,"{form}"\nb,x,5,"{form}"\n')
+    timestamp = read_dataset(path).timestamp
+    assert timestamp is not None
+    assert timestamp.tolist() == [NOON - 43_200] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (" ", "2017-08-28", "row 2, column 'timestamp': the timestamp is missing"),
+        ("2017-08-28", "soon", "row 3, column 'timestamp': the timestamp 'soon' is not a time"),
+        ("2017-08-28", "2017-13-31", "row 3, column 'timestamp': the timestamp '2017-13-31' is not a time"),
+        ("01/02/2017", "03/04/2017", "'01/02/2017' may begin with the day or with the month"),
+    ],
+)
+def test_a_time_that_is_none_is_blamed_on_its_row(first: str, second: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"user_id,item_id,rating,timestamp\na,x,1,{first}\nb,x,5,{second}\n")
+    with pytest.raises(DataError, match=message):
+        read_dataset(path)
+
+
+def test_zeros_beside_times_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"user_id,item_id,rating,timestamp\na,x,1,{NOON}\nb,x,5,0\n")
+    read_dataset(path)
+    assert "row 3, column 'timestamp': 1 of 2 timestamps are 0 (1970) beside times of 2017 to 2017" in caplog.text
+
+
+def test_a_time_in_the_far_future_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("user_id,item_id,rating,timestamp\na,x,1,2017-08-28\nb,x,5,9999-12-31\n")
+    read_dataset(path)
+    assert "row 3, column 'timestamp': 1 timestamps are later than the file itself" in caplog.text

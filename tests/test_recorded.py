@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_sim.core.dataset import Dataset
@@ -146,6 +146,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
         read_recorded(_write(tmp_path, "user_id,item_id,rating,model\n1,2,3,x\n"), FIVE, model="y")
 
 
+@settings(deadline=None)
 @given(cell=st.text(st.characters(exclude_characters='",\r\n', codec="utf-8"), max_size=8))
 def test_whatever_the_cell_it_is_a_level_or_missing_or_refused(
     cell: str, tmp_path_factory: pytest.TempPathFactory

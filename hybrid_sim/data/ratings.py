@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, ScaleError, SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.columns import Ids, Table
 from hybrid_sim.data.scales import detect_scale
+from hybrid_sim.data.times import read_times
 
 Duplicates = Literal["last", "mean", "error"]
 
@@ -94,71 +92,6 @@ def _on_scale(table: Table, column: str, scale: RatingScale | None) -> tuple[Flo
             f"declare another --scale or fix the row ({len(off_scale)} such rows)"
         )
     return scale.round(ratings), scale
-
-
-def read_times(table: Table, column: str) -> IntArray:
-    """A column of times as seconds UTC: numbers since 1970 (seconds, milli-, micro- or nanoseconds), or ISO
-    8601 text.
-
-    The unit is told by the median: seconds stay below 1e11 until the year 5138.
-
-    Raises:
-        DataError: a time is missing or not understood.
-    """
-    values = table.columns[column]
-    if pa.types.is_temporal(values.type):
-        numbers = np.asarray(
-            pc.cast(pc.cast(values, pa.timestamp("s"), safe=False), pa.int64()).to_numpy(), dtype=float
-        )
-    elif _looks_like_dates(table, column):
-        numbers = _iso_seconds(table, column)
-    else:
-        numbers = _in_seconds(table, table.numbers(column))
-    refused = np.flatnonzero(~(np.abs(numbers) < 2.0**53))
-    if len(refused):
-        raise DataError(
-            f"{table.where(int(refused[0]), column)}: the timestamp is missing or "
-            f"not a time ({len(refused)} such rows); "
-            "fill it in, or read without times: --timestamp-col '' (ColumnMap(timestamp=None))"
-        )
-    times: IntArray = np.floor(numbers).astype(np.int64)
-    _warn_of_future(table, column, times)
-    return times
-
-
-def _looks_like_dates(table: Table, column: str) -> bool:
-    first = table.columns[column][0].as_py()
-    return isinstance(first, str) and first.strip()[4:5] == "-"
-
-
-def _iso_seconds(table: Table, column: str) -> FloatArray:
-    parsed = pd.to_datetime(pd.Series(table.texts(column)), utc=True, format="ISO8601", errors="coerce")
-    seconds = (parsed - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return np.asarray(seconds, dtype=float)
-
-
-def _in_seconds(table: Table, numbers: FloatArray) -> FloatArray:
-    known = np.abs(numbers[np.isfinite(numbers)])
-    median = float(np.median(known)) if len(known) else 0.0
-    for unit, per_second, above in (("nano", 1e9, 1e17), ("micro", 1e6, 1e14), ("milli", 1e3, 1e11)):
-        if median > above:
-            _log.info("%s: timestamps are in %sseconds (median %.0f)", table.path.name, unit, median)
-            return numbers / per_second
-    return numbers
-
-
-def _warn_of_future(table: Table, column: str, times: IntArray) -> None:
-    """A rating cannot be later than the file that holds it (a day is granted for time zones and clocks)."""
-    written = table.path.stat().st_mtime
-    late = np.flatnonzero(times > written + 86_400)
-    if len(late):
-        _log.warning(
-            "%s: %d timestamps are later than the file itself (%s), the first is %d",
-            table.where(int(late[0]), column),
-            len(late),
-            datetime.fromtimestamp(written, UTC).date(),
-            times[late[0]],
-        )
 
 
 def _catalogue(known: pd.DataFrame | None, rated: Ids, what: str) -> tuple[pd.DataFrame, IntArray]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
 from hybrid_sim.data.columns import read_table
-from hybrid_sim.data.ratings import read_times
+from hybrid_sim.data.times import read_times
 from hybrid_sim.simulation.run_folder import RunFolder
 
 NEEDED = ("user_id", "item_id", "rating", "mean", "low", "high", "source")
