@@ -84,8 +84,8 @@ CASES: dict[str, tuple[dict[str, object], type[InputError], str]] = {
     "missing_time.csv": (
         {},
         DataError,
-        "missing_time.csv row 3, column 'timestamp': the timestamp is missing or not a time (1 such rows); "
-        "fill it in, or read without times: --timestamp-col ''",
+        "missing_time.csv row 3, column 'timestamp': the timestamp is missing (1 such rows); "
+        "fix it, or read without times: --timestamp-col ''",
     ),
     "unparsable_time.csv": (
         {},

@@ -346,3 +346,47 @@ def test_a_time_in_the_far_future_is_reported(tmp_path: Path, caplog: pytest.Log
     path.write_text("user_id,item_id,rating,timestamp\na,x,1,2017-08-28\nb,x,5,9999-12-31\n")
     read_dataset(path)
     assert "row 3, column 'timestamp': 1 timestamps are later than the file itself" in caplog.text
+
+
+def test_an_item_row_that_is_repeated_exactly_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ratings, items = tmp_path / "ratings.csv", tmp_path / "items.csv"
+    ratings.write_text("user_id,item_id,rating\na,i1,1\na,i2,5\n")
+    items.write_text("item_id,title,genres,year\ni1,One,War|Drama,\ni2,Two,,1999\ni1,One,War|Drama,\n")
+    assert read_dataset(ratings, items).items["title"].tolist() == ["One", "Two"]
+    assert "items.csv row 4, column 'item_id': 1 rows repeat another exactly and count once" in caplog.text
+    items.write_text("item_id,title\ni1,One\ni2,Two\ni1,Other\n")
+    with pytest.raises(DataError, match="row 4, column 'item_id': the id 'i1' has a row already"):
+        read_dataset(ratings, items)
+
+
+def test_the_ids_of_items_and_users_may_be_called_otherwise(tmp_path: Path) -> None:
+    ratings, items, users = tmp_path / "ratings.csv", tmp_path / "items.csv", tmp_path / "users.csv"
+    ratings.write_text("user_id,item_id,rating\na,i1,1\na,i2,5\n")
+    items.write_text("movieId,title\ni1,One\n")
+    users.write_text("uid,age\na,30\n")
+    dataset = read_dataset(ratings, items, users, ColumnMap(items_id="movieId", users_id="uid"))
+    assert dataset.items["title"].tolist() == ["One", ""]
+    assert dataset.users["age"].tolist() == [30]
+    with pytest.raises(DataError, match=r"column 'item_id' is missing; .* name the right one with --items-id-col"):
+        read_dataset(ratings, items)
+    with pytest.raises(DataError, match=r"column 'user_id' is missing; .* name the right one with --users-id-col"):
+        read_dataset(ratings, None, users)
+
+
+@pytest.mark.parametrize("year", ["19550215", "200500000", "1503921600000", "-3"])
+def test_a_year_that_can_be_none_is_missing(year: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ratings, items = tmp_path / "ratings.csv", tmp_path / "items.csv"
+    ratings.write_text("user_id,item_id,rating\na,i1,1\na,i2,5\n")
+    items.write_text(f"item_id,year\ni1,1999\ni2,{year}\n")
+    np.testing.assert_array_equal(read_dataset(ratings, items).items["year"], [1999, np.nan])
+    assert f"items.csv row 3, column 'year': {year} is no year" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["nan", "NULL", "None", "\\N"])
+def test_an_id_that_looks_like_a_missing_value_is_reported(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text(f"user_id,item_id,rating\n{name},x,1\n{name},y,5\nb,x,5\n")
+    read_dataset(path)
+    assert f"ratings.csv, column 'user_id': the id {name!r} occurs 2 times and looks like a missing" in caplog.text

@@ -61,6 +61,7 @@ def test_strange_ids_are_kept_verbatim(tmp_path: Path) -> None:
     assert list(dataset.users.index) == ids
 
 
+@settings(deadline=None)
 @given(
     ids=st.lists(
         st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=8),

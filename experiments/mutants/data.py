@@ -24,9 +24,17 @@ MUTANTS = [
     (f"{DATA}/ratings.py", 'duplicated(keep="last").to_numpy()', 'duplicated(keep="first").to_numpy()', TABLE),
     (f"{DATA}/times.py", "    if len(zero) and len(others):\n", "    if False:\n", FILES),
     (f"{DATA}/times.py", "        if days.notna().all():\n", "        if False:\n", FILES),
-    (f"{DATA}/times.py", "    if other != best and", "    if False and", FILES),
+    (f"{DATA}/times.py", "        other != best\n", "        False\n", FILES),
     # side information
-    (f"{DATA}/tables.py", "    if len(repeated):\n", "    if False:\n", BAD),
+    (f"{DATA}/tables.py", "    if repeated.any():\n        record", "    if False:\n        record", BAD),
+    (f"{DATA}/tables.py", "        repeated = repeated & ~exact\n", "        repeated = repeated & False\n", FILES),
+    (
+        f"{DATA}/tables.py",
+        "    return np.where((years < YEARS[0])",
+        "    return years\n    return np.where((years < YEARS[0])",
+        FILES,
+    ),
+    (f"{DATA}/ratings.py", "        if name in MISSING_IDS:\n", "        if False:\n", FILES),
     (f"{DATA}/tables.py", "        if unread:\n", "        if False:\n", FILES),
     (f"{DATA}/tables.py", "    if column and column != default:\n", "    if False:\n", TABLE),
     (f"{DATA}/tables.py", "(0|[1-9]\\d*)", "(\\d+)", TABLE),
@@ -60,7 +68,7 @@ MUTANTS = [
     (f"{DATA}/decoding.py", "        if stream.peek(3)[:3] == codecs.BOM_UTF8:\n", "        if False:\n", FILES),
     (f"{DATA}/records.py", "    if len(result) < len(pairs):\n", "    if False:\n", FILES),
     (f"{DATA}/records.py", "        if not isinstance(value, dict):\n", "        if False:\n", BAD),
-    (f"{DATA}/records.py", " and not isinstance(value, bool) else", " else", FILES),
+    (f"{DATA}/records.py", " and not isinstance(value, bool) else", " else", BAD),
     # scales
     (f"{DATA}/scales.py", "    if len(distinct) == 1:\n", "    if False:\n", BAD),
     (f"{DATA}/scales.py", "    if n_levels > MAX_LEVELS:\n", "    if False:\n", TABLE),

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from hybrid_sim.data.tables import ColumnMap
     from hybrid_sim.simulation.simulator import Simulator
 
-COLUMNS = ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview")
+COLUMNS = ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview", "items_id", "users_id")
 """What the column options `--user-col` ... name."""
 
 COLUMN_HELP = {
     "user": "name of a column; likewise --item-col, --rating-col, --title-col, --year-col, --genres-col, "
     "--overview-col",
     "timestamp": "likewise; '' reads no times",
+    "items_id": "the ids in --items, where they are called otherwise than in --ratings; likewise --users-id-col",
 }
 """One line of help for all column options and one for what is special."""
 
@@ -50,7 +51,8 @@ def add_data_options(parser: Parser) -> None:
     own.add_argument("--columns", metavar="NAME,...", type=words_list, dest="header",
                      help="names of the columns of --ratings, which has no header")  # fmt: skip
     for column in COLUMNS:
-        own.add_argument(f"--{column}-col", metavar="NAME", help=COLUMN_HELP.get(column, argparse.SUPPRESS))
+        option = f"--{column.replace('_', '-')}-col"
+        own.add_argument(option, metavar="NAME", help=COLUMN_HELP.get(column, argparse.SUPPRESS))
     own.add_argument("--item-feature", metavar="COL", action="append", default=[], help="a further column of --items")
     own.add_argument("--user-feature", metavar="COL", action="append", default=[], help="a further column of --users")
     texts = parser.add_argument_group("texts of films")

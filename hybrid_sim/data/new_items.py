@@ -14,13 +14,10 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import report_collisions
-from hybrid_sim.data.tables import frame_by_id, read_sets
+from hybrid_sim.data.tables import YEARS, frame_by_id, read_sets
 
 TEXTS = ("title", "genres", "overview")
 """An item without any of these says nothing of what it is about."""
-
-YEARS = (1000, 2999)
-"""What is taken for a year: a slip of the finger (20011) would stretch the scale of years over all others."""
 
 _log = logging.getLogger("hybrid_sim")
 

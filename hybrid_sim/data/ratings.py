@@ -17,6 +17,9 @@ from hybrid_sim.data.times import read_times
 
 Duplicates = Literal["last", "mean", "error"]
 
+MISSING_IDS = frozenset(("nan", "NaN", "NAN", "null", "NULL", "None", "\\N", "<NA>", "N/A", "#N/A"))
+"""How programs write a missing value as text."""
+
 _log = logging.getLogger("hybrid_sim")
 
 
@@ -47,6 +50,8 @@ def assemble(
     if not len(table):
         raise DataError(f"{table.path.name} holds no ratings; expected a row per rating below the header")
     user_ids, item_ids = table.ids(user), table.ids(item)
+    for column, ids in ((user, user_ids), (item, item_ids)):
+        _report_missing_ids(table, column, ids)
     ratings, scale = _on_scale(table, rating, scale)
     times = None if timestamp is None else read_times(table, timestamp)
     user_frame, user_codes = _catalogue(users, user_ids, f"{table.path.name}: user")
@@ -62,6 +67,19 @@ def assemble(
         rating=ratings,
         timestamp=None if times is None else times[rows],
     )
+
+
+def _report_missing_ids(table: Table, column: str, ids: Ids) -> None:
+    for code, name in enumerate(ids.names):
+        if name in MISSING_IDS:
+            count = int((ids.codes == code).sum())
+            _log.warning(
+                "%s, column %r: the id %r occurs %d times and looks like a missing value; if it is, remove these rows",
+                table.path.name,
+                column,
+                name,
+                count,
+            )
 
 
 def _on_scale(table: Table, column: str, scale: RatingScale | None) -> tuple[FloatArray, RatingScale]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
-from hybrid_sim.core.types import RatingScale
+from hybrid_sim.core.types import FloatArray, RatingScale
 from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import Duplicates, assemble
 
@@ -27,7 +27,8 @@ class ColumnMap:
     """What the columns of the files are called.
 
     `user`, `item` and `rating` must exist. The others may be missing as long as they keep their default name;
-    a name that the caller chose must exist. `timestamp=None` reads no times. `item_features` and
+    a name that the caller chose must exist. `timestamp=None` reads no times. `items_id` and `users_id` are the ids in
+    the tables of items and users, where they are not called as in the ratings. `item_features` and
     `user_features` are columns of numbers or categories that are taken as they are; only name what is known
     before a rating is given, never an average of ratings.
     """
@@ -40,9 +41,14 @@ class ColumnMap:
     year: str = "year"
     genres: str = "genres"
     overview: str = "overview"
+    items_id: str | None = None
+    users_id: str | None = None
     item_features: tuple[str, ...] = ()
     user_features: tuple[str, ...] = ("age", "gender", "occupation")
 
+
+YEARS = (1000, 2999)
+"""What is taken for a year: a typing error (20011) would stretch the scale of years over all others."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -96,24 +102,32 @@ def read_dataset(
     )
 
 
-def frame_by_id(table: Table, column: str, data: dict[str, Any]) -> pd.DataFrame:
+def frame_by_id(table: Table, column: str, data: dict[str, Any], *, may_repeat: bool = False) -> pd.DataFrame:
     """Side information with one row per id of `column`; `data` holds sequences, arrays of numbers stay
-    numbers.
+    numbers. With `may_repeat`, a row that repeats another exactly is left out.
 
     Raises:
         DataError: an id occurs twice.
     """
     ids = table.ids(column)
     index = pd.Index(ids.names[ids.codes], dtype=object)
-    repeated = index.duplicated().nonzero()[0]
-    if len(repeated):
-        raise DataError(
-            f"{table.where(int(repeated[0]), column)}: the id {index[repeated[0]]!r} has a row already; "
-            "remove one of them"
-        )
     numeric = {name: isinstance(values, np.ndarray) for name, values in data.items()}
     series = {name: pd.Series(values, index, dtype=float if numeric[name] else object) for name, values in data.items()}
-    return pd.DataFrame(series, index=index)
+    frame = pd.DataFrame(series, index=index)
+    repeated = index.duplicated()
+    if may_repeat and repeated.any():
+        exact = frame.assign(**{"\0id": index}).duplicated().to_numpy()
+        frame, dropped = frame[~exact], np.flatnonzero(exact)
+        if len(dropped):
+            place = table.where(int(dropped[0]), column)
+            _log.warning("%s: %d rows repeat another exactly and count once", place, len(dropped))
+        repeated = repeated & ~exact
+    if repeated.any():
+        record = int(np.flatnonzero(repeated)[0])
+        raise DataError(
+            f"{table.where(record, column)}: the id {index[record]!r} has a row already; remove one of them"
+        )
+    return frame
 
 
 def split_genres(texts: list[str]) -> list[tuple[str, ...]]:
@@ -172,8 +186,9 @@ def _names(members: list[Any]) -> tuple[str, ...]:
 
 
 def _read_items(path: Path | str, columns: ColumnMap, delimiter: str | None, encoding: str) -> pd.DataFrame:
+    item_id = columns.items_id or columns.item
     wanted = [
-        columns.item,
+        item_id,
         columns.title,
         columns.year,
         columns.genres,
@@ -181,7 +196,7 @@ def _read_items(path: Path | str, columns: ColumnMap, delimiter: str | None, enc
         *columns.item_features,
     ]
     table = read_table(path, wanted=wanted, delimiter=delimiter, encoding=encoding)
-    table.require(columns.item, "--item-col")
+    table.require(item_id, "--items-id-col")
     data: dict[str, Any] = {}
     for field, read in _READERS.items():
         column = _optional(table, columns, field)
@@ -189,13 +204,14 @@ def _read_items(path: Path | str, columns: ColumnMap, delimiter: str | None, enc
     for feature in columns.item_features:
         table.require(feature, "--item-feature")
         data[feature] = _feature(table, feature)
-    return frame_by_id(table, columns.item, data)
+    return frame_by_id(table, item_id, data, may_repeat=True)
 
 
 def _read_users(path: Path | str, columns: ColumnMap, delimiter: str | None, encoding: str) -> pd.DataFrame:
-    wanted = [columns.user, *columns.user_features]
+    user_id = columns.users_id or columns.user
+    wanted = [user_id, *columns.user_features]
     table = read_table(path, wanted=wanted, delimiter=delimiter, encoding=encoding)
-    table.require(columns.user, "--user-col")
+    table.require(user_id, "--users-id-col")
     chosen = columns.user_features != ColumnMap.user_features
     data: dict[str, Any] = {}
     for feature in columns.user_features:
@@ -203,7 +219,7 @@ def _read_users(path: Path | str, columns: ColumnMap, delimiter: str | None, enc
             table.require(feature, "user_features")
         if feature in table.columns:
             data[feature] = _feature(table, feature)
-    return frame_by_id(table, columns.user, data)
+    return frame_by_id(table, user_id, data, may_repeat=True)
 
 
 def _optional(table: Table, columns: ColumnMap, field: str) -> str | None:
@@ -215,9 +231,24 @@ def _optional(table: Table, columns: ColumnMap, field: str) -> str | None:
     return column if column and column in table.columns else None
 
 
+def _years(table: Table, column: str) -> FloatArray:
+    """Years, NaN where the number can be none: a whole date, milliseconds, a typing error."""
+    years = table.numbers(column)
+    refused = np.flatnonzero((years < YEARS[0]) | (years > YEARS[1]))
+    if len(refused):
+        _log.warning(
+            "%s: %.15g is no year from %d to %d and counts as missing (%d such rows)",
+            table.where(int(refused[0]), column),
+            years[refused[0]],
+            *YEARS,
+            len(refused),
+        )
+    return np.where((years < YEARS[0]) | (years > YEARS[1]), np.nan, years)
+
+
 _READERS: dict[str, Callable[[Table, str], Any]] = {
     "title": Table.texts,
-    "year": Table.numbers,
+    "year": _years,
     "genres": read_sets,
     "overview": Table.texts,
 }
