@@ -49,21 +49,21 @@ PLANS = {
 }
 
 
-def prepared(plan: Plan, shelf: Path) -> tuple[Dataset, Protocol]:
-    """The data and its folds, with all members' answers in `shelf`."""
+def prepared(plan: Plan, answer_folder: Path) -> tuple[Dataset, Protocol]:
+    """The data and its folds, with all members' answers in `answer_folder`."""
     data = None if plan.dataset == "world" else DATA
     dataset = hs.load_dataset(plan.dataset, data)
     protocol = make_protocol(plan.protocol, dataset, folds=plan.folds, data=data, shuffle_untimed=True)
     for fold in protocol.folds():
-        gather(fold, None, shelf=shelf)
+        gather(fold, None, answer_folder=answer_folder)
     return dataset, protocol
 
 
-def ablate(plan: Plan, dataset: Dataset, protocol: Protocol, shelf: Path) -> AblationResult:
-    """Take the ensemble apart, from the answers in `shelf`."""
+def ablate(plan: Plan, dataset: Dataset, protocol: Protocol, answer_folder: Path) -> AblationResult:
+    """Take the ensemble apart, from the answers in `answer_folder`."""
     recording = read_recordings([RECORDED], dataset) if plan.with_llm else None
     command = ["python", "experiments/ablation.py", *sys.argv[1:]]
-    ablation = Ablation(recording, shelf=shelf)
+    ablation = Ablation(recording, answer_folder=answer_folder)
     return ablation.run(protocol, lambda embedder: provenance(command, ablation.seed, dataset, embedder))
 
 
@@ -73,11 +73,11 @@ def main(names: list[str]) -> int:
         if name not in PLANS:
             raise SettingsError(f"there is no ablation {name!r}; choose among {', '.join(PLANS)}")
     with tempfile.TemporaryDirectory() as temporary:
-        shelf = Path(os.environ.get("HYBRID_SIM_ANSWERS", temporary))
+        answer_folder = Path(os.environ.get("HYBRID_SIM_ANSWERS", temporary))
         for name in names or PLANS:
-            dataset, protocol = prepared(PLANS[name], shelf)
+            dataset, protocol = prepared(PLANS[name], answer_folder)
             started, used, load = time.perf_counter(), time.process_time(), os.getloadavg()[0]
-            report = ablate(PLANS[name], dataset, protocol, shelf)
+            report = ablate(PLANS[name], dataset, protocol, answer_folder)
             taken = {
                 "subsets": len(report.subsets),
                 "folds": report.folds,

@@ -22,7 +22,7 @@ from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.components import BASE, STEPS, components, default_members, members_of, switched
 from hybrid_sim.evaluation.ablation import Ablation, AblationResult, ablate, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
-from hybrid_sim.evaluation.ablation.scoring import Judge
+from hybrid_sim.evaluation.ablation.scoring import Scorer
 from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
 from hybrid_sim.evaluation.ablation.variants import Variant, each_variant, subsets
 from hybrid_sim.evaluation.bootstrap import ResampledLosses, paired_bootstrap
@@ -52,13 +52,13 @@ def fold(protocol: Protocol) -> Fold:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def answer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("answers")
 
 
 @pytest.fixture(scope="module")
-def answers(fold: Fold, shelf: Path) -> FoldAnswers:
-    return gather(fold, MEMBERS, shelf=shelf, n_jobs=2)
+def answers(fold: Fold, answer_folder: Path) -> FoldAnswers:
+    return gather(fold, MEMBERS, answer_folder=answer_folder, n_jobs=2)
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +77,17 @@ def recorded(dataset: Dataset, noise: float, level_only: bool = False) -> Record
 
 
 @pytest.fixture(scope="module")
-def report(protocol: Protocol, shelf: Path) -> AblationResult:
-    return run(protocol, shelf, recorded(protocol.dataset, 1.0))
+def report(protocol: Protocol, answer_folder: Path) -> AblationResult:
+    return run(protocol, answer_folder, recorded(protocol.dataset, 1.0))
 
 
 def run(
     protocol: Protocol,
-    shelf: Path | None,
+    answer_folder: Path | None,
     recording: RecordedRatings | None = None,
     components: tuple[str, ...] | None = None,
 ) -> AblationResult:
-    ablation = Ablation(recording, components, MEMBERS, shelf=shelf, n_jobs=2, n_boot=300)
+    ablation = Ablation(recording, components, MEMBERS, answer_folder=answer_folder, n_jobs=2, n_boot=300)
     return ablation.run(protocol, lambda name: provenance(["hybrid-sim", "ablate"], 0, protocol.dataset, name))
 
 
@@ -165,20 +165,20 @@ def test_workers_change_nothing(answers: FoldAnswers, variants: dict[frozenset[s
         np.testing.assert_array_equal(one.distribution.probs, variants[chosen | rest].distribution.probs)
 
 
-def test_shuffled_held_out_ratings_change_no_variant(fold: Fold, answers: FoldAnswers, shelf: Path) -> None:
-    """Answers about the same pairs are taken from the shelf: their key knows nothing of the held-out ratings."""
+def test_shuffled_held_out_ratings_change_no_variant(fold: Fold, answers: FoldAnswers, answer_folder: Path) -> None:
+    """Answers about the same pairs are read from the folder: their key knows nothing of the held-out ratings."""
     mixed = np.random.default_rng(5).permutation(fold.held_out.rating)
     other = replace(fold, held_out=replace(fold.held_out, rating=mixed))
-    again = gather(other, ("biases", "svd"), shelf=None, n_jobs=2)
+    again = gather(other, ("biases", "svd"), answer_folder=None, n_jobs=2)
     np.testing.assert_array_equal(again.asked.probs, answers.asked.probs[:, :2])
-    kept = gather(other, MEMBERS, shelf=shelf)
+    kept = gather(other, MEMBERS, answer_folder=answer_folder)
     assert all(np.array_equal(kept.seconds[name], answers.seconds[name]) for name in MEMBERS)
 
 
-def test_kept_answers_are_not_asked_for_again(fold: Fold, answers: FoldAnswers, shelf: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in shelf.iterdir()}
-    again = gather(fold, MEMBERS, shelf=shelf)
-    assert {path: path.stat().st_mtime_ns for path in shelf.iterdir()} == before
+def test_kept_answers_are_not_asked_for_again(fold: Fold, answers: FoldAnswers, answer_folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in answer_folder.iterdir()}
+    again = gather(fold, MEMBERS, answer_folder=answer_folder)
+    assert {path: path.stat().st_mtime_ns for path in answer_folder.iterdir()} == before
     assert len(before) == len(MEMBERS)
     np.testing.assert_array_equal(again.held.probs, answers.held.probs)
     np.testing.assert_array_equal(again.held.means, answers.held.means)
@@ -203,39 +203,39 @@ class Interrupting:
 
 def test_an_interrupted_run_keeps_the_answers_of_the_members_that_are_done(fold: Fold, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), listen(Interrupting(12).start):
-        gather(fold, ("biases", "svd"), shelf=tmp_path, n_jobs=1)
+        gather(fold, ("biases", "svd"), answer_folder=tmp_path, n_jobs=1)
     assert [path.name[:4] for path in tmp_path.iterdir()] == ["svd-"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 def test_damaged_answers_are_asked_for_again(
-    fold: Fold, answers: FoldAnswers, shelf: Path, damage: str, caplog: pytest.LogCaptureFixture
+    fold: Fold, answers: FoldAnswers, answer_folder: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = next(shelf.glob("svd-*"))
+    path = next(answer_folder.glob("svd-*"))
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
     path.write_bytes({"flip": bytes(content), "cut": bytes(content[:-9]), "empty": b""}[damage])
-    again = gather(fold, MEMBERS, shelf=shelf)
+    again = gather(fold, MEMBERS, answer_folder=answer_folder)
     assert "is damaged; the member is asked again" in caplog.text
     np.testing.assert_array_equal(again.asked.means, answers.asked.means)
     caplog.clear()
-    gather(fold, MEMBERS, shelf=shelf)
+    gather(fold, MEMBERS, answer_folder=answer_folder)
     assert not caplog.text
 
 
-def test_other_training_ratings_or_another_seed_are_other_questions(fold: Fold, shelf: Path) -> None:
-    kept = set(shelf.iterdir())
-    gather(fold, ("biases",), shelf=shelf, seed=1)
-    gather(replace(fold, train=fold.train.take(np.arange(300))), ("biases",), shelf=shelf)
-    new = set(shelf.iterdir()) - kept
+def test_other_training_ratings_or_another_seed_are_other_questions(fold: Fold, answer_folder: Path) -> None:
+    kept = set(answer_folder.iterdir())
+    gather(fold, ("biases",), answer_folder=answer_folder, seed=1)
+    gather(replace(fold, train=fold.train.take(np.arange(300))), ("biases",), answer_folder=answer_folder)
+    new = set(answer_folder.iterdir()) - kept
     assert [path.name.partition("-")[0] for path in new] == ["biases", "biases"]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(fold: Fold, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="name another"):
-        gather(fold, ("biases",), shelf=tmp_path / "file")
+        gather(fold, ("biases",), answer_folder=tmp_path / "file")
 
 
 def losses(n_groups: int = 40, n_rows: int = 600, n_variants: int = 8) -> tuple[FloatArray, IntArray]:
@@ -313,25 +313,27 @@ def test_an_llm_that_knows_tastes_beats_its_control(report: AblationResult) -> N
     assert taste + shuffled == pytest.approx(report.effect("llm", "rmse", "shapley").gain)
 
 
-def test_an_llm_that_knows_only_users_levels_does_not_beat_its_control(protocol: Protocol, shelf: Path) -> None:
+def test_an_llm_that_knows_only_users_levels_does_not_beat_its_control(protocol: Protocol, answer_folder: Path) -> None:
     said = recorded(protocol.dataset, 0.3, level_only=True)
-    effect = run(protocol, shelf, said, ("llm", "boosted")).effect("llm - llm_shuffled", "rmse", "shapley")
+    effect = run(protocol, answer_folder, said, ("llm", "boosted")).effect("llm - llm_shuffled", "rmse", "shapley")
     assert effect.low < 0 < effect.high
 
 
 def test_the_control_keeps_every_users_ratings_and_deals_them_out_anew(fold: Fold) -> None:
-    judge = Judge.of(fold, "users", 0, recorded(fold.held_out, 1.0), switched=True)
-    assert judge.said is not None
-    assert judge.shuffled is not None
-    said, shuffled = judge.said.mean(), judge.shuffled.mean()
-    assert judge.n_recorded == len(said)
+    scorer = Scorer.of(fold, "users", 0, recorded(fold.held_out, 1.0), switched=True)
+    assert scorer.said is not None
+    assert scorer.shuffled is not None
+    said, shuffled = scorer.said.mean(), scorer.shuffled.mean()
+    assert scorer.n_recorded == len(said)
     order = fold.held_out.user * 10.0
     np.testing.assert_array_equal(np.sort(order + said), np.sort(order + shuffled))
     assert (said != shuffled).mean() > 0.3
 
 
-def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(protocol: Protocol, shelf: Path) -> None:
-    report = run(protocol, shelf, components=("boosted", "neighbours"))
+def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(
+    protocol: Protocol, answer_folder: Path
+) -> None:
+    report = run(protocol, answer_folder, components=("boosted", "neighbours"))
     absent = {row.name: row.reason or "" for row in report.components if not row.present}
     assert "--llm-ratings" in absent["llm"]
     assert "none of its members" in absent["factorization"]
@@ -342,17 +344,19 @@ def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(proto
     assert "synthetic data" in text
 
 
-def test_updates_of_profiles_are_not_listed_for_an_ablation_cannot_switch_them(protocol: Protocol, shelf: Path) -> None:
+def test_updates_of_profiles_are_not_listed_for_an_ablation_cannot_switch_them(
+    protocol: Protocol, answer_folder: Path
+) -> None:
     """Fault: `profile` was listed as a component in every ablation, and none could leave it out."""
-    report = run(protocol, shelf, components=("boosted",))
+    report = run(protocol, answer_folder, components=("boosted",))
     assert {row.name for row in report.components} == set(components()) - {"profile"}
     assert "profile" not in ablation_text(report)
     with pytest.raises(SettingsError, match=r"--without profile.* compare the two runs"):
-        run(protocol, shelf, components=("profile",))
+        run(protocol, answer_folder, components=("profile",))
 
 
-def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset, shelf: Path) -> None:
-    result = ablate(world, "kfold", ["boosted"], folds=[1], members=["biases", "svd"], shelf=shelf)
+def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset, answer_folder: Path) -> None:
+    result = ablate(world, "kfold", ["boosted"], folds=[1], members=["biases", "svd"], answer_folder=answer_folder)
     frame = result.to_frame()
     assert frame.columns.tolist() == ["component", "metric", "kind", "gain", "low", "high"]
     assert set(frame["component"]) == {"boosted"}
@@ -361,9 +365,9 @@ def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset, shelf: P
 
 
 def test_components_that_are_not_switched_stay_in(
-    fold: Fold, protocol: Protocol, shelf: Path, variants: dict[frozenset[str], Variant]
+    fold: Fold, protocol: Protocol, answer_folder: Path, variants: dict[frozenset[str], Variant]
 ) -> None:
-    row = run(protocol, shelf, components=("boosted",)).subset([])
+    row = run(protocol, answer_folder, components=("boosted",)).subset([])
     assert row.rmse == pytest.approx(rmse(fold, variants[frozenset(SWITCHED) - {"boosted"}]))
 
 
@@ -386,15 +390,15 @@ def test_what_cannot_be_switched_is_refused(
         )
 
 
-def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, shelf: Path) -> None:
+def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, answer_folder: Path) -> None:
     nobody = RecordedRatings(np.array(["nobody"], dtype=object), np.array(["nothing"], dtype=object), np.array([3.0]))
     with pytest.raises(SettingsError, match=r"fold 1: no held-out pair has an LLM rating.*--folds"):
-        run(protocol, shelf, nobody)
+        run(protocol, answer_folder, nobody)
 
 
 def test_whole_items_are_resampled_where_items_are_held_out(world: Dataset, tmp_path: Path) -> None:
     protocol = make_protocol("cold-items", world, folds=[1, 2])
-    ablation = Ablation(None, ("neighbours", "combiner"), ("biases", "svd"), shelf=tmp_path, n_boot=100)
+    ablation = Ablation(None, ("neighbours", "combiner"), ("biases", "svd"), answer_folder=tmp_path, n_boot=100)
     report = ablation.run(protocol, lambda name: provenance([], 0, world, name))
     held = {item for fold in protocol.folds() for item in fold.held_out.item.tolist()}
     assert (report.groups, report.n_groups, report.folds) == ("items", len(held), "1, 2")

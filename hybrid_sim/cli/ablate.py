@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         recording=read_recording(options, dataset),
         members=options.members or None,
-        shelf=_shelf(options.answers),
+        answer_folder=_answer_folder(options.answers),
         n_jobs=options.jobs,
         command=["hybrid-sim", *options.words],
     )
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _shelf(named: str | None) -> Path | None:
+def _answer_folder(named: str | None) -> Path | None:
     """The folder of members' answers: the one that is named, else one in HYBRID_SIM_CACHE or the user's cache."""
     if named is not None:
         return None if named == "none" else Path(named)

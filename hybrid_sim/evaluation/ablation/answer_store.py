@@ -21,7 +21,7 @@ FORMAT = "hybrid-sim answers 1"
 _log = logging.getLogger("hybrid_sim")
 
 
-def write_shelf(folder: Path, name: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+def store_answers(folder: Path, name: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep the arrays under a name and a key, replacing what was there.
 
     Raises:
@@ -41,7 +41,7 @@ def write_shelf(folder: Path, name: str, key: str, arrays: Mapping[str, NDArray[
     write_whole(_file(folder, name, key), json.dumps(head).encode() + b"\n" + body)
 
 
-def read_shelf(folder: Path, name: str, key: str) -> Arrays | None:
+def stored_answers(folder: Path, name: str, key: str) -> Arrays | None:
     """The arrays kept under this name and key; None where there are none, or only damaged ones, which the log says.
 
     Raises:

@@ -36,7 +36,7 @@ class Clock:
 
 
 @dataclass
-class Steps(RegimeCombiner):
+class SwitchableCombiner(RegimeCombiner):
     """Learned weights (if `weighted`, else the members' plain average), trees and level shape of one regime.
 
     With all steps on it answers as a `RegimeCombiner` does, to the last bit.

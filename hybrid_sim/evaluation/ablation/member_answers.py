@@ -1,4 +1,4 @@
-"""What every member says about a fold, asked once and kept on disk: all subsets of members are made from it."""
+"""The predictions of every member for a fold, computed once and stored: all subsets of members are made from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistributio
 from hybrid_sim.ensemble.components import default_members, shapes_among
 from hybrid_sim.ensemble.ensemble import BATCH, Ensemble
 from hybrid_sim.ensemble.out_of_fold import Opinions
-from hybrid_sim.evaluation.ablation.answer_store import read_shelf, write_shelf
+from hybrid_sim.evaluation.ablation.answer_store import store_answers, stored_answers
 from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.models.hold_outs import HoldOut, hold_outs
 from hybrid_sim.models.means import GlobalMean
@@ -42,7 +42,7 @@ SOURCES = ("models", "retrieval", "core")
 
 
 @dataclass(frozen=True)
-class Told:
+class MemberAnswers:
     """One member's answers: about training ratings that were kept from it, and about the held-out pairs.
 
     Means have shape `(n_pairs, 2)`: the expectation as the member computes it, which may lie beyond the scale, and the
@@ -58,8 +58,8 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What all members said about the same pairs: `means` `(n_pairs, n_members, 2)` as in `Told`, and distributions."""
+class StackedAnswers:
+    """All members' answers about some pairs: `means` `(n_pairs, n_members, 2)` as in `MemberAnswers`, and `probs`."""
 
     means: FloatArray
     probs: NDArray[np.float32]
@@ -82,10 +82,10 @@ class FoldAnswers:
     """
 
     members: tuple[str, ...]
-    held: Heard
+    held: StackedAnswers
     ratings: FloatArray
     of_new: NDArray[np.bool_]
-    asked: Heard
+    asked: StackedAnswers
     known: NDArray[np.bool_]
     fallback: RatingDistribution
     seconds: Mapping[str, FloatArray]
@@ -133,16 +133,16 @@ def gather(
     *,
     seed: int = 0,
     embedder: Embedder | None = None,
-    shelf: Path | None = None,
+    answer_folder: Path | None = None,
     n_jobs: int | None = None,
 ) -> FoldAnswers:
     """Ask the members (None: all of the ensemble) as fitting a simulator with this seed would.
 
-    Answers that lie in the folder `shelf` are not asked for again; new ones are left there, member by member.
+    Answers that lie in the folder `answer_folder` are not asked for again; new ones are left there, member by member.
 
     Raises:
         DataError: there are too few ratings to hold any out.
-        SettingsError: a member's name is not known, or `shelf` is no folder.
+        SettingsError: a member's name is not known, or `answer_folder` is no folder.
         StorageError: the disk is full or not writable.
     """
     embedder = embedder_for(fold.train, embedder)
@@ -153,7 +153,7 @@ def gather(
             raise SettingsError(f"there is no member {name!r}; {nearest(name, raters)}")
     plans = hold_outs(fold.train, Ensemble.n_warm, Ensemble.n_cold, Ensemble.cold_share, seed, Ensemble.n_new)
     questions = Questions({name: raters[name] for name in chosen}, embedder, fold.train, plans, fold.held_out.pairs)
-    told = _kept_or_asked(questions, shelf, n_jobs or os.cpu_count() or 1)
+    told = _kept_or_asked(questions, answer_folder, n_jobs or os.cpu_count() or 1)
     supports = [Support.of(fold.train.take(p.train_rows), fold.train.pairs.take(p.held_rows)) for p in plans]
     rows = np.concatenate([plan.held_rows for plan in plans])
     return FoldAnswers(
@@ -169,9 +169,9 @@ def gather(
     )
 
 
-def _together(answers: Sequence[tuple[FloatArray, NDArray[np.float32]]], support: Support) -> Heard:
+def _together(answers: Sequence[tuple[FloatArray, NDArray[np.float32]]], support: Support) -> StackedAnswers:
     means, probs = zip(*answers, strict=True)
-    return Heard(np.stack(means, axis=1), np.stack(probs, axis=1), support)
+    return StackedAnswers(np.stack(means, axis=1), np.stack(probs, axis=1), support)
 
 
 def _known(train: Dataset, pairs: Pairs) -> NDArray[np.bool_]:
@@ -180,15 +180,17 @@ def _known(train: Dataset, pairs: Pairs) -> NDArray[np.bool_]:
     return np.asarray(item_known[pairs.item] | (train.user_counts > 0)[pairs.user])
 
 
-def _kept_or_asked(questions: Questions, shelf: Path | None, n_jobs: int) -> list[Told]:
+def _kept_or_asked(questions: Questions, answer_folder: Path | None, n_jobs: int) -> list[MemberAnswers]:
     keys = {name: questions.key(name) for name in questions.raters}
-    kept = {} if shelf is None else {name: read_shelf(shelf, name, key) for name, key in keys.items()}
-    told = {name: Told(**arrays) for name, arrays in kept.items() if arrays is not None}
+    kept = (
+        {} if answer_folder is None else {name: stored_answers(answer_folder, name, key) for name, key in keys.items()}
+    )
+    told = {name: MemberAnswers(**arrays) for name, arrays in kept.items() if arrays is not None}
     missing = [name for name in questions.raters if name not in told]
     for name, answer in _ask(questions, missing, n_jobs):
         told[name] = answer
-        if shelf is not None:
-            write_shelf(shelf, name, keys[name], dataclasses.asdict(answer))
+        if answer_folder is not None:
+            store_answers(answer_folder, name, keys[name], dataclasses.asdict(answer))
     return [told[name] for name in questions.raters]
 
 
@@ -201,7 +203,7 @@ class _Part:
     seconds: tuple[float, float]
 
 
-def _ask(questions: Questions, names: Sequence[str], n_jobs: int) -> Iterator[tuple[str, Told]]:
+def _ask(questions: Questions, names: Sequence[str], n_jobs: int) -> Iterator[tuple[str, MemberAnswers]]:
     """Fit each named member on every plan and on all training ratings, `n_jobs` fits at a time; as each is done."""
     train = questions.train
     parts = [train.take(plan.train_rows) for plan in questions.plans] + [train]
@@ -215,16 +217,16 @@ def _ask(questions: Questions, names: Sequence[str], n_jobs: int) -> Iterator[tu
                 name, k = jobs[job]
                 found[name][k] = job.result()
                 if len(found[name]) == len(parts):
-                    yield name, _told([found[name][k] for k in range(len(parts))])
+                    yield name, _joined([found[name][k] for k in range(len(parts))])
                 task.advance(note=name)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _told(parts: Sequence[_Part]) -> Told:
+def _joined(parts: Sequence[_Part]) -> MemberAnswers:
     *held, asked = parts
     fit, rate = sum(part.seconds[0] for part in parts), sum(part.seconds[1] for part in held)
-    return Told(
+    return MemberAnswers(
         np.concatenate([part.means for part in held]),
         np.concatenate([part.probs for part in held]),
         asked.means,

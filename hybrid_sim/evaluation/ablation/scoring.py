@@ -26,7 +26,7 @@ Key = tuple[Subset, bool]
 
 
 @dataclass(frozen=True)
-class Judged:
+class VariantScores:
     """Scores of one variant on one fold.
 
     `sums` has shape `(n_groups, n_metrics + 1)`: losses by each of `ablated_metrics`, and number of ratings, of each
@@ -42,7 +42,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """Scores variants on one fold; with a `recording` also as corrected by the LLM, and by its shuffled ratings.
 
     `switched` says whether the LLM is a component of its own; else its correction is part of every variant.
@@ -56,8 +56,8 @@ class Judge:
     switched: bool = True
 
     @classmethod
-    def of(cls, fold: Fold, groups: Groups, seed: int, recording: RecordedRatings | None, switched: bool) -> Judge:
-        """A judge of this fold.
+    def of(cls, fold: Fold, groups: Groups, seed: int, recording: RecordedRatings | None, switched: bool) -> Scorer:
+        """A scorer of this fold.
 
         Raises:
             SettingsError: none of its held-out pairs was recorded.
@@ -78,7 +78,7 @@ class Judge:
         """Held-out pairs that the LLM has rated."""
         return 0 if self.said is None else int(self.said.answered.sum())
 
-    def __call__(self, variant: Variant) -> list[tuple[Key, Judged]]:
+    def __call__(self, variant: Variant) -> list[tuple[Key, VariantScores]]:
         """The scores of a variant, under the name of each subset that it stands for."""
         components, plain = variant.components, variant.distribution
         if self.said is None or self.shuffled is None:
@@ -90,7 +90,7 @@ class Judge:
             found.append(((with_llm, True), self._corrected(variant, self.shuffled)))
         return found
 
-    def _corrected(self, variant: Variant, said: RatingDistribution) -> Judged:
+    def _corrected(self, variant: Variant, said: RatingDistribution) -> VariantScores:
         clock = Clock()
         with clock.running(CORRECTION, LEARN):
             held_out = self.fold.held_out
@@ -98,14 +98,14 @@ class Judge:
             corrected = cross_fitted_correction(variant.distribution, said, held_out, self.seed, new_items=new_items)
         return self._score(corrected, {**variant.seconds, **clock.seconds})
 
-    def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> Judged:
+    def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> VariantScores:
         held_out = self.fold.held_out
         predictions = Predictions(held_out, distribution)
         losses = {name: row_metrics()[name](predictions) for name in ablated_metrics()}
         by_user = self.groups == "users"
         group, n_groups = (held_out.user, held_out.n_users) if by_user else (held_out.item, held_out.n_items)
         columns = (*losses.values(), np.ones(len(held_out)))
-        return Judged(
+        return VariantScores(
             len(held_out),
             float(np.sqrt(losses["rmse"].mean())),
             float(losses["log_loss"].mean()),

@@ -16,7 +16,7 @@ from hybrid_sim.ensemble.components import BASE, WITH_LLM, components, members_o
 from hybrid_sim.evaluation.ablation.combiner_steps import SHAPE, TREES, WEIGHTS
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.report import AblationResult, ComponentRow, CostRow, FoldRow
-from hybrid_sim.evaluation.ablation.scoring import CORRECTION, LLM, Judge, Judged, Key
+from hybrid_sim.evaluation.ablation.scoring import CORRECTION, LLM, Key, Scorer, VariantScores
 from hybrid_sim.evaluation.ablation.summary import key_order, summarise
 from hybrid_sim.evaluation.ablation.variants import each_variant
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol
@@ -47,11 +47,11 @@ LLM_NOTES = (
 
 
 @dataclass(frozen=True)
-class JudgedFold:
+class ScoredFold:
     """The scores of all variants on one fold, and what the whole ensemble took."""
 
     number: int
-    judged: Mapping[Key, Judged]
+    scores: Mapping[Key, VariantScores]
     costs: Sequence[CostRow]
     embedder: str
 
@@ -59,7 +59,7 @@ class JudgedFold:
         """A record per variant."""
         found = []
         for key in key_order(present):
-            one, names = self.judged[key], tuple(name for name in present if name in key[0])
+            one, names = self.scores[key], tuple(name for name in present if name in key[0])
             found.append(FoldRow(names, key[1], self.number, one.n, one.rmse, one.log_loss, one.ece))
         return found
 
@@ -79,7 +79,7 @@ def ablate(
     recording: RecordedRatings | None = None,
     members: Sequence[str] | None = None,
     embedder: Embedder | None = None,
-    shelf: Path | None = None,
+    answer_folder: Path | None = None,
     n_jobs: int | None = None,
     command: Sequence[str] = (),
 ) -> AblationResult:
@@ -95,7 +95,7 @@ def ablate(
     """
     made = make_protocol(protocol, dataset, folds=folds, seed=seed) if isinstance(protocol, str) else protocol
     switched, only = (None if names is None else tuple(names) for names in (components, members))
-    ablation = Ablation(recording, switched, only, seed, embedder, shelf, n_jobs)
+    ablation = Ablation(recording, switched, only, seed, embedder, answer_folder, n_jobs)
     return ablation.run(made, lambda name: provenance(command, seed, dataset, name))
 
 
@@ -104,7 +104,7 @@ class Ablation:
     """What is taken apart, and how; `members`, `embedder` and `n_jobs` are as in a simulator.
 
     `components` are those that are switched (None: all that the members, and a recording, allow); the others stay as
-    they are. Members' answers are kept in the folder `shelf`, if one is given.
+    they are. Members' answers are kept in the folder `answer_folder`, if one is given.
     """
 
     recording: RecordedRatings | None = None
@@ -112,7 +112,7 @@ class Ablation:
     members: tuple[str, ...] | None = None
     seed: int = 0
     embedder: Embedder | None = None
-    shelf: Path | None = None
+    answer_folder: Path | None = None
     n_jobs: int | None = None
     n_boot: int = 2000
     level: float = 0.95
@@ -126,12 +126,12 @@ class Ablation:
         """
         rows = self._component_rows()
         present = [row.name for row in rows if row.present]
-        judges = [
-            Judge.of(fold, protocol.groups, self.seed, self.recording, switched=LLM in present)
+        scorers = [
+            Scorer.of(fold, protocol.groups, self.seed, self.recording, switched=LLM in present)
             for fold in protocol.folds()
         ]
-        folds = [self._judged(judge, present) for judge in judges]
-        found = summarise([fold.judged for fold in folds], present, self.n_boot, self.seed, self.level)
+        folds = [self._scored(scorer, present) for scorer in scorers]
+        found = summarise([fold.scores for fold in folds], present, self.n_boot, self.seed, self.level)
         return AblationResult(
             provenance=make_provenance(folds[0].embedder),
             protocol=protocol.name,
@@ -179,16 +179,21 @@ class Ablation:
             return "needs recorded LLM ratings; add --llm-ratings FILE"
         return None
 
-    def _judged(self, judge: Judge, present: Sequence[str]) -> JudgedFold:
-        fold = judge.fold
+    def _scored(self, scorer: Scorer, present: Sequence[str]) -> ScoredFold:
+        fold = scorer.fold
         answers = gather(
-            fold, self.members, seed=self.seed, embedder=self.embedder, shelf=self.shelf, n_jobs=self.n_jobs
+            fold,
+            self.members,
+            seed=self.seed,
+            embedder=self.embedder,
+            answer_folder=self.answer_folder,
+            n_jobs=self.n_jobs,
         )
         switched = [name for name in present if name not in WITH_LLM]
         jobs = self.n_jobs or os.cpu_count() or 1
-        judged = {key: row for found in each_variant(answers, switched, self.seed, jobs, judge) for key, row in found}
-        costs = _costs(answers, judged[frozenset(present), False].seconds, len(fold.held_out), judge.n_recorded)
-        return JudgedFold(fold.number, judged, costs, answers.embedder)
+        scores = {key: row for found in each_variant(answers, switched, self.seed, jobs, scorer) for key, row in found}
+        costs = _costs(answers, scores[frozenset(present), False].seconds, len(fold.held_out), scorer.n_recorded)
+        return ScoredFold(fold.number, scores, costs, answers.embedder)
 
 
 def _costs(

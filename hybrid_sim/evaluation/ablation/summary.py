@@ -9,7 +9,7 @@ import numpy as np
 
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.evaluation.ablation.report import EffectRow, SubsetRow, Waterfall, WaterfallStep
-from hybrid_sim.evaluation.ablation.scoring import LLM, Judged, Key
+from hybrid_sim.evaluation.ablation.scoring import LLM, Key, VariantScores
 from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
 from hybrid_sim.evaluation.ablation.variants import subsets
 from hybrid_sim.evaluation.bootstrap import ResampledLosses
@@ -36,7 +36,7 @@ def key_order(present: Sequence[str]) -> list[Key]:
 
 
 def summarise(
-    folds: Sequence[Mapping[Key, Judged]], present: Sequence[str], n_boot: int, seed: int, level: float
+    folds: Sequence[Mapping[Key, VariantScores]], present: Sequence[str], n_boot: int, seed: int, level: float
 ) -> Summary:
     """Means over folds, and gains, with intervals from one bootstrap per metric that all variants share."""
     order = key_order(present)
@@ -57,7 +57,7 @@ def summarise(
 
 
 def _subset_rows(
-    folds: Sequence[Mapping[Key, Judged]],
+    folds: Sequence[Mapping[Key, VariantScores]],
     order: Sequence[Key],
     present: Sequence[str],
     losses: Mapping[str, ResampledLosses],

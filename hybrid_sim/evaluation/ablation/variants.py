@@ -22,7 +22,7 @@ from hybrid_sim.core.types import RatingDistribution
 from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, learners, told_apart
 from hybrid_sim.ensemble.components import members_of, switched
 from hybrid_sim.ensemble.out_of_fold import Opinions
-from hybrid_sim.evaluation.ablation.combiner_steps import Clock, Steps, pooled
+from hybrid_sim.evaluation.ablation.combiner_steps import Clock, SwitchableCombiner, pooled
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers
 from hybrid_sim.models.support import REGIMES
 
@@ -49,18 +49,18 @@ def subsets(components: Sequence[str]) -> list[Subset]:
 
 
 def each_variant(
-    answers: FoldAnswers, components: Sequence[str], seed: int, n_jobs: int, judge: Callable[[Variant], T]
+    answers: FoldAnswers, components: Sequence[str], seed: int, n_jobs: int, scorer: Callable[[Variant], T]
 ) -> Iterator[T]:
-    """What `judge` says of the variant of every subset of `components`, in no particular order.
+    """The result of `scorer` for the variant of every subset of `components`, in no particular order.
 
-    Components that are not named stay in. `n_jobs` sets of members are worked on, and judged, at a time, which changes
+    Components that are not named stay in. `n_jobs` sets of members are fitted and scored at a time, which changes
     no answer.
     """
     of_members = [name for name in components if name in members_of()]
     works = list(product(reversed(subsets(of_members)), _choices("combiner", components)))
 
     def work(kept: Subset, weighted: bool) -> list[T]:
-        return [judge(variant) for variant in _together(answers, components, kept, weighted, seed)]
+        return [scorer(variant) for variant in _together(answers, components, kept, weighted, seed)]
 
     with threadpool_limits(1), track("subsets", len(works)) as task, ThreadPoolExecutor(n_jobs) as pool:
         jobs = [pool.submit(work, *one) for one in works]
@@ -86,15 +86,15 @@ def _together(
     probs = {one: pooled(asked) for one in switches}
     clock = Clock()
     learn_from = [
-        np.flatnonzero(learners(held.support.regime, answers.of_new, code) & _heard(held))
+        np.flatnonzero(learners(held.support.regime, answers.of_new, code) & _answered(held))
         for code in range(len(REGIMES))
     ]
     regimes = told_apart(asked.support, len(learn_from[NEW]) >= MIN_ROWS)
     for code, regime in enumerate(REGIMES):
-        learn, rows = learn_from[code], np.flatnonzero((regimes == code) & _heard(asked))
+        learn, rows = learn_from[code], np.flatnonzero((regimes == code) & _answered(asked))
         if len(learn) < MIN_ROWS or not len(rows):
             continue
-        steps = Steps(regime in BOOSTED, derive_seed(seed, regime) % 2**31, weighted=weighted, clock=clock)
+        steps = SwitchableCombiner(regime in BOOSTED, derive_seed(seed, regime) % 2**31, weighted=weighted, clock=clock)
         told = steps.answer(
             held.take(learn), answers.ratings[learn], asked.take(rows), answers.fallback.scale, switches
         )
@@ -109,6 +109,6 @@ def _together(
     return found
 
 
-def _heard(opinions: Opinions) -> NDArray[np.bool_]:
+def _answered(opinions: Opinions) -> NDArray[np.bool_]:
     """Rows about which a member with a distribution has something to say."""
     return np.asarray(~np.isnan(opinions.probs[:, :, 0]).all(axis=1))
