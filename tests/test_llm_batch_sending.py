@@ -188,7 +188,7 @@ def test_row_27_killed_while_results_come_in_and_continued(server: LoopbackLLM, 
 def test_row_28_43_an_interrupted_batch_goes_on_and_is_fetched_even_if_the_budget_is_used_up(
     server: LoopbackLLM, file: Path
 ) -> None:
-    server.batches.polls, server.batches.on_look = 1_000_000, lambda: os.kill(os.getpid(), signal.SIGINT)
+    server.batches.polls, server.batches.on_look = 1_000_000, lambda: os.kill(os.getpid(), signal.SIGTERM)
     first = Run(server.url, file, max_money=5 * PRICE.worst(400, 50))
     with pytest.raises(KeyboardInterrupt):
         first.ask(questions(5))
