@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.parallel import parallel_map
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.ensemble.combiner import Combiner
@@ -79,7 +77,7 @@ class Ensemble:
         """
         require_ratings(dataset)
         plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed, self.n_new)
-        fitted = fit_members(self.members, self._shapes, dataset, plans, self._n_workers)
+        fitted = fit_members(self.members, self._shapes, dataset, plans, self.n_jobs)
         ratings = dataset.rating[fitted.rows]
         self.members_ = dict(zip(self.members, fitted.members, strict=True))
         self.support_ = SupportTable().fit(dataset)
@@ -114,9 +112,8 @@ class Ensemble:
         def answer(part: Pairs) -> FloatArray:
             return work(ask(self.members_, self._shapes, part, self.support_.of(part)))
 
-        parts = [pairs.take(slice(first, first + BATCH)) for first in range(0, max(len(pairs), 1), BATCH)]
-        with threadpool_limits(1), ThreadPoolExecutor(self._n_workers) as pool:
-            return np.concatenate(list(pool.map(answer, parts)))
+        parts = [(pairs.take(slice(first, first + BATCH)),) for first in range(0, max(len(pairs), 1), BATCH)]
+        return np.concatenate(parallel_map(answer, parts, self.n_jobs, "rating"))
 
     def _rate_batch(self, opinions: Opinions) -> FloatArray:
         return self.combiner_.combine(opinions).probs
@@ -128,10 +125,6 @@ class Ensemble:
     @property
     def _shapes(self) -> Sequence[str]:
         return self.shapes or tuple(self.members)
-
-    @property
-    def _n_workers(self) -> int:
-        return self.n_jobs or os.cpu_count() or 1
 
     def interval(self, pairs: Pairs, distribution: RatingDistribution) -> Interval:
         """The calibrated interval of each pair around its distribution."""

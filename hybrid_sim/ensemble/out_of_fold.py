@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.progress import track
+from hybrid_sim.core.parallel import parallel_map
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.models.hold_outs import HoldOut
@@ -54,7 +53,7 @@ def fit_members(
     shapes: Sequence[str],
     dataset: Dataset,
     plans: Sequence[HoldOut],
-    n_jobs: int,
+    n_jobs: int | None,
 ) -> Fitted:
     """Fit every member on every plan's training rows and on all ratings; `n_jobs` at a time.
 
@@ -62,37 +61,25 @@ def fit_members(
     """
     parts = [dataset.take(plan.train_rows) for plan in plans]
     held = [dataset.pairs.take(plan.held_rows) for plan in plans]
-    answers: dict[tuple[str, int], Answer] = {}
-    whole: dict[str, Rater] = {}
 
-    def work(name: str, plan: int) -> None:
+    def work(name: str, plan: int) -> Any:
+        """The member fitted on everything (plan -1), or its answer about the rows that the plan holds out."""
         member = copy.deepcopy(members[name])
         if plan < 0:
-            whole[name] = member.fit(dataset)
-        else:
-            answers[name, plan] = _answer(member.fit(parts[plan]), held[plan], name in shapes)
+            return member.fit(dataset)
+        return _answer(member.fit(parts[plan]), held[plan], name in shapes)
 
-    with (
-        threadpool_limits(1),
-        track("fitting members", len(members) * (len(plans) + 1)) as task,
-        ThreadPoolExecutor(n_jobs) as pool,
-    ):
-        dearest_first = [(name, plan) for name in reversed(list(members)) for plan in range(-1, len(plans))]
-        jobs = {pool.submit(work, name, plan): name for name, plan in dearest_first}
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                task.advance(note=jobs[job])
-        finally:
-            pool.shutdown(cancel_futures=True)
+    slowest_first = [(name, plan) for name in reversed(list(members)) for plan in range(-1, len(plans))]
+    results = parallel_map(work, slowest_first, n_jobs, "fitting members", [name for name, _ in slowest_first])
+    done = dict(zip(slowest_first, results, strict=True))
     supports = [Support.of(part, pairs) for part, pairs in zip(parts, held, strict=True)]
-    told = [_gather([answers[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
+    by_plan = [_gather([done[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
     return Fitted(
-        [whole[name] for name in members],
+        [done[name, -1] for name in members],
         np.concatenate([plan.held_rows for plan in plans]),
         Opinions(
-            np.concatenate([opinions.means for opinions in told]),
-            np.concatenate([opinions.probs for opinions in told]),
+            np.concatenate([opinions.means for opinions in by_plan]),
+            np.concatenate([opinions.probs for opinions in by_plan]),
             Support.concatenate(supports),
         ),
         np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),

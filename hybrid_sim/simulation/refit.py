@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.progress import track
+from hybrid_sim.core.parallel import parallel_map
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import IntArray, Pairs
@@ -91,15 +88,14 @@ def _fitted(members: dict[str, Rater], dataset: Dataset, texts: Sequence[str], n
         embedder = getattr(member, "embedder", None)
         if embedder is not None:
             embedder.fit(texts)
-    with (
-        threadpool_limits(1),
-        track("fitting members to the new data", len(copies)) as task,
-        ThreadPoolExecutor(n_jobs or os.cpu_count() or 1) as pool,
-    ):
-        jobs = {name: pool.submit(member.fit, dataset) for name, member in reversed(copies.items())}
-        for name, job in jobs.items():
-            copies[name] = job.result()
-            task.advance(note=name)
+    slowest_first = list(reversed(copies))
+    parallel_map(
+        lambda name: copies[name].fit(dataset),
+        [(name,) for name in slowest_first],
+        n_jobs,
+        "fitting members to the new data",
+        slowest_first,
+    )
     return copies
 
 

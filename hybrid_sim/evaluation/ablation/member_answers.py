@@ -6,23 +6,20 @@ import copy
 import dataclasses
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
-from hybrid_sim.core.progress import track
+from hybrid_sim.core.parallel import as_done
 from hybrid_sim.core.provenance import package_versions
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.texts import item_texts
@@ -153,7 +150,7 @@ def gather(
             raise SettingsError(f"there is no member {name!r}; {nearest(name, raters)}")
     plans = hold_outs(fold.train, Ensemble.n_warm, Ensemble.n_cold, Ensemble.cold_share, seed, Ensemble.n_new)
     questions = Questions({name: raters[name] for name in chosen}, embedder, fold.train, plans, fold.held_out.pairs)
-    told = _kept_or_asked(questions, answer_folder, n_jobs or os.cpu_count() or 1)
+    told = _kept_or_asked(questions, answer_folder, n_jobs)
     supports = [Support.of(fold.train.take(p.train_rows), fold.train.pairs.take(p.held_rows)) for p in plans]
     rows = np.concatenate([plan.held_rows for plan in plans])
     return FoldAnswers(
@@ -180,7 +177,7 @@ def _known(train: Dataset, pairs: Pairs) -> NDArray[np.bool_]:
     return np.asarray(item_known[pairs.item] | (train.user_counts > 0)[pairs.user])
 
 
-def _kept_or_asked(questions: Questions, answer_folder: Path | None, n_jobs: int) -> list[MemberAnswers]:
+def _kept_or_asked(questions: Questions, answer_folder: Path | None, n_jobs: int | None) -> list[MemberAnswers]:
     keys = {name: questions.key(name) for name in questions.raters}
     kept = (
         {} if answer_folder is None else {name: stored_answers(answer_folder, name, key) for name, key in keys.items()}
@@ -203,24 +200,19 @@ class _Part:
     seconds: tuple[float, float]
 
 
-def _ask(questions: Questions, names: Sequence[str], n_jobs: int) -> Iterator[tuple[str, MemberAnswers]]:
+def _ask(questions: Questions, names: Sequence[str], n_jobs: int | None) -> Iterator[tuple[str, MemberAnswers]]:
     """Fit each named member on every plan and on all training ratings, `n_jobs` fits at a time; as each is done."""
     train = questions.train
     parts = [train.take(plan.train_rows) for plan in questions.plans] + [train]
     pairs = [train.pairs.take(plan.held_rows) for plan in questions.plans] + [questions.pairs]
     waiting = [(name, k) for name in reversed(names) for k in reversed(range(len(parts)))]
     found: dict[str, dict[int, _Part]] = {name: {} for name in names}
-    with threadpool_limits(1), track("asking members", len(waiting)) as task, ThreadPoolExecutor(n_jobs) as pool:
-        jobs = {pool.submit(_answer, questions.raters[name], parts[k], pairs[k]): (name, k) for name, k in waiting}
-        try:
-            for job in as_completed(jobs):
-                name, k = jobs[job]
-                found[name][k] = job.result()
-                if len(found[name]) == len(parts):
-                    yield name, _joined([found[name][k] for k in range(len(parts))])
-                task.advance(note=name)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    tasks = [(questions.raters[name], parts[k], pairs[k]) for name, k in waiting]
+    for place, part in as_done(_answer, tasks, n_jobs, "asking members", [name for name, _ in waiting]):
+        name, k = waiting[place]
+        found[name][k] = part
+        if len(found[name]) == len(parts):
+            yield name, _joined([found[name][k] for k in range(len(parts))])
 
 
 def _joined(parts: Sequence[_Part]) -> MemberAnswers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,8 +189,8 @@ class Ablation:
             n_jobs=self.n_jobs,
         )
         switched = [name for name in present if name not in WITH_LLM]
-        jobs = self.n_jobs or os.cpu_count() or 1
-        scores = {key: row for found in each_variant(answers, switched, self.seed, jobs, scorer) for key, row in found}
+        variants = each_variant(answers, switched, self.seed, self.n_jobs, scorer)
+        scores = {key: row for rows in variants for key, row in rows}
         costs = _costs(answers, scores[frozenset(present), False].seconds, len(fold.held_out), scorer.n_recorded)
         return ScoredFold(fold.number, scores, costs, answers.embedder)
 
