@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from hybrid_sim.core import model_files
 from hybrid_sim.core.dataset import Dataset
@@ -122,6 +123,10 @@ def _same(one: RatingDistribution, other: RatingDistribution) -> bool:
     return np.allclose(one.probs, other.probs, rtol=0, atol=TOLERANCE, equal_nan=True)
 
 
+def _equal(one: RatingDistribution, other: RatingDistribution) -> bool:
+    return np.array_equal(one.probs, other.probs, equal_nan=True)
+
+
 def _digest(dataset: Dataset) -> str:
     return replace(dataset).digest
 
@@ -136,17 +141,23 @@ def _questions(dataset: Dataset) -> Pairs:
 
 
 def _check_batches(rater: Rater, pairs: Pairs, answer: RatingDistribution) -> None:
-    _promise(_same(rater.rate(pairs), answer), "the same question has the same answer, asked again")
-    order = np.random.default_rng(1).permutation(len(pairs))
+    """A pair's answer has the same bits in every batch, order and number of BLAS threads."""
+    _promise(_equal(rater.rate(pairs), answer), "the same question has the same answer, asked again")
+    rng = np.random.default_rng(1)
+    order = rng.permutation(len(pairs))
     _promise(_same(rater.rate(pairs.take(order)), answer.take(order)), "the order of pairs does not matter")
-    parts = [pairs.take(slice(start, start + 50)) for start in range(0, len(pairs), 50)]
-    split = np.concatenate([rater.rate(part).probs for part in parts])
-    _promise(
-        _same(RatingDistribution(answer.scale, split), answer),
-        "the answer to a pair does not depend on its batch",
-    )
-    alone = rater.rate(pairs.take(slice(0, 1)))
-    _promise(_same(alone, answer.take(slice(0, 1))), "a pair asked alone has the same answer as in a batch")
+    cuts = np.sort(rng.choice(len(pairs), min(6, len(pairs)), replace=False))
+    singles = np.arange(min(60, len(pairs)))[:, None]
+    for promise, batches in {
+        "the answer to a pair does not depend on its batch, not even in its last bit": [order, *np.split(order, cuts)],
+        "a pair asked alone has the same answer as in a batch, to the last bit": list(singles),
+    }.items():
+        rows = np.concatenate(batches)
+        parts = np.concatenate([rater.rate(pairs.take(batch)).probs for batch in batches])
+        _promise(_equal(RatingDistribution(answer.scale, parts), answer.take(rows)), promise)
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            _promise(_equal(rater.rate(pairs), answer), "the answer does not depend on the number of threads")
     with _described("an empty batch"):
         _promise(len(rater.rate(pairs.take(slice(0, 0)))) == 0, "the answer is empty, too")
 

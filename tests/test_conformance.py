@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
@@ -97,6 +98,21 @@ class ChokesOnTheUnknown(Biases):
         if (pairs.user < 0).any():
             raise KeyError(-1)
         return super().rate(pairs)
+
+
+class DependsOnTheBatchByABit(Biases):
+    """As a matrix product does, whose order of summation goes by its shape."""
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        answer = super().rate(pairs)
+        return answer if len(pairs) % 2 else RatingDistribution(self.scale_, np.nextafter(answer.probs, 1.0))
+
+
+class DependsOnTheThreads(Biases):
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        n_threads = max(library["num_threads"] for library in threadpool_info())
+        answer = super().rate(pairs)
+        return answer if n_threads == 1 else RatingDistribution(self.scale_, np.nextafter(answer.probs, 1.0))
 
 
 class TakesTheLastUser(Biases):
@@ -191,6 +207,8 @@ BROKEN = [
     (ThrowsDice, "the same question has the same answer, asked again"),
     (LooksAtThePosition, "the order of pairs does not matter"),
     (CentresTheBatch, "the answer to a pair does not depend on its batch"),
+    (DependsOnTheBatchByABit, "not even in its last bit"),
+    (DependsOnTheThreads, "does not depend on the number of threads"),
     (ChokesOnNothing, "an empty batch: the rater raised IndexError"),
     (ChokesOnTheUnknown, r"known and unknown users and items: the rater raised KeyError\(-1\)"),
     (TakesTheLastUser, "user -1 is unknown, not the last user"),

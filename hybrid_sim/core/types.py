@@ -94,6 +94,15 @@ class RatingScale:
         return np.searchsorted(middles, ratings, side="right").clip(0, self.n_levels - 1).astype(np.int64)
 
 
+def dot_rows(rows: NDArray[np.floating], weights: FloatArray) -> FloatArray:
+    """Inner products of `weights` with the last axis of `rows`, in double precision.
+
+    Unlike with `rows @ weights`, the last bit of a row's product does not depend on the other rows: BLAS chooses its
+    order of summation by the shape of the matrix, while numpy's sum over a contiguous axis has one order.
+    """
+    return np.asarray((np.ascontiguousarray(rows, dtype=float) * weights).sum(axis=-1))
+
+
 def describe_levels(levels: Sequence[float]) -> str:
     """The levels in words, shortened when there are more than twelve."""
     shown = [f"{level:g}" for level in levels]
@@ -196,11 +205,11 @@ class RatingDistribution:
 
     def mean(self) -> FloatArray:
         """The expected rating of each row."""
-        return self.probs @ self.scale.values
+        return dot_rows(self.probs, self.scale.values)
 
     def std(self) -> FloatArray:
         """The standard deviation of each row's rating."""
-        second = self.probs @ self.scale.values**2
+        second = dot_rows(self.probs, self.scale.values**2)
         return np.sqrt(np.maximum(second - self.mean() ** 2, 0.0))
 
     def cdf(self) -> FloatArray:

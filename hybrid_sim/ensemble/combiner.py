@@ -1,21 +1,22 @@
-"""Many opinions become one calibrated distribution.
+"""The members' predictions become one calibrated distribution.
 
-Pairs are told apart by what had been rated before (`support.REGIMES`), because the members' worth depends on it. In
-each regime a ridge regression on the members' means comes first, small trees correct what it leaves over (only where
-user and item have been rated: on cold items they make things worse), and a conditional logit shares the expected rating
-among the levels. Everything is cross-fitted, so that each step learns on numbers that the step before had not seen the
-answers to.
+Pairs are divided into regimes by what had been rated before (`support.REGIMES`), because the members' accuracy depends
+on it. In each regime a ridge regression on the members' means comes first, small trees correct its residuals (only
+where user and item have been rated), and a conditional logit distributes the expected rating over the levels. All steps
+are cross-fitted: each learns from predictions of the step before that had not seen the ratings in question.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.seeding import derive_seed, stream
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale, dot_rows
 from hybrid_sim.ensemble.contributions import Common, Parts, column_names, spread_over_gaps
 from hybrid_sim.ensemble.level_shape import LevelShape
 from hybrid_sim.ensemble.out_of_fold import Opinions
@@ -30,13 +31,15 @@ BOOSTED = ("warm", "new user")
 """Regimes in which trees help; on cold items they make things worse."""
 
 N_CROSS = 5
-
+"""Folds of the cross-fitting."""
 
 WARM, NEW = REGIMES.index("warm"), REGIMES.index("new user")
 
+Step = TypeVar("Step")
 
-def learners(regime: IntArray, of_new: NDArray[np.bool_], code: int) -> NDArray[np.bool_]:
-    """Which held-out rows the combiner of a regime learns from.
+
+def training_rows(regime: IntArray, of_new: NDArray[np.bool_], code: int) -> NDArray[np.bool_]:
+    """Which held-out rows the combiner of the regime `code` learns from.
 
     That of warm pairs learns from all ratings of the warm folds, however few the user has left there, but not from
     those that were taken from users to make them new (`of_new`).
@@ -44,7 +47,7 @@ def learners(regime: IntArray, of_new: NDArray[np.bool_], code: int) -> NDArray[
     return np.isin(regime, (WARM, NEW)) & ~of_new if code == WARM else np.asarray(regime == code)
 
 
-def told_apart(support: Support, new_users: bool) -> IntArray:
+def regimes_of(support: Support, new_users: bool) -> IntArray:
     """The regime of each pair; without a combiner of their own `new_users` are answered like all others."""
     regime = support.regime
     return regime if new_users else np.where(regime == NEW, WARM, regime)
@@ -55,7 +58,7 @@ class Combiner:
     """One `RegimeCombiner` per regime that was seen often enough.
 
     Each step can be left out: the ridge regression (`weighted`; else the members' plain average), the trees
-    (`boosted`), and the shares of the levels (`shaped`; else the average of the distributions, moved to the mean).
+    (`boosted`), and the level shape (`shaped`; else the average of the distributions, tilted to the mean).
     """
 
     boosted: bool = True
@@ -70,19 +73,19 @@ class Combiner:
     def fit(
         self, opinions: Opinions, ratings: FloatArray, scale: RatingScale, of_new: NDArray[np.bool_] | None = None
     ) -> RatingDistribution:
-        """Learn from out-of-fold opinions; returns cross-fitted distributions of the same pairs, for calibration.
+        """Learn from out-of-fold predictions; returns cross-fitted distributions of the same pairs, for calibration.
 
-        Pairs without a single distribution teach nothing and stay without one. `of_new` marks ratings of users who were
-        left a few, to teach what new users need (None: none).
+        Pairs without a single distribution are not learned from and abstain. `of_new` marks ratings of users who were
+        left a few, from which the combiner of new users learns (None: none).
         """
         self.scale_ = scale
         self.overall_ = np.bincount(scale.index(ratings), minlength=scale.n_levels) / len(ratings)
         self.regimes_ = []
         of_new = np.zeros(len(ratings), dtype=bool) if of_new is None else of_new
-        probs, regime = _average_shape(opinions.probs), opinions.support.regime
+        probs, regime = average_shape(opinions.probs), opinions.support.regime
         answered = ~np.isnan(probs[:, 0])
         for code, name in enumerate(REGIMES):
-            rows = np.flatnonzero(learners(regime, of_new, code) & answered)
+            rows = np.flatnonzero(training_rows(regime, of_new, code) & answered)
             if len(rows) < MIN_ROWS:
                 self.regimes_.append(None)
                 continue
@@ -95,50 +98,51 @@ class Combiner:
         return RatingDistribution(scale, probs)
 
     def combine(self, opinions: Opinions) -> RatingDistribution:
-        """One distribution per pair; it abstains where all members do that are asked for distributions."""
-        regime = told_apart(opinions.support, self.new_users_)
-        probs = _average_shape(opinions.probs)
+        """One distribution per pair; it abstains where all members do whose distributions are used."""
+        regime = regimes_of(opinions.support, self.new_users_)
+        probs = average_shape(opinions.probs)
+        answered = ~np.isnan(probs[:, 0])
         for code, part in enumerate(self.regimes_):
-            rows = np.flatnonzero((regime == code) & ~np.isnan(probs[:, 0]))
+            rows = np.flatnonzero((regime == code) & answered)
             if part is not None and len(rows):
                 probs[rows] = part.combine(opinions.take(rows)).probs
         return RatingDistribution(self.scale_, probs)
 
     def contributions(self, opinions: Opinions, shapes: IntArray) -> FloatArray:
-        """What sums to the means of `combine`, columns as `contributions.column_names` has them; NaN where it abstains.
+        """Terms that sum to the means of `combine`, columns as in `contributions.column_names`; NaN where it abstains.
 
-        `shapes` says which members the columns of `opinions.probs` are of.
+        `shapes` are the members whose distributions `opinions.probs` holds, as column numbers of `opinions.means`.
         """
-        mean, regime = self.combine(opinions).mean(), told_apart(opinions.support, self.new_users_)
+        mean, regime = self.combine(opinions).mean(), regimes_of(opinions.support, self.new_users_)
         n_columns = len(column_names(())) + opinions.means.shape[1]
         values = np.full((len(mean), n_columns), np.nan)
         for code, part in enumerate(self.regimes_):
             rows = np.flatnonzero((regime == code) & ~np.isnan(mean))
             if not len(rows):
                 continue
-            told, common = opinions.take(rows), self._common(opinions.support.take(rows))
-            parts = self._averaged(told, common, shapes) if part is None else part.parts(told, common)
+            here, common = opinions.take(rows), self._common(opinions.support.take(rows))
+            parts = self._averaged(here, common, shapes) if part is None else part.parts(here, common)
             values[rows] = parts.settled(mean[rows])
         return values
 
     def _common(self, support: Support) -> Common:
         levels = self.scale_.values
         base = float(self.overall_ @ levels)
-        user = np.where(support.n_user > 0, support.user_shares @ levels - base, 0.0)
-        item = np.where(support.n_item > 0, support.item_shares @ levels - base, 0.0)
+        user = np.where(support.n_user > 0, dot_rows(support.user_shares, levels) - base, 0.0)
+        item = np.where(support.n_item > 0, dot_rows(support.item_shares, levels) - base, 0.0)
         return Common(base, user, item)
 
     def _averaged(self, opinions: Opinions, common: Common, shapes: IntArray) -> Parts:
         """Where the members' distributions were averaged, each adds its part of the average."""
         probs = np.nan_to_num(opinions.probs).astype(float)
         mass = probs.sum(axis=2)
-        beyond = probs @ self.scale_.values - mass * common.level[:, None]
+        beyond = dot_rows(probs, self.scale_.values) - mass * common.level[:, None]
         members = np.zeros(opinions.means.shape)
         members[:, shapes] = beyond / mass.sum(axis=1, keepdims=True)
         return Parts(common.base, common.user, common.item, members, np.zeros(len(members)))
 
 
-def _average_shape(probs: NDArray[np.float32]) -> FloatArray:
+def average_shape(probs: NDArray[np.float32]) -> FloatArray:
     """The average of the distributions given, shape `(n_pairs, n_levels)`; NaN where there are none."""
     answered = ~np.isnan(probs[:, :, 0])
     total = np.where(answered[:, :, None], probs, 0.0).sum(axis=1, dtype=float)
@@ -153,9 +157,28 @@ def _row_means(means: FloatArray) -> FloatArray:
     return np.asarray(np.where(answered, means, 0.0).sum(axis=1) / counts)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the steps of one regime read: expected ratings of its members without gaps, `(n_pairs, n_members)`, the
+    distributions of its best member (`reference`), the average of all distributions, and support."""
+
+    means: FloatArray
+    reference: RatingDistribution
+    average: RatingDistribution
+    support: Support
+
+    def take(self, rows: IntArray) -> Inputs:
+        """The inputs of these rows."""
+        return Inputs(self.means[rows], self.reference.take(rows), self.average.take(rows), self.support.take(rows))
+
+
 @dataclass
 class RegimeCombiner:
-    """Ridge, trees and level shape for the pairs of one regime."""
+    """Ridge regression, trees and level shape for the pairs of one regime.
+
+    `members_` are the column numbers of the members that answer at least half of the pairs (or most), `reference_` is
+    that of the distribution with the least log loss.
+    """
 
     boosted: bool
     seed: int
@@ -169,34 +192,25 @@ class RegimeCombiner:
     shape_: LevelShape | None = field(init=False, repr=False)
 
     def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
-        """Learn every step on all rows; returns what the steps say when each row's answer was kept from them."""
-        self.scale_ = scale
-        shares = (~np.isnan(opinions.means)).mean(axis=0)
-        self.members_ = np.flatnonzero((shares > 0.5) | (shares == shares.max()))
-        self.reference_ = self._best_distribution(opinions, ratings)
-        fold = stream(self.seed, "cross").permutation(len(ratings)) % N_CROSS
-        linear, mean = np.empty(len(ratings)), np.empty(len(ratings))
-        probs = np.empty((len(ratings), scale.n_levels))
-        splits = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(N_CROSS)]
-        for learn, held in splits:
-            self._fit_stack(opinions.take(learn), ratings[learn])
-            linear[held] = self._linear(opinions.take(held))
-        mean[:] = linear
-        if self.boosted:
-            for learn, held in splits:
-                self._fit_trees(opinions.take(learn), linear[learn], ratings[learn], n_models=1)
-                mean[held] = self._mean(opinions.take(held), linear[held])
-        for learn, held in splits:
-            self._fit_shape(opinions.take(learn), mean[learn], ratings[learn])
-            probs[held] = self._shaped(opinions.take(held), mean[held]).probs
-        self._fit_stack(opinions, ratings)
-        self._fit_trees(opinions, linear, ratings, n_models=2)
-        self._fit_shape(opinions, mean, ratings)
+        """Learn every step from all rows; returns the cross-fitted distributions of these rows."""
+        inputs = self.select(opinions, ratings, scale)
+        linear = self.cross_fitted_linear(inputs, ratings)
+        mean = self.cross_fitted_mean(inputs, linear, ratings) if self.boosted else linear
+        probs = self.cross_fitted(
+            len(ratings),
+            lambda rows: self.learn_shape(inputs.take(rows), mean[rows], ratings[rows]),
+            lambda shape, rows: self.distribution(shape, inputs.take(rows), mean[rows]).probs,
+        )
+        self.stack_ = self.learn_stack(inputs, ratings)
+        self.trees_ = self.learn_trees(inputs, linear, ratings, n_models=2)
+        self.shape_ = self.learn_shape(inputs, mean, ratings)
         return RatingDistribution(scale, probs)
 
     def combine(self, opinions: Opinions) -> RatingDistribution:
         """The distribution of each pair."""
-        return self._shaped(opinions, self._mean(opinions, self._linear(opinions)))
+        inputs = self.inputs(opinions)
+        linear = self.stack_.predict(inputs.means, inputs.support)
+        return self.distribution(self.shape_, inputs, self.mean(self.trees_, inputs, linear))
 
     def parts(self, opinions: Opinions, common: Common) -> Parts:
         """What each member and what else adds to the expected rating, before it is moved into the scale."""
@@ -208,7 +222,9 @@ class RegimeCombiner:
         members = spread_over_gaps(weights, self.members_, answered) * beyond
         parts = Parts(common.base, total * common.user, total * common.item, members, offset)
         if self.trees_ is not None:
-            credits = self.trees_.contributions(self._tree_features(opinions, self._linear(opinions)))
+            inputs = self.inputs(opinions)
+            linear = self.stack_.predict(inputs.means, support)
+            credits = self.trees_.contributions(self._tree_features(inputs, linear))
             n = len(self.members_)
             parts.members += spread_over_gaps(credits[:, 1 : n + 1], self.members_, answered)
             parts.user += credits[:, -3]
@@ -216,68 +232,96 @@ class RegimeCombiner:
             parts.support += credits[:, 0] + credits[:, n + 1 : -3].sum(axis=1) + credits[:, -1]
         return parts
 
-    def _best_distribution(self, opinions: Opinions, ratings: FloatArray) -> int:
-        """Which of the whole distributions has the least log loss in this regime."""
-        level = self.scale_.index(ratings)
-        given = np.nan_to_num(opinions.probs[np.arange(len(ratings)), :, level])
-        return int(np.argmin(-np.log(np.maximum(given, 1e-6)).mean(axis=0)))
+    def select(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> Inputs:
+        """Choose the members and the reference that the steps read; returns the inputs of the steps."""
+        self.scale_ = scale
+        shares = (~np.isnan(opinions.means)).mean(axis=0)
+        self.members_ = np.flatnonzero((shares > 0.5) | (shares == shares.max()))
+        given = np.nan_to_num(opinions.probs[np.arange(len(ratings)), :, scale.index(ratings)])
+        self.reference_ = int(np.argmin(-np.log(np.maximum(given, 1e-6)).mean(axis=0)))
+        return self.inputs(opinions)
 
-    def _means(self, opinions: Opinions) -> FloatArray:
-        """Members' expected ratings; a gap is filled with the mean of the others, of all others where none is in."""
-        means = opinions.means[:, self.members_]
-        others = _row_means(means)
-        if np.isnan(others).any():
+    def inputs(self, opinions: Opinions) -> Inputs:
+        """A gap among the means is filled with the mean of the others (of all others where none of `members_` answers),
+        a gap in the reference with the average of the other distributions."""
+        means = np.ascontiguousarray(opinions.means[:, self.members_])
+        gaps = np.isnan(means)
+        if gaps.any():
+            others = _row_means(means)
             others = np.where(np.isnan(others), _row_means(opinions.means), others)
-        return np.where(np.isnan(means), others[:, None], means)
+            means = np.where(gaps, others[:, None], means)
+        average = RatingDistribution(self.scale_, average_shape(opinions.probs))
+        probs = opinions.probs[:, self.reference_].astype(float)
+        reference = RatingDistribution(self.scale_, np.where(np.isnan(probs[:, :1]), average.probs, probs))
+        return Inputs(means, reference, average, opinions.support)
 
-    def _fit_stack(self, opinions: Opinions, ratings: FloatArray) -> None:
+    def cross_fitted(
+        self, n_rows: int, learn: Callable[[IntArray], Step], answer: Callable[[Step, IntArray], FloatArray]
+    ) -> FloatArray:
+        """The answer about each row of a step that learned from the other folds."""
+        fold = stream(self.seed, "cross").permutation(n_rows) % N_CROSS
+        answers = [answer(learn(np.flatnonzero(fold != k)), np.flatnonzero(fold == k)) for k in range(N_CROSS)]
+        rows = np.argsort(fold, kind="stable")
+        return np.concatenate(answers)[np.argsort(rows)]
+
+    def cross_fitted_linear(self, inputs: Inputs, ratings: FloatArray) -> FloatArray:
+        """Cross-fitted predictions of the linear step."""
+        return self.cross_fitted(
+            len(ratings),
+            lambda rows: self.learn_stack(inputs.take(rows), ratings[rows]),
+            lambda stack, rows: stack.predict(inputs.means[rows], inputs.support.take(rows)),
+        )
+
+    def cross_fitted_mean(self, inputs: Inputs, linear: FloatArray, ratings: FloatArray) -> FloatArray:
+        """Cross-fitted expected ratings after the trees; one model a fold is enough."""
+        return self.cross_fitted(
+            len(ratings),
+            lambda rows: self.learn_trees(inputs.take(rows), linear[rows], ratings[rows], n_models=1),
+            lambda trees, rows: self.mean(trees, inputs.take(rows), linear[rows]),
+        )
+
+    def learn_stack(self, inputs: Inputs, ratings: FloatArray) -> LinearStack | PlainAverage:
+        """The linear step."""
         stack = LinearStack() if self.weighted else PlainAverage()
-        self.stack_ = stack.fit(self._means(opinions), opinions.support, ratings)
+        return stack.fit(inputs.means, inputs.support, ratings)
 
-    def _linear(self, opinions: Opinions) -> FloatArray:
-        return self.stack_.predict(self._means(opinions), opinions.support)
+    def learn_trees(
+        self, inputs: Inputs, linear: FloatArray, ratings: FloatArray, n_models: int
+    ) -> BoostedResidual | None:
+        """Trees on the residuals of the linear step, if there are to be any."""
+        if not self.boosted:
+            return None
+        features = self._tree_features(inputs, linear)
+        return BoostedResidual(n_models=n_models, seed=self.seed).fit(features, ratings - linear)
 
-    def _fit_trees(self, opinions: Opinions, linear: FloatArray, ratings: FloatArray, n_models: int) -> None:
-        self.trees_ = None
-        if self.boosted:
-            features = self._tree_features(opinions, linear)
-            self.trees_ = BoostedResidual(n_models=n_models, seed=self.seed).fit(features, ratings - linear)
+    def learn_shape(self, inputs: Inputs, mean: FloatArray, ratings: FloatArray) -> LevelShape | None:
+        """The level shape around the expected ratings `mean`, if there is to be one."""
+        return LevelShape().fit(inputs.reference, mean, inputs.support, ratings) if self.shaped else None
 
-    def _mean(self, opinions: Opinions, linear: FloatArray) -> FloatArray:
-        residual = 0.0 if self.trees_ is None else self.trees_.predict(self._tree_features(opinions, linear))
+    def mean(self, trees: BoostedResidual | None, inputs: Inputs, linear: FloatArray) -> FloatArray:
+        """Expected ratings within the scale, shape `(n_pairs,)`."""
+        residual = 0.0 if trees is None else trees.predict(self._tree_features(inputs, linear))
         return self.scale_.clip(linear + residual)
 
-    def _tree_features(self, opinions: Opinions, linear: FloatArray) -> FloatArray:
-        means, support, levels = self._means(opinions), opinions.support, self.scale_.values
+    def distribution(self, shape: LevelShape | None, inputs: Inputs, mean: FloatArray) -> RatingDistribution:
+        """Distributions with the expected ratings `mean`."""
+        if shape is None:
+            return inputs.average.tilted_to(mean)
+        return shape.predict(inputs.reference, mean, inputs.support)
+
+    def _tree_features(self, inputs: Inputs, linear: FloatArray) -> FloatArray:
+        support, levels = inputs.support, self.scale_.values
         return np.column_stack(
             [
                 linear,
-                means - linear[:, None],
-                means.std(axis=1),
-                self._reference(opinions).std(),
+                inputs.means - linear[:, None],
+                inputs.means.std(axis=1),
+                inputs.reference.std(),
                 support.n_user,
                 support.n_item,
                 support.user_spread,
                 support.item_spread,
-                support.user_shares @ levels,
-                support.item_shares @ levels,
+                dot_rows(support.user_shares, levels),
+                dot_rows(support.item_shares, levels),
             ]
         )
-
-    def _fit_shape(self, opinions: Opinions, mean: FloatArray, ratings: FloatArray) -> None:
-        self.shape_ = None
-        if self.shaped:
-            self.shape_ = LevelShape().fit(self._reference(opinions), mean, opinions.support, ratings)
-
-    def _shaped(self, opinions: Opinions, mean: FloatArray) -> RatingDistribution:
-        if self.shape_ is None:
-            return RatingDistribution(self.scale_, _average_shape(opinions.probs)).tilted_to(mean)
-        return self.shape_.predict(self._reference(opinions), mean, opinions.support)
-
-    def _reference(self, opinions: Opinions) -> RatingDistribution:
-        """The best member's distributions; where it abstains, the average of the others."""
-        probs = opinions.probs[:, self.reference_].astype(float)
-        gaps = np.isnan(probs[:, 0])
-        if gaps.any():
-            probs[gaps] = _average_shape(opinions.probs[gaps])
-        return RatingDistribution(self.scale_, probs)

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from scipy.optimize import minimize
 
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale, dot_rows
 from hybrid_sim.models.support import Support
 
 MAX_FIT_CELLS = 3_000_000
@@ -67,7 +67,7 @@ class LevelShape:
 
     def _tilted(self, reference: RatingDistribution, mean: FloatArray, support: Support) -> RatingDistribution:
         utility = (self._utilities(reference, mean, support) - self.centre_) / self.spread_
-        utility = utility @ self.weights_ + self.offsets_
+        utility = dot_rows(utility, self.weights_) + self.offsets_
         probs = np.exp(utility - utility.max(axis=1, keepdims=True))
         probs /= probs.sum(axis=1, keepdims=True)
         return RatingDistribution(self.scale_, probs).tilted_to(mean)

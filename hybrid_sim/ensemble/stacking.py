@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from hybrid_sim.core.types import FloatArray
+from hybrid_sim.core.types import FloatArray, dot_rows
 from hybrid_sim.models.support import Support
 
 
@@ -35,7 +35,7 @@ class LinearStack:
 
     def predict(self, means: FloatArray, support: Support) -> FloatArray:
         """Expected ratings, shape `(n_pairs,)`, not moved into the scale."""
-        return self.centre_ + self._design(means, support) @ self.coefficients_
+        return self.centre_ + dot_rows(self._design(means, support), self.coefficients_)
 
     def weights(self, support: Support) -> FloatArray:
         """The weight of each member for each pair, shape `(n_pairs, n_members)`: predictions are linear in the means.

@@ -14,7 +14,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale, dot_rows
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.boosted_residuals import REPEATABLE
 from hybrid_sim.models.hold_outs import hold_outs
@@ -183,8 +183,8 @@ class _Statistics:
         user_bias, item_bias = self.user_bias_[pairs.user], self.item_bias_[pairs.item]
         alike = np.einsum("pf,pf->p", self.taste_[pairs.user], item_side[pairs.item])
         columns = [
-            known.user_shares @ self.support_.levels_,
-            known.item_shares @ self.support_.levels_,
+            dot_rows(known.user_shares, self.support_.levels_),
+            dot_rows(known.item_shares, self.support_.levels_),
             np.log1p(known.n_user),
             np.log1p(known.n_item),
             known.user_spread,

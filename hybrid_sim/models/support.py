@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, dot_rows
 
 REGIMES = ("warm", "cold item", "cold user", "cold both", "new user")
 """Whether item and user have been rated and have rated at all; "new user" is warm, but with few ratings of the user."""
@@ -64,6 +64,8 @@ class SupportTable:
     n_item_: FloatArray = field(init=False, repr=False)
     user_shares_: NDArray[np.float32] = field(init=False, repr=False)
     item_shares_: NDArray[np.float32] = field(init=False, repr=False)
+    user_spread_: FloatArray = field(init=False, repr=False)
+    item_spread_: FloatArray = field(init=False, repr=False)
     levels_: FloatArray = field(init=False, repr=False)
 
     def fit(self, dataset: Dataset) -> Self:
@@ -76,6 +78,8 @@ class SupportTable:
         overall = counts / counts.sum()
         self.user_shares_ = self._shares(dataset.user, level, dataset.n_users + 1, overall)
         self.item_shares_ = self._shares(dataset.item, level, dataset.n_items + 1, overall)
+        self.user_spread_ = _spread(self.user_shares_, self.levels_)
+        self.item_spread_ = _spread(self.item_shares_, self.levels_)
         return self
 
     def _shares(self, row: IntArray, level: IntArray, n_rows: int, overall: FloatArray) -> NDArray[np.float32]:
@@ -86,17 +90,17 @@ class SupportTable:
 
     def of(self, pairs: Pairs) -> Support:
         """The support of each pair."""
-        user_shares, item_shares = self.user_shares_[pairs.user], self.item_shares_[pairs.item]
+        user, item = pairs.user, pairs.item
         return Support(
-            self.n_user_[pairs.user],
-            self.n_item_[pairs.item],
-            _spread(user_shares, self.levels_),
-            _spread(item_shares, self.levels_),
-            user_shares,
-            item_shares,
+            self.n_user_[user],
+            self.n_item_[item],
+            self.user_spread_[user],
+            self.item_spread_[item],
+            self.user_shares_[user],
+            self.item_shares_[item],
         )
 
 
 def _spread(shares: NDArray[np.float32], levels: FloatArray) -> FloatArray:
-    mean = shares @ levels
-    return np.sqrt(np.maximum(shares @ levels**2 - mean**2, 1e-6))
+    mean = dot_rows(shares, levels)
+    return np.sqrt(np.maximum(dot_rows(shares, levels**2) - mean**2, 1e-6))

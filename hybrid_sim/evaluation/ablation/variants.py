@@ -7,22 +7,20 @@ are those that an ensemble fitted with just these components would give.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from hybrid_sim.core.progress import track
+from hybrid_sim.core.parallel import as_done
 from hybrid_sim.core.seeding import derive_seed
 from hybrid_sim.core.types import RatingDistribution
-from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, learners, told_apart
+from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, average_shape, regimes_of, training_rows
 from hybrid_sim.ensemble.components import members_of, switched
 from hybrid_sim.ensemble.out_of_fold import Opinions
-from hybrid_sim.evaluation.ablation.combiner_steps import Clock, SwitchableCombiner, pooled
+from hybrid_sim.evaluation.ablation.combiner_steps import Clock, SwitchableCombiner
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers
 from hybrid_sim.models.support import REGIMES
 
@@ -49,7 +47,7 @@ def subsets(components: Sequence[str]) -> list[Subset]:
 
 
 def each_variant(
-    answers: FoldAnswers, components: Sequence[str], seed: int, n_jobs: int, scorer: Callable[[Variant], T]
+    answers: FoldAnswers, components: Sequence[str], seed: int, n_jobs: int | None, scorer: Callable[[Variant], T]
 ) -> Iterator[T]:
     """The result of `scorer` for the variant of every subset of `components`, in no particular order.
 
@@ -62,14 +60,8 @@ def each_variant(
     def work(kept: Subset, weighted: bool) -> list[T]:
         return [scorer(variant) for variant in _together(answers, components, kept, weighted, seed)]
 
-    with threadpool_limits(1), track("subsets", len(works)) as task, ThreadPoolExecutor(n_jobs) as pool:
-        jobs = [pool.submit(work, *one) for one in works]
-        try:
-            for job in as_completed(jobs):
-                yield from job.result()
-                task.advance()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for _, judged in as_done(work, works, n_jobs, "subsets"):
+        yield from judged
 
 
 def _choices(step: str, components: Sequence[str]) -> list[bool]:
@@ -83,13 +75,13 @@ def _together(
     out = [name for name in components if name in members_of() and name not in kept]
     held, asked = answers.of(switched(answers.members, out).members)
     switches = list(product(_choices("boosted", components), _choices("calibration", components)))
-    probs = {one: pooled(asked) for one in switches}
+    probs = {one: average_shape(asked.probs) for one in switches}
     clock = Clock()
     learn_from = [
-        np.flatnonzero(learners(held.support.regime, answers.of_new, code) & _answered(held))
+        np.flatnonzero(training_rows(held.support.regime, answers.of_new, code) & _answered(held))
         for code in range(len(REGIMES))
     ]
-    regimes = told_apart(asked.support, len(learn_from[NEW]) >= MIN_ROWS)
+    regimes = regimes_of(asked.support, len(learn_from[NEW]) >= MIN_ROWS)
     for code, regime in enumerate(REGIMES):
         learn, rows = learn_from[code], np.flatnonzero((regimes == code) & _answered(asked))
         if len(learn) < MIN_ROWS or not len(rows):
