@@ -10,7 +10,7 @@ import numpy as np
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
-from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction, turns
+from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction, panel_places
 from hybrid_sim.simulation.llm_value import expected_help
 
 N_PARTS = 5
@@ -41,7 +41,7 @@ class Case:
         return self.protocol == "cold-items"
 
     def drawn(self, draw: int) -> Case:
-        """The same case with its users numbered anew: chances that rest on numbers (`turns`) fall otherwise."""
+        """The same case with its users numbered anew: chances that rest on numbers (`panel_places`) fall otherwise."""
         numbers = stream(draw, "numbers").permutation(self.held.n_users)
         return replace(self, held=replace(self.held, user=numbers[self.held.user]))
 
@@ -147,9 +147,11 @@ def scores(case: Case, shift: FloatArray) -> dict[str, FloatArray]:
         "fullest calls": np.ones(len(error)),
         "widest": variance,
         "rarest item": 1.0 / (1.0 + case.n_item),
-        "all items in turn": 1.0 / (1.0 + turns(case.held.pairs)),
+        "all items in turn": 1.0 / (1.0 + panel_places(case.held.pairs)),
         "members disagree": wobble**2,
-        "default: widest, new items in turn": expected_help(case.statistical, case.n_item, turns(case.held.pairs)),
+        "default: widest, new items in turn": expected_help(
+            case.statistical, case.n_item, panel_places(case.held.pairs)
+        ),
         "widest · disagreement": variance * wobble,
         "learned (ridge)": learned(case, shift, trees=False),
         "learned (trees)": learned(case, shift, trees=True),

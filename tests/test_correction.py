@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
-from hybrid_sim.ensemble.correction import MIN_ROWS, N_VOICES, Correction, cross_fitted_correction, turns
+from hybrid_sim.ensemble.correction import MIN_ROWS, N_PANEL, Correction, cross_fitted_correction, panel_places
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 
@@ -169,7 +169,7 @@ def shift_of(given: NewItems, heard: NDArray[np.bool_], new: bool = True) -> Flo
 
 def test_what_is_said_of_a_new_item_to_some_moves_all_its_pairs_and_no_others() -> None:
     given = new_items()
-    heard = (turns(given.pairs) < 5) & (given.pairs.item % 2 == 0)
+    heard = (panel_places(given.pairs) < 5) & (given.pairs.item % 2 == 0)
     shift = shift_of(given, heard)
     spoken_of = given.pairs.item % 2 == 0
     assert (shift[~spoken_of] == 0).all()
@@ -180,7 +180,7 @@ def test_what_is_said_of_a_new_item_to_some_moves_all_its_pairs_and_no_others() 
 
 def test_an_eighth_of_the_answers_about_new_items_does_most_of_what_all_do() -> None:
     given = new_items(seed=1)
-    everywhere, some = np.ones(len(given.pairs), dtype=bool), turns(given.pairs) < 5
+    everywhere, some = np.ones(len(given.pairs), dtype=bool), panel_places(given.pairs) < 5
     error = given.ratings - given.statistical.mean()
 
     def gain(heard: NDArray[np.bool_], new: bool) -> float:
@@ -193,11 +193,11 @@ def test_an_eighth_of_the_answers_about_new_items_does_most_of_what_all_do() -> 
 def test_the_voices_are_few_and_the_same_in_any_order() -> None:
     """So that how many users came to rate an item, which nobody knows before, moves nothing."""
     given = new_items(seed=2)
-    place = turns(given.pairs)
-    assert (np.bincount(given.pairs.item[place < N_VOICES]) == N_VOICES).all()
+    place = panel_places(given.pairs)
+    assert (np.bincount(given.pairs.item[place < N_PANEL]) == N_PANEL).all()
     mixed = np.random.default_rng(0).permutation(len(place))
-    assert (turns(given.pairs.take(mixed)) == place[mixed]).all()
-    late = place >= N_VOICES
+    assert (panel_places(given.pairs.take(mixed)) == place[mixed]).all()
+    late = place >= N_PANEL
     louder = RatingDistribution(SCALE, np.where(late[:, None], np.eye(5)[4], given.llm.probs))
     correction = Correction(new_items=True).fit(given.statistical, given.llm, given.pairs, given.ratings)
     before, after = (correction.shift(given.statistical, said, given.pairs) for said in (given.llm, louder))
@@ -208,9 +208,9 @@ def test_the_voices_are_few_and_the_same_in_any_order() -> None:
 def test_a_pair_that_is_asked_for_twice_speaks_once() -> None:
     given = new_items(seed=3, n_items=60)
     correction = Correction(new_items=True).fit(given.statistical, given.llm, given.pairs, given.ratings)
-    first = turns(given.pairs) < 3
+    first = panel_places(given.pairs) < 3
     once = [given.statistical.take(first), given.llm.take(first), given.pairs.take(first)]
-    rows = np.r_[np.flatnonzero(first), np.repeat(np.flatnonzero(turns(given.pairs) == 0), 5)]
+    rows = np.r_[np.flatnonzero(first), np.repeat(np.flatnonzero(panel_places(given.pairs) == 0), 5)]
     again = [given.statistical.take(rows), given.llm.take(rows), given.pairs.take(rows)]
     assert correction.shift(*again)[: first.sum()] == pytest.approx(correction.shift(*once), abs=1e-12)
 
@@ -221,8 +221,8 @@ def test_one_voice_about_a_new_item_counts_less_than_ten() -> None:
     correction = Correction(new_items=True).fit(given.statistical, given.llm, given.pairs, given.ratings)
     moved = []
     for n_voices in (1, 3, 10):
-        heard = (turns(given.pairs) < n_voices)[:, None]
+        heard = (panel_places(given.pairs) < n_voices)[:, None]
         said = RatingDistribution(SCALE, np.where(heard, raves.probs, np.nan))
-        moved.append(correction.shift(given.statistical, said, given.pairs)[turns(given.pairs) >= 10].mean())
+        moved.append(correction.shift(given.statistical, said, given.pairs)[panel_places(given.pairs) >= 10].mean())
     assert 0.05 < moved[0] < 0.7 * moved[1]
     assert moved[1] < 0.8 * moved[2]

@@ -171,9 +171,9 @@ class _Job:
     @property
     def panel(self) -> int:
         """Users for whom the model is asked about every item."""
-        from hybrid_sim.ensemble.correction import N_VOICES
+        from hybrid_sim.ensemble.correction import N_PANEL
 
-        return self.options.panel or N_VOICES
+        return self.options.panel or N_PANEL
 
     def journal(self, replay: bool) -> Journal:
         """The journal of the folder."""

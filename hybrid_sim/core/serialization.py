@@ -12,7 +12,7 @@ import dataclasses
 import math
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -208,20 +208,28 @@ class _PuttingTogether:
             return [self.value(entry) for entry in node]
         if not isinstance(node, dict):
             return node
-        kind = next(iter(node), None)
-        builders: dict[Any, Callable[[], Any]] = {
-            "float": lambda: float(node["float"]),
-            "array": lambda: self._arrays[node["array"]],
-            "scalar": lambda: self.value(node["scalar"])[()],
-            "strings": lambda: np.array([*node["strings"], None], dtype=object)[:-1].reshape(node["shape"]),
-            "csr": lambda: self._csr(node["csr"]),
-            "scale": lambda: RatingScale(tuple(node["scale"])),
-            "index": lambda: pd.Index(node["index"], dtype=node["dtype"]),
-            "tuple": lambda: tuple(self.value(entry) for entry in node["tuple"]),
-            "dict": lambda: {key: self.value(entry) for key, entry in node["dict"].items()},
-            "class": lambda: self._object(node),
-        }
-        return builders[kind]()
+        match node:
+            case {"float": text}:
+                return float(text)
+            case {"array": name}:
+                return self._arrays[name]
+            case {"scalar": array}:
+                return self.value(array)[()]
+            case {"strings": texts, "shape": shape}:
+                return np.array([*texts, None], dtype=object)[:-1].reshape(shape)
+            case {"csr": parts}:
+                return self._csr(parts)
+            case {"scale": levels}:
+                return RatingScale(tuple(levels))
+            case {"index": ids, "dtype": dtype}:
+                return pd.Index(ids, dtype=dtype)
+            case {"tuple": entries}:
+                return tuple(self.value(entry) for entry in entries)
+            case {"dict": entries}:
+                return {key: self.value(entry) for key, entry in entries.items()}
+            case {"class": _}:
+                return self._object(node)
+        raise ValueError(f"an object with the keys {', '.join(map(str, node))} stands for nothing")
 
     def _csr(self, node: dict[str, Any]) -> Any:
         from scipy import sparse

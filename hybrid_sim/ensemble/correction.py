@@ -1,4 +1,4 @@
-"""What an LLM's ratings add to the statistical answer: a correction, learned last, zero where it said nothing."""
+"""A correction of statistical predictions by an LLM's ratings, learned last; zero where the LLM gave none."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+import pandas as pd
 from pandas.util import hash_array
 from scipy.optimize import nnls
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.groups import place_in_group
 from hybrid_sim.core.seeding import stream
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, dot_rows
 
 MIN_ROWS = 50
-"""Fewer rated pairs than this teach nothing: the correction stays zero."""
-N_VOICES = 10
-"""Users whose answers tell what the LLM thinks of a new item. All of them would tell how many came to rate it, and who:
-recorded ratings that are shuffled within each user gain next to nothing with ten voices, but a good deal with all."""
+"""With fewer rated pairs nothing is learned: the correction stays zero."""
+
+N_PANEL = 10
+"""Users whose answers are averaged to what the LLM thinks of a new item, its panel. With all users the average would
+also reveal how many rated the item, and who: recorded ratings that are shuffled within each user gain next to nothing
+with a panel of ten, but a good deal with all."""
+
 AGREEMENT = 0.3
-"""Correlation of the surprises about one item in two users' answers, as recorded ratings have it (.26 to .33)."""
+"""Correlation of the surprises in two users' answers about one item: .26 to .33 in recorded ratings."""
 
 
 @dataclass
 class Correction:
-    """Moves the expected rating by the surprise in the LLM's rating, times what it is worth.
+    """Adds a weighted surprise to the expected rating: mean + worth × (LLM's rating - its prediction from statistics).
 
-    What the LLM would say is guessed from the statistical answer, by least squares on its mean and spread; the rest is
-    the surprise, the only part of its word that statistics did not hold already. Its mean is zero: answers are moved
-    against each other and not all one way. Weighting surprises by the spread of the answer, by the item's ratings or by
-    the user's leniency did not help (`experiments/selective.py`).
+    The LLM's rating is predicted from mean and spread of the statistical distribution, by least squares; the residual
+    is the surprise, the only part that statistics did not contain already. Its mean is zero: pairs are moved against
+    each other and not all one way. Weighting surprises by the spread of the answer, by the item's ratings or by the
+    user's leniency did not help (`experiments/selective.py`).
 
-    With `new_items` a surprise has two parts, each with a worth of its own: what the LLM thinks of the item, which
-    is the mean surprise of a few users' answers, shrunk (`N_VOICES`, `AGREEMENT`), and what it adds for this user. The
-    first holds for everybody, so a pair that it was not asked about is moved too where its item was asked about.
-    Learned from ratings of which hardly two share an item, the two worths are a guess from their sum.
+    With `new_items` a surprise has two parts, each with its own worth: the item's, which is the shrunken mean surprise
+    of a few users' answers (`N_PANEL`, `AGREEMENT`), and the rest, the user's. The first holds for everybody: a pair
+    about which the LLM was not asked is moved too if it was asked about the item. Learned from ratings of which hardly
+    two share an item, the two worths are poorly separated.
 
-    `strength` is a ridge penalty on `worth_`, in ratings; an LLM whose surprises point the wrong way is worth nothing.
+    `strength` is a ridge penalty on `worth_`, in ratings. Worths are not negative: an LLM whose surprises point the
+    wrong way is ignored.
     """
 
     new_items: bool = False
@@ -47,12 +52,12 @@ class Correction:
     """One number, with `new_items` two: of the item's part and of the user's."""
 
     def fit(self, statistical: RatingDistribution, llm: RatingDistribution, pairs: Pairs, ratings: FloatArray) -> Self:
-        """Learn from pairs whose `ratings` neither opinion had seen; rows that it would not move are left out."""
+        """Learn from pairs whose `ratings` neither distribution had seen; rows without a surprise are left out."""
         self.guess_, self.worth_ = np.zeros(3), np.zeros(1 + self.new_items)
-        heard = llm.answered & statistical.answered
-        if heard.sum() < MIN_ROWS:
+        both = llm.answered & statistical.answered
+        if both.sum() < MIN_ROWS:
             return self
-        self.guess_ = np.asarray(np.linalg.lstsq(_known(statistical.take(heard)), llm.take(heard).mean())[0])
+        self.guess_ = np.asarray(np.linalg.lstsq(_known(statistical.take(both)), llm.take(both).mean())[0])
         parts = self._parts(statistical, llm, pairs)
         rows = ~np.isnan(parts[:, 0])
         parts, error = parts[rows], ratings[rows] - statistical.take(rows).mean()
@@ -61,13 +66,13 @@ class Correction:
         return self
 
     def apply(self, statistical: RatingDistribution, llm: RatingDistribution, pairs: Pairs) -> RatingDistribution:
-        """The corrected distributions; a row that the LLM's word is not about comes back as it was, to the last bit.
+        """The corrected distributions, tilted to the corrected means.
 
-        That is one without an LLM rating, and with `new_items` one of an item without any.
+        A row without an LLM rating (with `new_items`: of an item without any) comes back as it was, to the last bit.
         """
         if not self.worth_.any():
             return statistical
-        shift = np.nan_to_num(self._parts(statistical, llm, pairs) @ self.worth_)
+        shift = np.nan_to_num(dot_rows(self._parts(statistical, llm, pairs), self.worth_))
         rows = shift != 0.0
         before = statistical.take(rows)
         probs = statistical.probs.copy()
@@ -83,7 +88,7 @@ class Correction:
 
     def _parts(self, statistical: RatingDistribution, llm: RatingDistribution, pairs: Pairs) -> FloatArray:
         """The parts of the surprise about each pair, shape `(n_pairs, n_parts)`; NaN where it has none."""
-        surprise = llm.mean() - _known(statistical) @ self.guess_
+        surprise = llm.mean() - dot_rows(_known(statistical), self.guess_)
         if not self.new_items:
             return surprise[:, None]
         item = _of_items(surprise, pairs)
@@ -92,25 +97,30 @@ class Correction:
 
 
 def _known(statistical: RatingDistribution) -> FloatArray:
-    """What the LLM's rating is guessed from, shape `(n_pairs, 3)`."""
+    """What the LLM's rating is predicted from, shape `(n_pairs, 3)`."""
     return np.column_stack([np.ones(len(statistical)), statistical.mean(), statistical.std()])
 
 
 def _of_items(surprise: FloatArray, pairs: Pairs) -> FloatArray:
-    """What surprises about each pair's item have in common: the shrunken mean of `N_VOICES`; NaN without any."""
-    heard = np.flatnonzero(~np.isnan(surprise))
-    heard = heard[np.unique(np.column_stack([pairs.user, pairs.item])[heard], axis=0, return_index=True)[1]]
-    voices = heard[turns(pairs.take(heard)) < N_VOICES]
-    _, item = np.unique(pairs.item, return_inverse=True)
-    count, total = (np.bincount(item[voices], w, minlength=len(item)) for w in (None, surprise[voices]))
-    common = total / (count + (1.0 - AGREEMENT) / AGREEMENT)
-    return np.asarray(np.where(count > 0, common, np.nan)[item])
+    """The shrunken mean surprise about each pair's item over its panel of `N_PANEL` users; NaN where nobody answered.
+
+    `AGREEMENT` being the share of the variance of surprises that is the item's, the best linear estimate of the item's
+    part from n answers is their sum divided by n + (1 - AGREEMENT) / AGREEMENT.
+    """
+    table = pd.DataFrame({"user": pairs.user, "item": pairs.item, "surprise": surprise}).dropna()
+    answers = table.drop_duplicates(["user", "item"]).sort_values(["user", "item"]).index.to_numpy()
+    panel = answers[panel_places(pairs.take(answers)) < N_PANEL]
+    item, _ = pd.factorize(pairs.item)
+    count = np.bincount(item[panel], minlength=len(item))
+    total = np.bincount(item[panel], surprise[panel], minlength=len(item))
+    shrunken = total / (count + (1.0 - AGREEMENT) / AGREEMENT)
+    return np.asarray(np.where(count > 0, shrunken, np.nan)[item])
 
 
-def turns(pairs: Pairs) -> IntArray:
-    """The place of each pair among those of its item, 0 first, by a chance that rests on the pair's row numbers alone.
+def panel_places(pairs: Pairs) -> IntArray:
+    """The place of each pair in a random order of its item's pairs, 0 first, which rests on row numbers alone.
 
-    >>> turns(Pairs(np.array([5, 6, 5]), np.array([1, 1, 2]))).tolist()
+    >>> panel_places(Pairs(np.array([5, 6, 5]), np.array([1, 1, 2]))).tolist()
     [0, 1, 0]
     """
     return place_in_group(pairs.item, hash_array(pairs.user) ^ hash_array(pairs.item + 2**32))

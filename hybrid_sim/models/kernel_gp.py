@@ -19,6 +19,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse.linalg import LinearOperator, cg
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
@@ -166,21 +167,10 @@ class _Process:
 
     def solve(self, target: FloatArray, tolerance: float, max_steps: int = 60) -> FloatArray:
         """Conjugate gradients until the residual is `tolerance` of the target."""
-        precondition = self._preconditioner()
-        solution, residual = np.zeros_like(target), target.copy()
-        direction = preconditioned = precondition(residual)
-        size, goal = residual @ preconditioned, tolerance * np.linalg.norm(target)
-        for _ in range(max_steps):
-            if np.linalg.norm(residual) <= goal:
-                break
-            image = self.times(direction)
-            step = size / (direction @ image)
-            solution = solution + step * direction
-            residual = residual - step * image
-            preconditioned = precondition(residual)
-            size, before = residual @ preconditioned, size
-            direction = preconditioned + (size / before) * direction
-        return solution
+        shape = (len(target), len(target))
+        covariance = LinearOperator(shape, matvec=self.times, dtype=float)
+        inverse = LinearOperator(shape, matvec=self._preconditioner(), dtype=float)
+        return np.asarray(cg(covariance, target, rtol=tolerance, maxiter=max_steps, M=inverse)[0])
 
     def _preconditioner(self) -> _BiasPreconditioner:
         interaction = np.einsum("ir,ir->i", self.item_axes, self.item_axes)[self.item]

@@ -22,7 +22,7 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
-from hybrid_sim.ensemble.correction import N_VOICES
+from hybrid_sim.ensemble.correction import N_PANEL
 from hybrid_sim.new_items.audience import Segment, Segments
 from hybrid_sim.new_items.uncertainty import LevelDoubt
 from hybrid_sim.retrieval.index import Neighbours
@@ -131,7 +131,7 @@ def foresee(
     n_shown: int = 5,
     level: float = 0.9,
     interviewer: Interviewer | None = None,
-    n_panel: int = N_VOICES,
+    n_panel: int = N_PANEL,
     seed: int = 0,
 ) -> Foresight:
     """How users would receive items.

@@ -13,7 +13,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.groups import place_in_group
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.ensemble.correction import AGREEMENT, MIN_ROWS, Correction, turns
+from hybrid_sim.ensemble.correction import AGREEMENT, MIN_ROWS, Correction, panel_places
 from hybrid_sim.ensemble.out_of_fold_store import COLD_ITEM, WARM
 from hybrid_sim.simulation.interviewer import Inquiry, Opinion, distribution_of
 from hybrid_sim.simulation.simulator import Prediction, Simulator
@@ -50,7 +50,7 @@ def worth_asking(
     able = np.sort(known[first])
     asked = pairs.take(able)
     n_item = simulator.ensemble_.support_.of(asked).n_item
-    help_ = expected_help(statistical.take(able), n_item, turns(asked))
+    help_ = expected_help(statistical.take(able), n_item, panel_places(asked))
     return able[best_calls(pairs.user[able], help_, share, items_per_call)]
 
 
