@@ -23,6 +23,7 @@ from hybrid_sim.core.rater import expected
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.evaluation.metrics import rmse
 from hybrid_sim.models.factorization import BayesianFactorization
+from hybrid_sim.models.fold_in import fold_in
 from hybrid_sim.retrieval.embedder import TfidfSVD
 
 RESULT = Path(__file__).parent / "results" / "fold_in.json"
@@ -43,7 +44,7 @@ def compare(name: str, response: Any) -> Iterator[dict[str, Any]]:
         rest = data.take(of_new & ~first)
         grown = data.take(~of_new | first)
         again, seconds_again = timed(lambda: BayesianFactorization(response, embedder=embedder).fit(grown))  # noqa: B023  called at once
-        folded, seconds_folded = timed(lambda: before.fold_in(grown))  # noqa: B023  called at once
+        folded, seconds_folded = timed(lambda: fold_in(before, grown))  # noqa: B023  called at once
         record: dict[str, Any] = {
             "data": name,
             "response": response,

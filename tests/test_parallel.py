@@ -51,7 +51,9 @@ def test_a_failure_is_raised_and_what_has_not_begun_is_dropped() -> None:
 
     def work(k: int) -> None:
         begun.append(k)
-        raise ValueError(f"task {k}")
+        if k == 0:
+            raise ValueError("task 0")
+        time.sleep(0.02)
 
     with pytest.raises(ValueError, match="task"):
         parallel_map(work, [(k,) for k in range(1000)], 1, "failing")

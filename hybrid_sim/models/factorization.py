@@ -20,8 +20,8 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
-from hybrid_sim.models import fold_in, gibbs
-from hybrid_sim.models.fold_in import MAX_RANK, UserFeatures, draw_hidden, meetings, spread_out
+from hybrid_sim.models import gibbs
+from hybrid_sim.models.exposure import MAX_RANK, UserFeatures, meetings, spread_out
 from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
 from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.side_features import SideEncoder
@@ -128,19 +128,6 @@ class BayesianFactorization:
         self.user_prior_weights_ = [np.stack(weights).astype(np.float32) for weights in by_block]
         self.user_prior_precision_ = np.stack([d.user_prior_precision for d in draws]).astype(np.float32)
         return self
-
-    def fold_in(self, dataset: Dataset) -> BayesianFactorization:
-        """A copy that answers about the users of `dataset`, who may be new ones, without a refit.
-
-        In every kept draw each user's vector is drawn from its normal full conditional given the draw's items, prior
-        and noise. That is exact for the Gaussian response but for the user's own noise, which, like the hidden
-        variables of the ordinal response, is approximated by two Gibbs steps a draw that carry on from draw to draw.
-        A user without ratings gets the prior. Answers about a user depend on no other user of `dataset`.
-
-        Raises:
-            DataError: the items or the scale of `dataset` are not those of the fit.
-        """
-        return fold_in.fold_in(self, dataset)
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The posterior predictive distribution; a pair of which neither user nor item is known is abstained from."""
@@ -307,7 +294,7 @@ class _Chain:
             else:
                 self.step *= 0.96
         uniforms = self.rng.random(len(self.level))
-        self.targets = draw_hidden(self.expected, inverse_sd, self.level, self.cuts, uniforms)
+        self.targets = gibbs.draw_hidden(self.expected, inverse_sd, self.level, self.cuts, uniforms)
 
     def _cut_density(self, cuts: FloatArray, inverse_sd: FloatArray) -> float:
         gaps = np.log(np.maximum(np.diff(cuts), 1e-12))

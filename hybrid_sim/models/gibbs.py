@@ -11,6 +11,7 @@ import math
 
 import numba
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from hybrid_sim.core.types import FloatArray, IntArray
 
@@ -195,3 +196,14 @@ def level_probabilities(
         for k in range(n_cuts + 1):
             out[p, k] /= n_draws
     return out
+
+
+def draw_hidden(
+    expected: FloatArray, inverse_sd: FloatArray, level: IntArray, cuts: FloatArray, uniforms: FloatArray
+) -> FloatArray:
+    """The hidden normal variable behind each rating, drawn between the cutpoints of its level."""
+    edges = np.concatenate([[-np.inf], cuts, [np.inf]])
+    below = ndtr((edges[level] - expected) * inverse_sd)
+    above = ndtr((edges[level + 1] - expected) * inverse_sd)
+    at = below + (above - below) * uniforms
+    return np.asarray(expected + ndtri(at.clip(1e-12, 1 - 1e-12)) / inverse_sd)
