@@ -110,6 +110,17 @@ def test_who_or_what_is_unknown_is_abstained_from(make: MakeRater) -> None:
     assert answer.answered.tolist() == [False, False, False, True]
 
 
+@pytest.mark.parametrize("make", [HistoryNeighbours, SignedFacets])
+def test_an_item_without_text_is_abstained_from(make: MakeRater) -> None:
+    dataset = planted()
+    bare = np.arange(dataset.n_items) == 3
+    items = dataset.items.assign(**{name: dataset.items[name].mask(bare, "") for name in ("title", "overview")})
+    answer = (
+        make(embedder=TfidfSVD()).fit(replace(dataset, items=items)).rate(Pairs(np.zeros(2, int), np.array([3, 4])))
+    )
+    assert answer.answered.tolist() == [False, True]
+
+
 @every_rater
 def test_tastes_are_found_on_any_scale(make: MakeRater) -> None:
     train, test = split(planted())
