@@ -40,8 +40,8 @@ from hybrid_sim.evaluation.scores import (
 )
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.new_items.leakage import LeakCheck, exposure_leak
-from hybrid_sim.new_items.uncertainty import LevelDoubt
-from hybrid_sim.simulation.refit import taught
+from hybrid_sim.new_items.uncertainty import ItemMeanInterval
+from hybrid_sim.simulation.refit import refitted
 from hybrid_sim.simulation.simulator import Simulator
 
 RESULT = Path(__file__).parent / "results" / "cold.json"
@@ -192,7 +192,7 @@ def new_items_taught(bench: Bench) -> dict[str, Any]:
         train, order = _new_last(fold)
         known = replace(train, items=train.items.iloc[: train.n_items - order.n_new])
         before = bench.fitted(f"cold-items_known_f{fold.number}", known)
-        quickly = taught(before, train)
+        quickly = refitted(before, train)
         pairs = Pairs(fold.held_out.user, order.place[fold.held_out.item])
         quick, slow = quickly.predict_pairs(pairs).distribution, whole.predict_pairs(fold.held_out.pairs).distribution
         apart.append(float(np.abs(quick.mean() - slow.mean()).mean()))
@@ -215,7 +215,7 @@ def new_users_taught(bench: Bench) -> dict[str, Any]:
     others, place = train.take(~new[train.user]), np.cumsum(~new) - 1
     before = bench.fitted("cold-users_known_f1", replace(others, users=train.users[~new], user=place[others.user]))
     losses, seconds = {}, {}
-    for model, make in (("taught", partial(taught, before, train)), ("fitted", partial(Simulator(SEED).fit, train))):
+    for model, make in (("taught", partial(refitted, before, train)), ("fitted", partial(Simulator(SEED).fit, train))):
         with measured() as effort:
             simulator = make()
         seconds[model] = effort.seconds
@@ -260,7 +260,7 @@ def interval_of_means(bench: Bench) -> dict[str, Any]:
     """How often the mean of a new item's held-out ratings lies in the interval that was foretold."""
     rows = []
     for fold, simulator in bench.of("cold-items"):
-        doubt = LevelDoubt.learn(simulator.ensemble_, fold.train)
+        doubt = ItemMeanInterval.learn(simulator.ensemble_, fold.train)
         assert doubt is not None, "MovieLens has items enough"
         counts, scale = fold.held_out.item_counts, fold.train.scale
         items = np.flatnonzero(counts >= LEAST_RATINGS)

@@ -11,7 +11,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction, panel_places
-from hybrid_sim.simulation.llm_value import expected_help
+from hybrid_sim.simulation.llm_value import expected_gain
 
 N_PARTS = 5
 """Folds of the cross-fit."""
@@ -149,7 +149,7 @@ def scores(case: Case, shift: FloatArray) -> dict[str, FloatArray]:
         "rarest item": 1.0 / (1.0 + case.n_item),
         "all items in turn": 1.0 / (1.0 + panel_places(case.held.pairs)),
         "members disagree": wobble**2,
-        "default: widest, new items in turn": expected_help(
+        "default: widest, new items in turn": expected_gain(
             case.statistical, case.n_item, panel_places(case.held.pairs)
         ),
         "widest · disagreement": variance * wobble,

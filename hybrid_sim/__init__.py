@@ -1,6 +1,15 @@
-"""An ensemble hybrid user simulator with a statistical fallback.
+"""Hybrid user simulation: a calibrated ensemble of recommenders, corrected by a language model where it helps.
 
-The names below are imported when they are first used, so that `import hybrid_sim` costs nothing.
+    import hybrid_sim as hs
+
+    data = hs.load_dataset("ml-100k")                          # or hs.read_dataset("ratings.csv", items="items.csv")
+    simulator = hs.fit(data)                                   # simulator.save("model"), hs.load("model")
+    simulator.predict(["17", "18"], ["50", "50"]).to_frame()   # or a DataFrame with user_id and item_id
+    run = hs.Run("run", data, model="gpt-4o-mini")             # a simulation with a language model, kept in a folder
+    run.simulate(hs.cross_pairs(["17", "18"], ["50", "51"]), budget="1usd").to_frame()
+
+`hs.bench`, `hs.ablate` and `hs.validate` evaluate, `hs.explain` explains predictions, `hs.forecast_new_items` predicts
+items that nobody has rated yet. Every name is imported when it is first used, so `import hybrid_sim` costs nothing.
 """
 
 from __future__ import annotations
@@ -17,50 +26,81 @@ if TYPE_CHECKING:
     from hybrid_sim.data.sources import load as load_dataset
     from hybrid_sim.data.tables import ColumnMap, read_dataset
     from hybrid_sim.data.world import make_world
-    from hybrid_sim.models import make_rater
-    from hybrid_sim.simulation.simulator import Prediction, Simulator
+    from hybrid_sim.evaluation.ablation import ablate
+    from hybrid_sim.evaluation.api import validate
+    from hybrid_sim.evaluation.bench import bench
+    from hybrid_sim.models.registry import make_rater
+    from hybrid_sim.new_items.run import NewItemRun, forecast_new_items
+    from hybrid_sim.simulation.explain import explain
+    from hybrid_sim.simulation.session import Run
+    from hybrid_sim.simulation.simulate import Simulation, simulate
+    from hybrid_sim.simulation.simulator import Prediction, Simulator, cross_pairs, fit, load
 
 __all__ = [
     "ColumnMap",
     "Dataset",
     "HybridSimError",
+    "NewItemRun",
     "Pairs",
     "Prediction",
     "Rater",
     "RatingDistribution",
     "RatingScale",
+    "Run",
+    "Simulation",
     "Simulator",
     "__version__",
+    "ablate",
+    "bench",
+    "cross_pairs",
+    "explain",
+    "fit",
+    "forecast_new_items",
+    "load",
     "load_dataset",
     "make_rater",
     "make_world",
     "read_dataset",
+    "simulate",
+    "validate",
 ]
 
-_HOMES = {
-    "ColumnMap": "hybrid_sim.data.tables:ColumnMap",
-    "Dataset": "hybrid_sim.core.dataset:Dataset",
-    "HybridSimError": "hybrid_sim.core.errors:HybridSimError",
-    "Pairs": "hybrid_sim.core.types:Pairs",
-    "Prediction": "hybrid_sim.simulation.simulator:Prediction",
-    "Rater": "hybrid_sim.core.rater:Rater",
-    "RatingDistribution": "hybrid_sim.core.types:RatingDistribution",
-    "RatingScale": "hybrid_sim.core.types:RatingScale",
-    "Simulator": "hybrid_sim.simulation.simulator:Simulator",
-    "load_dataset": "hybrid_sim.data.sources:load",
-    "make_rater": "hybrid_sim.models:make_rater",
-    "make_world": "hybrid_sim.data.world:make_world",
-    "read_dataset": "hybrid_sim.data.tables:read_dataset",
+_MODULES = {
+    "ColumnMap": "hybrid_sim.data.tables",
+    "Dataset": "hybrid_sim.core.dataset",
+    "HybridSimError": "hybrid_sim.core.errors",
+    "NewItemRun": "hybrid_sim.new_items.run",
+    "Pairs": "hybrid_sim.core.types",
+    "Prediction": "hybrid_sim.simulation.simulator",
+    "Rater": "hybrid_sim.core.rater",
+    "RatingDistribution": "hybrid_sim.core.types",
+    "RatingScale": "hybrid_sim.core.types",
+    "Run": "hybrid_sim.simulation.session",
+    "Simulation": "hybrid_sim.simulation.simulate",
+    "Simulator": "hybrid_sim.simulation.simulator",
+    "ablate": "hybrid_sim.evaluation.ablation",
+    "bench": "hybrid_sim.evaluation.bench",
+    "cross_pairs": "hybrid_sim.simulation.simulator",
+    "explain": "hybrid_sim.simulation.explain",
+    "fit": "hybrid_sim.simulation.simulator",
+    "forecast_new_items": "hybrid_sim.new_items.run",
+    "load": "hybrid_sim.simulation.simulator",
+    "load_dataset": "hybrid_sim.data.sources",
+    "make_rater": "hybrid_sim.models.registry",
+    "make_world": "hybrid_sim.data.world",
+    "read_dataset": "hybrid_sim.data.tables",
+    "simulate": "hybrid_sim.simulation.simulate",
+    "validate": "hybrid_sim.evaluation.api",
 }
+_RENAMED = {"load_dataset": "load"}
 
 __version__ = version("hybrid-sim")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _HOMES[name].partition(":")
-    value = getattr(import_module(module), attribute)
+    value = getattr(import_module(_MODULES[name]), _RENAMED.get(name, name))
     globals()[name] = value
     return value
 

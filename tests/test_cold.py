@@ -1,4 +1,4 @@
-"""New items: protocols that hold them out, teaching a simulator about them, and what users would say."""
+"""New items: protocols that hold them out, refitting a simulator to them, and forecasts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hybrid_sim.data.new_items import add_items, read_new_items
 from hybrid_sim.data.world import World, make_world
 from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.evaluation.splits import both_out, items_out_once
-from hybrid_sim.new_items.forecast import Foresight, foresee, like_level
-from hybrid_sim.new_items.uncertainty import LevelDoubt
+from hybrid_sim.new_items.forecast import Forecasts, forecast_items, like_level
+from hybrid_sim.new_items.uncertainty import ItemMeanInterval
 from hybrid_sim.profiles.statistical_writer import statistical_profiles
 from hybrid_sim.simulation import refit
 from hybrid_sim.simulation.simulator import Simulator
@@ -45,13 +45,13 @@ def fitted(cut: tuple[Dataset, Dataset]) -> Simulator:
 
 
 @pytest.fixture(scope="module")
-def taught(cut: tuple[Dataset, Dataset], fitted: Simulator) -> Simulator:
-    return refit.taught(fitted, cut[0])
+def updated(cut: tuple[Dataset, Dataset], fitted: Simulator) -> Simulator:
+    return refit.refitted(fitted, cut[0])
 
 
 @pytest.fixture(scope="module")
-def foresight(cut: tuple[Dataset, Dataset], taught: Simulator) -> Foresight:
-    return foresee(taught, cut[0], np.arange(240, 300))
+def forecasts(cut: tuple[Dataset, Dataset], updated: Simulator) -> Forecasts:
+    return forecast_items(updated, cut[0], np.arange(240, 300))
 
 
 def held_out(whole: World) -> tuple[Pairs, IntArray]:
@@ -151,58 +151,60 @@ def test_a_file_without_ids_is_refused_with_the_option_that_names_them(tmp_path:
     assert read_new_items(write(tmp_path, "movie,title\n1,A\n"), whole.dataset, "movie").index.tolist() == ["1"]
 
 
-# Teaching
+# Incremental refit
 
 
-def test_taught_members_say_the_same_as_after_a_whole_fit_and_the_whole_nearly(
-    whole: World, cut: tuple[Dataset, Dataset], taught: Simulator
+def test_refitted_members_say_the_same_as_after_a_whole_fit_and_the_whole_nearly(
+    whole: World, cut: tuple[Dataset, Dataset], updated: Simulator
 ) -> None:
     refitted = Simulator(members=CHEAP).fit(cut[0])
     pairs, rows = held_out(whole)
     for name in CHEAP:
-        said = [one.ensemble_.members_[name].rate(pairs).probs for one in (taught, refitted)]
+        said = [one.ensemble_.members_[name].rate(pairs).probs for one in (updated, refitted)]
         np.testing.assert_array_equal(said[0], said[1], err_msg=name)
-    quick, slow = (one.predict_pairs(pairs).distribution.mean() for one in (taught, refitted))
+    quick, slow = (one.predict_pairs(pairs).distribution.mean() for one in (updated, refitted))
     assert np.abs(quick - slow).mean() < 0.2
     truth = whole.dataset.rating[rows]
     error = [float(np.sqrt(np.mean((mean - truth) ** 2))) for mean in (quick, slow)]
     assert abs(error[0] - error[1]) < 0.02
 
 
-def test_known_pairs_are_answered_as_before(cut: tuple[Dataset, Dataset], fitted: Simulator, taught: Simulator) -> None:
+def test_known_pairs_are_answered_as_before(
+    cut: tuple[Dataset, Dataset], fitted: Simulator, updated: Simulator
+) -> None:
     pairs = cut[1].pairs.take(slice(0, 500))
-    before, after = (one.predict_pairs(pairs) for one in (fitted, taught))
+    before, after = (one.predict_pairs(pairs) for one in (fitted, updated))
     assert np.abs(before.distribution.mean() - after.distribution.mean()).mean() < 0.05
     np.testing.assert_array_equal(before.source, after.source)
 
 
 def test_the_original_simulator_is_left_as_it_was(cut: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     before = fitted.predict_pairs(cut[1].pairs).distribution.probs
-    taught = refit.taught(fitted, cut[0])
-    assert len(taught.item_ids_) == 300
+    updated = refit.refitted(fitted, cut[0])
+    assert len(updated.item_ids_) == 300
     assert len(fitted.item_ids_) == 240
     np.testing.assert_array_equal(fitted.predict_pairs(cut[1].pairs).distribution.probs, before)
 
 
 def test_what_was_said_of_held_out_ratings_is_still_found(
-    cut: tuple[Dataset, Dataset], fitted: Simulator, taught: Simulator
+    cut: tuple[Dataset, Dataset], fitted: Simulator, updated: Simulator
 ) -> None:
     for cold in (False, True):
-        before, after = (one.ensemble_.held_opinion(cut[1].pairs, cold).probs for one in (fitted, taught))
+        before, after = (one.ensemble_.held_opinion(cut[1].pairs, cold).probs for one in (fitted, updated))
         np.testing.assert_array_equal(before, after)
     new = Pairs(np.arange(150), np.full(150, 250))
-    assert not taught.ensemble_.held_opinion(new).answered.any()
+    assert not updated.ensemble_.held_opinion(new).answered.any()
 
 
-def test_a_taught_simulator_is_saved_and_loaded(
-    cut: tuple[Dataset, Dataset], taught: Simulator, tmp_path: Path, whole: World
+def test_a_refitted_simulator_is_saved_and_loaded(
+    cut: tuple[Dataset, Dataset], updated: Simulator, tmp_path: Path, whole: World
 ) -> None:
-    taught.save(tmp_path / "taught")
+    updated.save(tmp_path / "updated")
     pairs, _ = held_out(whole)
-    loaded = Simulator.load(tmp_path / "taught")
+    loaded = Simulator.load(tmp_path / "updated")
     loaded.require_fitted_to(cut[0])
     np.testing.assert_array_equal(
-        loaded.predict_pairs(pairs).distribution.probs, taught.predict_pairs(pairs).distribution.probs
+        loaded.predict_pairs(pairs).distribution.probs, updated.predict_pairs(pairs).distribution.probs
     )
 
 
@@ -215,7 +217,7 @@ def test_new_users_and_ratings_are_learned_too(whole: World) -> None:
     early = replace(data.take(~late), users=data.users.iloc[:180])
     mixed = rng.permutation(200)  # new users stand among the others
     now = replace(data, users=data.users.iloc[np.argsort(mixed)], user=mixed[data.user])
-    simulator = refit.taught(Simulator(members=CHEAP).fit(early), now)
+    simulator = refit.refitted(Simulator(members=CHEAP).fit(early), now)
     fresh = Simulator(members=CHEAP).fit(now)
     new, old = now.users.index[mixed[180:]], now.users.index[mixed[:20]]
     films = data.items.index[rng.choice(np.flatnonzero(early.item_counts), 20)]
@@ -236,39 +238,39 @@ def test_what_was_said_while_ratings_were_held_out_moves_with_their_users(whole:
     fitted = Simulator(members=("biases",)).fit(data)
     order = np.random.default_rng(0).permutation(data.n_users)
     moved = replace(data, users=data.users.iloc[np.argsort(order)], user=order[data.user])
-    simulator = refit.taught(fitted, moved)
+    simulator = refit.refitted(fitted, moved)
     for cold in (False, True):
         before = fitted.ensemble_.held_opinion(data.pairs, cold).probs
         np.testing.assert_array_equal(simulator.ensemble_.held_opinion(moved.pairs, cold).probs, before)
 
 
-def test_teaching_needs_all_that_is_known_and_the_same_scale(whole: World, fitted: Simulator) -> None:
+def test_a_refit_needs_all_that_is_known_and_the_same_scale(whole: World, fitted: Simulator) -> None:
     data = whole.dataset
     others = data.take(data.user > 0)
     others = replace(others, users=data.users.iloc[1:], user=others.user - 1)
     with pytest.raises(SettingsError, match="knows user 'u0001', which world does not have \\(1 such users\\)"):
-        refit.taught(fitted, others)
+        refit.refitted(fitted, others)
     with pytest.raises(SettingsError, match=r"world lacks at least .* and it would forget them"):
-        refit.taught(fitted, data.take(np.arange(len(data)) % 3 > 0))
+        refit.refitted(fitted, data.take(np.arange(len(data)) % 3 > 0))
     with pytest.raises(SettingsError, match="on the scale 1, 2, 3, 4, 5, those of world are on"):
-        refit.taught(fitted, replace(data, scale=RatingScale((0, 1, 2, 3, 4, 5))))
+        refit.refitted(fitted, replace(data, scale=RatingScale((0, 1, 2, 3, 4, 5))))
 
 
-# Foreseeing
+# Forecasts
 
 
-def test_who_would_like_a_new_item_is_told_apart(whole: World, foresight: Foresight) -> None:
+def test_who_would_like_a_new_item_is_told_apart(whole: World, forecasts: Forecasts) -> None:
     """Expected ratings of new films follow what the users would truly say of them, within users and within films."""
     data = whole.dataset
     assert data.timestamp is not None
-    asked = data.encode(foresight.prediction.user_ids, foresight.prediction.item_ids)
+    asked = data.encode(forecasts.prediction.user_ids, forecasts.prediction.item_ids)
     middle = np.full(len(asked), np.median(data.timestamp), dtype=np.int64)
     table = pd.DataFrame(
         {
             "user": asked.user,
             "item": asked.item,
             "truth": whole.distribution(asked, middle).mean(),
-            "expected": foresight.prediction.distribution.mean(),
+            "expected": forecasts.prediction.distribution.mean(),
         }
     )
     for group in ("user", "item"):
@@ -276,11 +278,11 @@ def test_who_would_like_a_new_item_is_told_apart(whole: World, foresight: Foresi
         assert within.corr().loc["truth", "expected"] > 0.15, group
 
 
-def test_a_reception_adds_up(foresight: Foresight, cut: tuple[Dataset, Dataset]) -> None:
+def test_a_reception_adds_up(forecasts: Forecasts, cut: tuple[Dataset, Dataset]) -> None:
     n_users = int((cut[0].user_counts > 0).sum())
-    assert len(foresight.prediction) == 60 * n_users
-    for row, reception in enumerate(foresight.receptions):
-        own = foresight.prediction.distribution.take(slice(row * n_users, (row + 1) * n_users))
+    assert len(forecasts.prediction) == 60 * n_users
+    for row, reception in enumerate(forecasts):
+        own = forecasts.prediction.distribution.take(slice(row * n_users, (row + 1) * n_users))
         assert sum(reception.probs.values()) == pytest.approx(1.0)
         assert reception.mean == pytest.approx(own.mean().mean())
         assert reception.likes == pytest.approx(reception.probs["4"] + reception.probs["5"])
@@ -288,9 +290,9 @@ def test_a_reception_adds_up(foresight: Foresight, cut: tuple[Dataset, Dataset])
         assert reception.n_users == n_users
 
 
-def test_fans_are_likers_above_their_own_usual_with_grounds(foresight: Foresight, cut: tuple[Dataset, Dataset]) -> None:
+def test_fans_are_likers_above_their_own_usual_with_grounds(forecasts: Forecasts, cut: tuple[Dataset, Dataset]) -> None:
     cited = 0
-    for reception in foresight.receptions:
+    for reception in forecasts:
         assert len(reception.fans) == 5
         assert all(fan.likes > 0.5 for fan in reception.fans)
         above = [fan.above_usual for fan in reception.fans]
@@ -303,10 +305,10 @@ def test_fans_are_likers_above_their_own_usual_with_grounds(foresight: Foresight
     assert cited > 200
 
 
-def test_similar_items_share_genres_more_than_others_do(foresight: Foresight, cut: tuple[Dataset, Dataset]) -> None:
+def test_similar_items_share_genres_more_than_others_do(forecasts: Forecasts, cut: tuple[Dataset, Dataset]) -> None:
     genres = cut[0].items["genres"]
     shared = []
-    for reception in foresight.receptions:
+    for reception in forecasts:
         own = set(genres[reception.item_id])
         assert reception.item_id not in {other.item_id for other in reception.similar}
         assert all(other.n_ratings > 0 for other in reception.similar)
@@ -315,17 +317,17 @@ def test_similar_items_share_genres_more_than_others_do(foresight: Foresight, cu
     assert np.mean(shared) > np.mean(usual) + 0.2
 
 
-def test_an_item_fits_profiles_that_like_its_genres(foresight: Foresight, cut: tuple[Dataset, Dataset]) -> None:
+def test_an_item_fits_profiles_that_like_its_genres(forecasts: Forecasts, cut: tuple[Dataset, Dataset]) -> None:
     genres = cut[0].items["genres"]
     profiles = {profile.user_id: profile for profile in statistical_profiles(cut[0])}
     liked, disliked = 0, 0
-    for reception in foresight.receptions:
-        own = {genre.lower() for genre in genres[reception.item_id]}
-        scores = [fit.score for fit in reception.fits]
+    for one in forecasts:
+        own = {genre.lower() for genre in genres[one.item_id]}
+        scores = [fit.score for fit in one.fits]
         assert scores == sorted(scores, reverse=True)
         assert all(0 < score <= 2 for score in scores)
-        liked += sum(bool(own & set(profiles[fit.user_id].likes)) for fit in reception.fits)
-        disliked += sum(bool(own & set(profiles[fit.user_id].dislikes)) for fit in reception.fits)
+        liked += sum(bool(own & set(profiles[fit.user_id].likes)) for fit in one.fits)
+        disliked += sum(bool(own & set(profiles[fit.user_id].dislikes)) for fit in one.fits)
     assert liked > 2 * disliked
 
 
@@ -355,9 +357,7 @@ def test_a_segment_with_a_taste_of_its_own_is_found() -> None:
         rating=rating,
         synthetic=True,
     )
-    (action, romance) = foresee(
-        Simulator(members=("biases", "content_gp")).fit(data), data, np.array([58, 59])
-    ).receptions
+    (action, romance) = forecast_items(Simulator(members=("biases", "content_gp")).fit(data), data, np.array([58, 59]))
     assert (action.segments[0].group, romance.segments[0].group) == ("M", "F")
     for reception in (action, romance):
         assert reception.segments[0].low > 0.5
@@ -365,14 +365,14 @@ def test_a_segment_with_a_taste_of_its_own_is_found() -> None:
         assert "action" in action.keywords
 
 
-def test_the_audience_can_be_chosen(cut: tuple[Dataset, Dataset], taught: Simulator, foresight: Foresight) -> None:
-    some = foresee(taught, cut[0], np.array([250]), np.array([3, 5]), n_shown=1)
+def test_the_audience_can_be_chosen(cut: tuple[Dataset, Dataset], updated: Simulator, forecasts: Forecasts) -> None:
+    some = forecast_items(updated, cut[0], np.array([250]), np.array([3, 5]), n_shown=1)
     assert some.prediction.user_ids.tolist() == cut[0].users.index[[3, 5]].tolist()
-    (reception,) = some.receptions
+    (reception,) = some
     assert reception.n_users == 2
     assert len(reception.fans) <= 1
     assert reception.segments == ()
-    everyone = foresight.prediction
+    everyone = forecasts.prediction
     same = np.isin(everyone.user_ids, some.prediction.user_ids) & (everyone.item_ids == reception.item_id)
     np.testing.assert_allclose(everyone.distribution.probs[same], some.prediction.distribution.probs)
 
@@ -389,12 +389,12 @@ def test_what_is_a_like_is_declared_or_the_upper_part_of_the_scale() -> None:
 
 
 def test_other_data_and_an_empty_audience_are_refused(
-    whole: World, cut: tuple[Dataset, Dataset], taught: Simulator
+    whole: World, cut: tuple[Dataset, Dataset], updated: Simulator
 ) -> None:
     with pytest.raises(SettingsError, match="the simulator was fitted to other data"):
-        foresee(taught, whole.dataset, np.array([250]))
+        forecast_items(updated, whole.dataset, np.array([250]))
     with pytest.raises(InputError, match="there is no user to ask"):
-        foresee(taught, cut[0], np.array([250]), np.empty(0, dtype=np.int64))
+        forecast_items(updated, cut[0], np.array([250]), np.empty(0, dtype=np.int64))
 
 
 def test_the_interval_of_an_items_mean_holds(whole: World) -> None:
@@ -403,10 +403,10 @@ def test_the_interval_of_an_items_mean_holds(whole: World) -> None:
     widths = []
     for fold in make_protocol("cold-items", whole.dataset, folds=[1, 2]).folds():
         simulator = Simulator(members=("content_gp",)).fit(fold.train)
-        doubt = LevelDoubt.learn(simulator.ensemble_, fold.train)
+        doubt = ItemMeanInterval.learn(simulator.ensemble_, fold.train)
         assert doubt is not None
         items = np.flatnonzero(fold.held_out.item_counts >= 30)
-        for reception in foresee(simulator, fold.train, items, n_shown=1).receptions:
+        for reception in forecast_items(simulator, fold.train, items, n_shown=1):
             own = fold.held_out.rating[fold.held_out.item == whole.dataset.items.index.get_loc(reception.item_id)]
             assert reception.low is not None
             assert reception.high is not None
@@ -419,7 +419,7 @@ def test_the_interval_of_an_items_mean_holds(whole: World) -> None:
 
 def test_too_few_items_teach_no_interval(tiny: Dataset) -> None:
     simulator = Simulator(members=("biases", "content_gp")).fit(tiny)
-    assert LevelDoubt.learn(simulator.ensemble_, tiny) is None
-    (reception,) = foresee(simulator, tiny, np.array([3])).receptions
+    assert ItemMeanInterval.learn(simulator.ensemble_, tiny) is None
+    (reception,) = forecast_items(simulator, tiny, np.array([3]))
     assert reception.low is None
     assert reception.high is None

@@ -89,7 +89,7 @@ def test_a_second_run_fits_nothing_and_writes_the_same_bytes(cold: Run, tmp_path
     cold()
     names = ("items.csv", "items.jsonl", "pairs.csv")
     before = [(tmp_path / "out" / name).read_bytes() for name in names]
-    (arrays,) = (tmp_path / "out").glob("taught-*/arrays.npz")
+    (arrays,) = (tmp_path / "out").glob("refitted-*/arrays.npz")
     kept = arrays.stat().st_mtime_ns
     cold()
     assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
@@ -124,7 +124,7 @@ def test_without_a_saved_simulator_it_is_fitted_with_the_new_items(cold: Run, tm
         ("id,title\nn1,A\n", (), "name the right one with --new-item-col"),
         ("", (), "new.csv is empty"),
         (NEW, ("--like", "9"), "likes from 9 upwards are all or none of the scale 1, 2, 3, 4, 5"),
-        (NEW, ("--seed", "3", "--dataset", "ml-100l"), "data set 'ml-100l' is not known"),
+        (NEW, ("--seed", "3", "--dataset", "ml-100l"), "there is no data set 'ml-100l'"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(cold: Run, new: str, more: tuple[str, ...], message: str) -> None:
@@ -198,7 +198,7 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
         status, said = cold(*told, new=TWO)
         assert status == 0
         assert server.n_requests == 60 + 10  # known ratings of 60 users, then both items for a panel of 10
-        assert "a language model answered for 10 users; its word moves the expected rating by +" in said
+        assert "a language model answered for 10 users; its correction moves the expected rating by +" in said
         assert "20 of 20 pairs answered; in all 70 calls" in said
         names = ("items.csv", "items.jsonl", "pairs.csv")
         written = [(tmp_path / "out" / name).read_bytes() for name in names]
@@ -267,7 +267,7 @@ def test_options_of_a_language_model_need_one(cold: Run, words: tuple[str, ...])
     assert "no language model is named; add --model NAME" in said
 
 
-def test_what_was_taught_of_another_simulator_is_not_taken(cold: Run, tmp_path: Path) -> None:
+def test_what_was_refitted_of_another_simulator_is_not_taken(cold: Run, tmp_path: Path) -> None:
     assert cold()[0] == 0
     before = table(tmp_path, "pairs.csv")["mean"]
     words = ["fit", "--dataset", "world", "--members", "biases,content_gp", "--without", "combiner"]

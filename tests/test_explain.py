@@ -352,7 +352,7 @@ def run_folder(saved: Saved, tmp_path: Path) -> tuple[RunFolder, Prediction]:
     prediction, _ = corrected(prediction)
     prediction = replace(prediction, source=np.full(100, "llm+stat", dtype=object))
     run = RunFolder(tmp_path)
-    prediction.to_frame().to_csv(run.ratings, index=False)
+    prediction.to_frame().assign(rating=3).to_csv(run.ratings, index=False)
     told = explain(simulator, prediction, dataset, ["Because of the horses."] * 100)
     run.explanations.write_text("".join(f"{json.dumps(e.to_json())}\n" for e in told[:99]))
     return run, prediction

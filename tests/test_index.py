@@ -18,7 +18,7 @@ from hybrid_sim.data.world import make_world
 from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.retrieval.index import VectorIndex
 from hybrid_sim.retrieval.products import nearest
-from hybrid_sim.simulation.refit import taught
+from hybrid_sim.simulation.refit import refitted
 from hybrid_sim.simulation.simulator import Simulator
 from hybrid_sim.testing import tiny_dataset
 
@@ -191,13 +191,13 @@ def test_a_simulator_finds_items_and_users_also_loaded_and_refitted(tmp_path: Pa
     simulator = Simulator(members=("biases",)).fit(fewer)
     simulator.save(tmp_path / "model")
     loaded = Simulator.load(tmp_path / "model")
-    refitted = taught(loaded, world)
+    updated = refitted(loaded, world)
     whole = embedder_for(world)
     vectors = whole.embed(item_texts(world))
-    for fitted, places in ((simulator, 40), (loaded, 40), (refitted, 50)):
+    for fitted, places in ((simulator, 40), (loaded, 40), (updated, 50)):
         own = fitted.item_index_.vectors_
         assert len(own) == places
         assert fitted.item_index_.search(own, 1).rows[:, 0].tolist() == list(range(places))
         assert fitted.profile_index_.audience(own, 3).found.all()
     np.testing.assert_array_equal(loaded.item_index_.vectors_, simulator.item_index_.vectors_)
-    np.testing.assert_array_equal(refitted.item_index_.vectors_, vectors)
+    np.testing.assert_array_equal(updated.item_index_.vectors_, vectors)

@@ -25,8 +25,8 @@ from hybrid_sim.prompts.rating import rating_question
 from hybrid_sim.prompts.templates import load_template
 from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.retrieval.index import item_index
-from hybrid_sim.simulation.interviewer import Inquiry
-from hybrid_sim.simulation.run_folder import identity, interviewer
+from hybrid_sim.simulation.interviewer import RatingRequest, interviewer
+from hybrid_sim.simulation.session import identity
 from hybrid_sim.simulation.simulator import Simulator
 
 N_SHOWN = 6
@@ -58,7 +58,7 @@ def shown(dataset: Dataset, asked: list[int], rule: str, folder: Path) -> list[t
         run = RunSettings(llm=llm_settings, rating=rating)
         with Journal(folder / "journal.sqlite") as journal, LLM(run.llm, journal, Budget()) as llm:
             state = UserState(USER, Histories(dataset).of(USER))
-            interviewer(dataset, run, llm, without=["profile"]).opinions([Inquiry(state, np.array(asked))])
+            interviewer(dataset, run, llm, without=["profile"]).ask([RatingRequest(state, np.array(asked))])
         (body,) = server.bodies
     return [(record["title"], record["rating"]) for record in past(body["messages"][1]["content"])]
 

@@ -24,16 +24,15 @@ from hybrid_sim.llm.batch import Polling
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.simulation.interviewer import Interviewer, Opinion, distribution_of
-from hybrid_sim.simulation.run_folder import authors, identity, interviewer
+from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, distribution_of, interviewer, profile_author
+from hybrid_sim.simulation.llm_value import LLM_SOURCE, pairs_to_ask
+from hybrid_sim.simulation.session import identity
 from hybrid_sim.simulation.simulate import (
-    LLM_SOURCE,
-    Past,
+    UserStates,
     advance,
-    learning_inquiries,
+    calibration_requests,
     simulate,
     users_before,
-    worth_asking,
 )
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -114,7 +113,7 @@ def test_a_model_that_guesses_is_not_believed(
             simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm))
     shift = simulation.prediction.distribution.mean() - simulation.statistical.mean()
     assert np.sqrt(np.mean(shift**2)) < 0.12
-    assert simulation.said.std()[simulation.said.answered].max() == 0.0
+    assert simulation.llm.std()[simulation.llm.answered].max() == 0.0
 
 
 def test_with_a_dead_endpoint_every_row_is_the_statistical_one_to_the_last_bit(
@@ -131,7 +130,7 @@ def test_with_a_dead_endpoint_every_row_is_the_statistical_one_to_the_last_bit(
         assert (getattr(down.prediction, name) == getattr(alone.prediction, name)).all()
     assert np.array_equal(down.prediction.distribution.probs, alone.prediction.distribution.probs)
     assert np.array_equal(down.ratings, alone.ratings)
-    assert not down.said.answered.any()
+    assert not down.llm.answered.any()
 
 
 def test_rows_that_the_model_does_not_answer_stay_as_they_were(
@@ -143,9 +142,9 @@ def test_rows_that_the_model_does_not_answer_stay_as_they_were(
         run = settings(server.url, learn_from=80, share=0.25)
         with door(run, tmp_path) as llm:
             simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm))
-    silent = ~simulation.said.answered
+    silent = ~simulation.llm.answered
     assert simulation.asked.sum() == 30
-    assert (simulation.asked == simulation.said.answered).all()
+    assert (simulation.asked == simulation.llm.answered).all()
     assert np.array_equal(simulation.prediction.distribution.probs[silent], simulation.statistical.probs[silent])
     assert (simulation.prediction.source[silent] == "stat").all()
     assert (simulation.prediction.source[~silent] == LLM_SOURCE).all()
@@ -200,7 +199,7 @@ def test_what_is_missing_of_a_reply_is_asked_about_once_more(world: tuple[Datase
         run = run.model_copy(update={"profile": run.profile.model_copy(update={"writer": "statistics"})})
         with door(run, tmp_path) as llm:
             ask = interviewer(dataset, run, llm)
-            opinions = ask.opinions(learning_inquiries(Past(dataset, {}), 3, 5, seed=0))
+            opinions = ask.ask(calibration_requests(UserStates(dataset, {}), 3, 5, seed=0))
         n_items = [len(next(iter(_numbered(body)))) for body in server.bodies]
     sizes = [len(opinion.items) for opinion in opinions]
     assert sorted(n_items) == sorted([*sizes, 1, 1, 1])
@@ -248,7 +247,7 @@ def test_no_request_holds_a_rating_that_is_asked_for_or_another_users_data(
 def test_users_are_asked_about_their_last_ratings_as_if_these_were_not_known(world: tuple[Dataset, Dataset]) -> None:
     dataset = world[0]
     histories = Histories(dataset)
-    for inquiry in learning_inquiries(Past(dataset, {}), 25, 10, seed=1):
+    for inquiry in calibration_requests(UserStates(dataset, {}), 25, 10, seed=1):
         whole = histories.of(inquiry.state.user)
         assert whole.item.tolist() == [*inquiry.state.history.item.tolist(), *inquiry.items.tolist()]
         assert len(inquiry.state.history) >= len(inquiry.items) > 0
@@ -261,7 +260,7 @@ def test_a_share_of_nothing_asks_nothing_and_of_everything_asks_about_each_pair_
     users = [*dataset.users.index[:30], "stranger", *dataset.users.index[:5]]
     items = [*dataset.items.index[:30], dataset.items.index[0], *dataset.items.index[:5]]
     prediction, pairs = fitted.predict(users, items), dataset.encode(users, items)
-    rows = [worth_asking(fitted, dataset, pairs, prediction.distribution, share) for share in (0.0, 0.5, 1.0)]
+    rows = [pairs_to_ask(fitted, dataset, pairs, prediction.distribution, share) for share in (0.0, 0.5, 1.0)]
     assert [len(r) for r in rows] == [0, 15, 30]
     assert set(rows[1]) <= set(rows[2]) == set(range(30))
 
@@ -273,7 +272,7 @@ def test_simulated_ratings_enter_history_and_profile_and_are_marked(
     run = RunSettings()
     users, items = np.repeat(dataset.users.index[:2], 25), np.tile(dataset.items.index[:25], 2)
     simulation = simulate(fitted, dataset, users, items)
-    author = authors(dataset, run, None)
+    author = profile_author(dataset, run, None)
     before = users_before(simulation, dataset, author, run.profile)
     after = advance(before, simulation, dataset, author, run.profile)
     for old, new in zip(before, after, strict=True):
@@ -289,7 +288,7 @@ def test_frequencies_of_samples_are_the_distribution() -> None:
     scale = RatingScale((1, 2, 3))
     state = UserState(0, Histories(make_world(n_users=5, n_items=20, ratings_per_user=3).dataset).of(0))
     ratings = np.array([[1.0, np.nan], [3.0, np.nan], [3.0, np.nan], [3.0, np.nan]])
-    said = distribution_of([Opinion(state, np.array([4, 5]), ratings, ("", ""))], scale)
+    said = distribution_of([LLMRatings(state, np.array([4, 5]), ratings, ("", ""))], scale)
     assert said.probs[0].tolist() == [0.25, 0.0, 0.75]
     assert not said.answered[1]
     assert len(distribution_of([], scale)) == 0
@@ -326,7 +325,7 @@ def test_refusals_leave_the_statistical_answer(
             assert llm.stopped is None
             assert set(llm.journal.failures()) == {"refused"}
     assert simulation.asked.all()
-    assert not simulation.said.answered.any()
+    assert not simulation.llm.answered.any()
     assert simulation.prediction.source.tolist() == ["stat"]
 
 
@@ -335,10 +334,10 @@ def test_samples_are_asked_for_one_by_one(world: tuple[Dataset, Dataset], tmp_pa
     with LoopbackLLM() as server:
         run = settings(server.url, samples=4, items_per_call=5)
         with door(run, tmp_path) as llm:
-            author = authors(dataset, run, None)
+            author = profile_author(dataset, run, None)
             ask: Interviewer = interviewer(dataset, run, llm)
-            ask = Interviewer(ask.model, author, ask.words, dataset, run)
-            opinions = ask.opinions(learning_inquiries(Past(dataset, {}), 2, 5, seed=0))
+            ask = Interviewer(ask.model, author, ask.template, dataset, run)
+            opinions = ask.ask(calibration_requests(UserStates(dataset, {}), 2, 5, seed=0))
         assert server.n_requests == 8
     assert [opinion.ratings.shape for opinion in opinions] == [(4, len(opinion.items)) for opinion in opinions]
 
@@ -364,7 +363,7 @@ def test_profiles_that_users_have_already_are_not_written_again_and_never_know_t
 ) -> None:
     dataset = world[0]
     users, items = dataset.users.index[:4].tolist(), dataset.items.index[:4].tolist()
-    past = Past(dataset, {})
+    past = UserStates(dataset, {})
     last = {user: past.now(k).history.timestamp for k, user in enumerate(dataset.users.index)}
     known = {
         user: Timeline((UserProfile(user, 1, f"Summary of {user}.", at=int(at[-1])),))

@@ -386,3 +386,33 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tiny: Dataset, tmp_path
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match=r"cannot be saved in .*: Not a directory; check that the folder above"):
         save(Biases().fit(tiny), tmp_path / "file" / "model")
+
+
+FAILED_SWAP = """
+import sys
+from pathlib import Path
+from hybrid_sim.core.errors import StorageError
+from hybrid_sim.models.knn import KNN
+from hybrid_sim.core.model_files import save
+from hybrid_sim.testing import tiny_dataset
+
+folder, rater = sys.argv[1], KNN().fit(tiny_dataset())
+
+def disk(event, values):
+    if event == "os.rename" and str(values[1]) == folder and not str(values[0]).endswith(".old"):
+        raise OSError(5, "Input/output error")
+
+sys.addaudithook(disk)
+try:
+    save(rater, folder)
+except StorageError as error:
+    sys.exit(error.exit_code)
+"""
+
+
+def test_a_disk_that_fails_while_the_folders_are_swapped_keeps_the_earlier_model(saved: Path) -> None:
+    command = [sys.executable, "-c", FAILED_SWAP, str(saved)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == StorageError.exit_code, run.stderr
+    assert load(saved).about == {"seed": 1}
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]

@@ -28,8 +28,7 @@ from hybrid_sim.evaluation.validity.report import ValidityReport, read_validity
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.simulation.interviewer import Inquiry, Opinion
-from hybrid_sim.simulation.run_folder import interviewer
+from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest, interviewer
 
 MEMBERS = ["--members", "biases,content_gp"]
 
@@ -246,12 +245,12 @@ def taste_world() -> tuple[Dataset, Dataset]:
 
 
 @contextmanager
-def asker(server: LoopbackLLM, folder: Path) -> Iterator[Callable[[Dataset, list[Inquiry]], list[Opinion]]]:
+def asker(server: LoopbackLLM, folder: Path) -> Iterator[Callable[[Dataset, list[RatingRequest]], list[LLMRatings]]]:
     settings = RunSettings(
         llm=LLMSettings(model="loopback", base_url=server.url), profile=ProfileSettings(writer="statistics")
     )
     with Journal(folder / "journal.sqlite") as journal, LLM(settings.llm, journal, Budget()) as llm:
-        yield lambda data, inquiries: interviewer(data, settings, llm).opinions(inquiries)
+        yield lambda data, inquiries: interviewer(data, settings, llm).ask(inquiries)
 
 
 def recall(train: Dataset, held_out: Dataset) -> Callable[[Mapping[str, Any], str], float]:

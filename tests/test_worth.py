@@ -28,10 +28,16 @@ from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.models import make_rater
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.simulation.interviewer import Opinion
-from hybrid_sim.simulation.llm_value import LLM_ITEM_SOURCE, LLM_SOURCE, Worth, best_calls, expected_help, worth_asking
-from hybrid_sim.simulation.run_folder import interviewer
-from hybrid_sim.simulation.simulate import Past, learning_inquiries, simulate
+from hybrid_sim.simulation.interviewer import LLMRatings, interviewer
+from hybrid_sim.simulation.llm_value import (
+    LLM_ITEM_SOURCE,
+    LLM_SOURCE,
+    LLMValue,
+    best_calls,
+    expected_gain,
+    pairs_to_ask,
+)
+from hybrid_sim.simulation.simulate import UserStates, calibration_requests, simulate
 from hybrid_sim.simulation.simulator import Simulator
 
 REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -176,13 +182,13 @@ def test_one_item_per_call_takes_the_pairs_with_the_most_help() -> None:
 def test_wide_answers_and_new_items_come_first() -> None:
     same = RatingDistribution.from_mean(SCALE, np.full(6, 3.0), 1.0)
     first, counts = np.zeros(6, dtype=np.int64), np.array([0.0, 1.0, 3.0, 10.0, 100.0, 1000.0])
-    assert (np.diff(expected_help(same, counts, first)) < 0).all()
-    assert (np.diff(expected_help(same, np.zeros(6), np.arange(6))) < 0).all()
-    assert expected_help(same, np.full(6, 1000.0), np.arange(6)) == pytest.approx(same.std() ** 2, rel=0.02)
-    late = expected_help(same.take(np.arange(3)), np.array([0.0, 0.0, 1e6]), np.array([100, 10_000, 0]))
+    assert (np.diff(expected_gain(same, counts, first)) < 0).all()
+    assert (np.diff(expected_gain(same, np.zeros(6), np.arange(6))) < 0).all()
+    assert expected_gain(same, np.full(6, 1000.0), np.arange(6)) == pytest.approx(same.std() ** 2, rel=0.02)
+    late = expected_gain(same.take(np.arange(3)), np.array([0.0, 0.0, 1e6]), np.array([100, 10_000, 0]))
     assert (np.diff(late) < 0).all()  # what it adds for a user is never worth less than with an item that is known
     widths = RatingDistribution.from_mean(SCALE, np.full(6, 3.0), np.linspace(0.5, 2.0, 6))
-    assert (np.diff(expected_help(widths, np.zeros(6), first)) > 0).all()
+    assert (np.diff(expected_gain(widths, np.zeros(6), first)) > 0).all()
 
 
 def test_all_new_items_get_some_answers_before_one_gets_many(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
@@ -191,7 +197,7 @@ def test_all_new_items_get_some_answers_before_one_gets_many(world: tuple[Datase
     pairs = Pairs(user, item + dataset.n_items - N_COLD)
     doubts = RatingDistribution.from_mean(dataset.scale, np.full(len(pairs), 3.0), 0.9 + 0.005 * item)
     for items_per_call in (1, 10):
-        rows = worth_asking(fitted, dataset, pairs, doubts, share=0.1, items_per_call=items_per_call)
+        rows = pairs_to_ask(fitted, dataset, pairs, doubts, share=0.1, items_per_call=items_per_call)
         assert len(rows) == 300
         assert np.bincount(item[rows], minlength=N_COLD).min() >= 2
 
@@ -201,21 +207,21 @@ def test_only_what_can_be_asked_about_is_chosen(world: tuple[Dataset, Dataset], 
     users, items = [*dataset.users.index[:6], "stranger", dataset.users.index[0]], [*dataset.items.index[:7]] * 2
     pairs = dataset.encode(users, [*items[:6], items[0], items[0]])
     statistical = fitted.predict_pairs(pairs).distribution
-    assert worth_asking(fitted, dataset, pairs, statistical, 1.0, 10).tolist() == [0, 1, 2, 3, 4, 5]
+    assert pairs_to_ask(fitted, dataset, pairs, statistical, 1.0, 10).tolist() == [0, 1, 2, 3, 4, 5]
     blank = dataset.items.assign(title=["", *dataset.items["title"][1:]], overview=["", *dataset.items["overview"][1:]])
     blank["genres"] = [(), *dataset.items["genres"][1:]]
     without_text = replace(dataset, items=blank)
-    assert worth_asking(fitted, without_text, pairs, statistical, 1.0, 10).tolist() == [1, 2, 3, 4, 5]
+    assert pairs_to_ask(fitted, without_text, pairs, statistical, 1.0, 10).tolist() == [1, 2, 3, 4, 5]
 
 
-def opinions_of(dataset: Dataset, n_users: int, speak: Any) -> list[Opinion]:
+def opinions_of(dataset: Dataset, n_users: int, speak: Any) -> list[LLMRatings]:
     """Opinions about the last ratings of users, as `speak(true ratings)` has them."""
     ratings = {(u, i): r for u, i, r in zip(dataset.user, dataset.item, dataset.rating, strict=True)}
     found = []
-    for inquiry in learning_inquiries(Past(dataset, {}), n_users, 10, seed=0):
+    for inquiry in calibration_requests(UserStates(dataset, {}), n_users, 10, seed=0):
         truth = np.array([ratings[inquiry.state.user, item] for item in inquiry.items])
         words = dataset.scale.round(dataset.scale.clip(speak(truth)))
-        found.append(Opinion(inquiry.state, inquiry.items, words[None], ("",) * len(truth)))
+        found.append(LLMRatings(inquiry.state, inquiry.items, words[None], ("",) * len(truth)))
     return found
 
 
@@ -224,10 +230,12 @@ def test_a_model_that_knows_is_believed_and_one_that_guesses_is_not(
 ) -> None:
     dataset, held = world
     rng = np.random.default_rng(3)
-    knows = Worth.learn(
+    knows = LLMValue.learn(
         fitted, dataset, opinions_of(dataset, 100, lambda truth: truth + rng.normal(0, 0.8, len(truth)))
     )
-    guesses = Worth.learn(fitted, dataset, opinions_of(dataset, 100, lambda truth: rng.uniform(0.5, 5.5, len(truth))))
+    guesses = LLMValue.learn(
+        fitted, dataset, opinions_of(dataset, 100, lambda truth: rng.uniform(0.5, 5.5, len(truth)))
+    )
     assert min(*knows.warm.worth_, *knows.cold.worth_) > 0.1
     prediction = fitted.predict_pairs(held.pairs)
     guessed = held.scale.round(rng.uniform(0.5, 5.5, len(held)))
@@ -248,13 +256,13 @@ def test_new_items_have_a_worth_of_their_own(world: tuple[Dataset, Dataset], fit
         knows = fitted.ensemble_.held_opinion(pairs, cold=True).answered
         guess = dataset.scale.round(rng.uniform(0.5, 5.5, (1, len(pairs))))
         told.append(replace(opinion, ratings=np.where(knows, opinion.ratings, guess)))
-    worth = Worth.learn(fitted, dataset, told)
+    worth = LLMValue.learn(fitted, dataset, told)
     assert worth.cold.worth_.min() > 2.0 * worth.warm.worth_[0] > 0.0
 
 
 def test_worth_that_was_not_learned_changes_no_bit(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset, held = world
-    nothing = Worth.learn(fitted, dataset, [])
+    nothing = LLMValue.learn(fitted, dataset, [])
     prediction = fitted.predict_pairs(held.pairs)
     after = nothing.correct(prediction, fitted, held.pairs, said(held.rating))
     assert (after.distribution.probs == prediction.distribution.probs).all()
@@ -263,12 +271,12 @@ def test_worth_that_was_not_learned_changes_no_bit(world: tuple[Dataset, Dataset
 
 def test_each_pair_is_corrected_by_the_worth_of_its_kind(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset = world[0]
-    knows = Worth.learn(fitted, dataset, opinions_of(dataset, 100, lambda truth: truth))
-    nothing = Worth.learn(fitted, dataset, [])
+    knows = LLMValue.learn(fitted, dataset, opinions_of(dataset, 100, lambda truth: truth))
+    nothing = LLMValue.learn(fitted, dataset, [])
     pairs = Pairs(*(np.concatenate([getattr(d, side)[:200] for d in world]) for side in ("user", "item")))
     prediction, word = fitted.predict_pairs(pairs), said(np.tile([1.5, 4.5], 200))
     new = dataset.item_counts[pairs.item] == 0
-    for worth, moved in ((Worth(knows.warm, nothing.cold), ~new), (Worth(nothing.warm, knows.cold), new)):
+    for worth, moved in ((LLMValue(knows.warm, nothing.cold), ~new), (LLMValue(nothing.warm, knows.cold), new)):
         after = worth.correct(prediction, fitted, pairs, word)
         assert ((after.source == LLM_SOURCE) == moved).all()
         assert ((after.distribution.probs != prediction.distribution.probs).any(axis=1) == moved).all()
@@ -348,4 +356,4 @@ def test_knowing_how_generous_a_user_is_is_worth_nothing_on_new_items(
     for opinion in opinions_of(dataset, 120, lambda truth: truth):
         level = opinion.state.history.rating.mean() + rng.normal(0, 0.3, (1, len(opinion.items)))
         told.append(replace(opinion, ratings=dataset.scale.round(dataset.scale.clip(level))))
-    assert Worth.learn(fitted, dataset, told).cold.worth_.max() < 0.07  # .11 with users that statistics did not know
+    assert LLMValue.learn(fitted, dataset, told).cold.worth_.max() < 0.07  # .11 with users that statistics did not know

@@ -102,8 +102,26 @@ def new_simulator(options: argparse.Namespace, ensemble: EnsembleSettings | None
 
     members = options.members or (ensemble.members if ensemble else None)
     without = options.without or (ensemble.without if ensemble else ())
-    chosen = None if members is None else tuple(members)
-    return Simulator(options.seed, chosen, n_jobs=options.jobs, without=tuple(without))
+    return Simulator(options.seed, members and tuple(members), n_jobs=options.jobs, without=tuple(without))
+
+
+def chosen_simulator(options: argparse.Namespace, ensemble: EnsembleSettings) -> Simulator:
+    """The fitted simulator that --fitted names, else a new one.
+
+    Raises:
+        SettingsError: a fitted simulator cannot have the members that the options name.
+    """
+    from hybrid_sim.ensemble.components import WITH_LLM
+    from hybrid_sim.simulation.simulator import Simulator
+
+    new = new_simulator(options, ensemble)
+    if options.fitted is None:
+        return new
+    if new.members is not None or set(new.without) - set(WITH_LLM):
+        raise SettingsError("--fitted: what is saved has its members; leave --members and --without out")
+    fitted = Simulator.load(options.fitted)
+    fitted.without, fitted.n_jobs = (*fitted.without, *new.without), options.jobs
+    return fitted
 
 
 def read_data(options: argparse.Namespace, default: str | None = None) -> Dataset:

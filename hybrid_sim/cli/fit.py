@@ -60,16 +60,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _simulator(options: argparse.Namespace, dataset: Dataset) -> Simulator:
-    """A new simulator, or one that was fitted and is taught the data."""
+    """A new simulator, or a fitted one that is refitted to the data."""
     from hybrid_sim.simulation.simulator import Simulator
 
     if options.teach is None:
         return new_simulator(options).fit(dataset)
-    from hybrid_sim.simulation.refit import taught
+    from hybrid_sim.simulation.refit import refitted
 
     if options.members is not None or options.without is not None:
         raise SettingsError("--members and --without belong to a new fit; leave them or --teach out")
-    return taught(Simulator.load(options.teach), dataset, options.jobs)
+    return refitted(Simulator.load(options.teach), dataset, options.jobs)
 
 
 COMMANDS.add(

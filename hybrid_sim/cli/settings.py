@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -13,13 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.files import nearest
 
 if TYPE_CHECKING:
     from hybrid_sim.core.settings import RunSettings
-
-PATHS = (("prompts",), ("llm", "prices"))
-"""Settings that name a file or folder; in a settings file they are relative to it."""
 
 
 def add_options(parser: Parser) -> None:
@@ -80,44 +75,23 @@ def read_settings(options: argparse.Namespace) -> RunSettings:
     """The settings of the file, changed by the options.
 
     Raises:
-        SettingsError: the file is not readable, a name is unknown or a value is invalid.
+        SettingsError: the file is not readable, a name is not known or a value is refused.
     """
-    from pydantic import ValidationError
+    from hybrid_sim.core.settings import read_toml, settings_from
 
-    from hybrid_sim.core.settings import RunSettings
-
-    content = _read_file(options.settings)
+    content = {} if options.settings is None else read_toml(options.settings)
     llm = content.setdefault("llm", {})
     for name in ("model", "base_url"):
         if getattr(options, name) and isinstance(llm, dict):
             llm[name] = getattr(options, name)
     for change in options.changes:
         _change(content, change)
-    try:
-        settings = RunSettings.model_validate(content)
-    except ValidationError as error:
-        raise SettingsError(_describe(error)) from None
+    settings = settings_from(content)
     if settings.llm.base_url:
         from hybrid_sim.llm.transport import refuse_address
 
         refuse_address(settings.llm.base_url, "llm.base_url")
     return settings
-
-
-def _read_file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"--settings {path}: cannot be read ({error.strerror}); name a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--settings {path}: is not TOML: {error}") from error
-    for *tables, name in PATHS:
-        table = content.get(tables[0], {}) if tables else content
-        if isinstance(table, dict) and isinstance(table.get(name), str):
-            table[name] = os.path.join(path.parent, table[name])
-    return content
 
 
 def _change(content: dict[str, Any], change: str) -> None:
@@ -135,22 +109,6 @@ def _change(content: dict[str, Any], change: str) -> None:
         if not isinstance(content, dict):
             raise SettingsError(f"--set {change}: {table} is no table of settings")
     content[last] = value
-
-
-def _describe(error: Any) -> str:
-    """The first validation error in one line, with the nearest name where the name is unknown."""
-    from hybrid_sim.core.settings import RunSettings
-
-    first = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        model: Any = RunSettings
-        for part in first["loc"][:-1]:
-            model = model.model_fields[part].annotation
-        return f"there is no setting {name!r}; {nearest(str(first['loc'][-1]), model.model_fields)}"
-    if first["type"] == "value_error":
-        return f"settings: {first['ctx']['error']}"
-    return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
 
 
 COMMANDS.add(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
-from hybrid_sim.cli.llm_options import add_budget_options, open_llm
+from hybrid_sim.cli.llm_options import add_budget_options, limits
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, one_of
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.settings import add_settings_options, read_settings
@@ -101,20 +101,22 @@ def run(options: argparse.Namespace) -> int:
 def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
     """Ask the language model about some held-out pairs with real and with invented titles."""
     from hybrid_sim.evaluation.validity.contamination import probe
+    from hybrid_sim.llm.client import LLM
     from hybrid_sim.llm.journal import Journal
-    from hybrid_sim.simulation.run_folder import interviewer
+    from hybrid_sim.simulation.interviewer import interviewer
+    from hybrid_sim.simulation.session import Limits
 
     settings = read_settings(options)
     asked = {"probe": settings.model_dump(mode="json", exclude={"llm"}), "llm": settings.llm.sampling}
     about = {**asked, "data": fold.train.digest}
     with (
         Journal(options.probe / "journal.sqlite", settings=about) as journal,
-        open_llm(options, settings.llm, journal) as llm,
+        LLM(settings.llm, journal, Limits(**limits(options)).after(journal.ledger())) as llm,
     ):
         found = probe(
             fold.train,
             fold.held_out,
-            lambda data, inquiries: interviewer(data, settings, llm).opinions(inquiries),
+            lambda data, inquiries: interviewer(data, settings, llm).ask(inquiries),
             options.seed,
         )
         if llm.stopped is not None:

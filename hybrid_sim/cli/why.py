@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.data_options import add_data_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
-from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from hybrid_sim.simulation.run_folder import RunFolder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 The distribution of the rating, what each member of the ensemble adds to the expected rating, which of the user's own
 ratings speak for it and against it, and a reason in words. FOLDER is what `fit` saved, or the folder of a run of
-`simulate`, with what a language model said in it:
+`simulate`, with the ratings of a language model in it:
 
   hybrid-sim why model --user 17 --item 50 --dataset ml-100k
   hybrid-sim why run --user 17 --item 50
@@ -29,7 +29,7 @@ ratings speak for it and against it, and a reason in words. FOLDER is what `fit`
 A saved model holds no texts and no ratings: name the data that it was fitted to, and ratings are cited.
 """
 BAR = 40
-"""Characters of a bar that stands for certainty."""
+"""Characters of the bar of a probability of 1."""
 
 MANY_LEVELS = 20
 """A scale with more levels is shown without those that have less than half a percent."""
@@ -52,68 +52,23 @@ def add_options(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Find or make the prediction and its explanation, and show both."""
+    """Read or make the prediction and its explanation, and show both."""
     from hybrid_sim.simulation.run_folder import RunFolder
+    from hybrid_sim.simulation.run_results import read_explanations, read_run
     from hybrid_sim.simulation.simulator import Simulator
 
-    folder = RunFolder(options.folder)
-    if folder.ratings.is_file():
-        prediction = _stored_prediction(folder, options)
-        explanation = _stored_explanation(folder, options)
-        if explanation is None:
-            explanation = _explained(_simulator_of(folder), prediction, options)
-    else:
+    folder, pair = RunFolder(options.folder), (options.user, options.item)
+    if not folder.ratings.is_file():
         simulator = Simulator.load(options.folder)
         prediction = simulator.predict([options.user], [options.item])
         explanation = _explained(simulator, prediction, options)
+    else:
+        prediction = read_run(options.folder).prediction_of(*pair)
+        stored = (e for e in read_explanations(folder.explanations) if (e["user_id"], e["item_id"]) == pair)
+        explanation = next(stored, {}) or _explained(_simulator_of(folder), prediction, options)
     content = {**_answer(prediction), **explanation}
     sys.stdout.write(f"{json.dumps(content, indent=1)}\n" if options.json else _page(content))
     return 0
-
-
-def _stored_prediction(folder: RunFolder, options: argparse.Namespace) -> Prediction:
-    """The prediction as it stands in the table of the run."""
-    import numpy as np
-
-    from hybrid_sim.core.types import RatingDistribution, RatingScale
-    from hybrid_sim.data.columns import read_table
-    from hybrid_sim.simulation.simulator import Prediction
-
-    table = read_table(folder.ratings)
-    for column in ("user_id", "item_id", "low", "high", "source"):
-        if column not in table.names:
-            raise DataError(f"{folder.ratings} lacks the column {column!r}; run `hybrid-sim simulate` again")
-    users, items = (np.array(table.texts(column), dtype=object) for column in ("user_id", "item_id"))
-    rows = np.flatnonzero((users == options.user) & (items == options.item))[:1]
-    if not len(rows):
-        raise SettingsError(
-            f"the run in {folder.path} has no rating of item {options.item!r} by user {options.user!r}; its "
-            f"{len(table)} pairs are in {folder.ratings.name}"
-        )
-    levels = [name for name in table.names if name.startswith("p_")]
-    scale = RatingScale(tuple(float(name.removeprefix("p_")) for name in levels))
-    probs = np.column_stack([table.numbers(name)[rows] for name in levels])
-    source = np.array(table.texts("source"), dtype=object)[rows]
-    low, high = (table.numbers(column)[rows] for column in ("low", "high"))
-    return Prediction(users[rows], items[rows], RatingDistribution(scale, probs), low, high, source)
-
-
-def _stored_explanation(folder: RunFolder, options: argparse.Namespace) -> dict[str, Any] | None:
-    """What the run has written about the pair, None where it has not."""
-    if not folder.explanations.is_file():
-        return None
-    with folder.explanations.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                found = dict(json.loads(line))
-                if (found["user_id"], found["item_id"]) == (options.user, options.item):
-                    _ = [found[name] for name in ("reason", "by", "contributions", "evidence", "keywords", "against")]
-                    return found
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    f"{folder.explanations} line {number} is not an explanation; run `hybrid-sim simulate` again"
-                ) from error
-    return None
 
 
 def _simulator_of(folder: RunFolder) -> Simulator:

@@ -1,4 +1,4 @@
-"""What a user has rated, in the order of time: the value that a simulated user is made of."""
+"""Rating histories: what a user has rated, in the order of time."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -49,3 +50,31 @@ def track(label: str, total: int) -> Iterator[Task]:
     else:
         with listener(label, total) as task:
             yield task
+
+
+@contextmanager
+def report_to(callback: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Call `callback(label, steps done, all steps)` as work inside the `with` advances; 0: their number is unknown.
+
+    >>> with report_to(lambda label, done, total: print(label, done, total)), track("members fitted", 2) as task:
+    ...     task.advance()
+    members fitted 1 2
+    """
+    with listen(_Callback(callback).start):
+        yield
+
+
+@dataclass
+class _Callback:
+    callback: Callable[[str, int, int], None]
+    label: str = ""
+    total: int = 0
+    done: int = 0
+
+    @contextmanager
+    def start(self, label: str, total: int) -> Iterator[Task]:
+        yield _Callback(self.callback, label, total)
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.done += steps
+        self.callback(self.label, self.done, self.total)

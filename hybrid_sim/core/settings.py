@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 
 
 class _Settings(BaseModel):
@@ -118,3 +124,61 @@ class RunSettings(_Settings):
                 "raise the temperature or ask once"
             )
         return self
+
+
+PATHS = (("prompts",), ("llm", "prices"))
+"""Settings that name a file or folder; in a settings file they are relative to it."""
+
+
+def settings_from(source: RunSettings | Mapping[str, Any] | Path | str | None, model: str | None = None) -> RunSettings:
+    """Settings from a (partial) dict or a TOML file; `model` names the language model instead of `llm.model`.
+
+    >>> settings_from({"rating": {"items_per_call": 5}}, model="gpt-4o-mini").llm.model
+    'gpt-4o-mini'
+
+    Raises:
+        SettingsError: the file cannot be read, a name is not known or a value is refused.
+    """
+    if isinstance(source, RunSettings):
+        source = source.model_dump()
+    content = read_toml(Path(source)) if isinstance(source, (str, Path)) else dict(source or {})
+    if model is not None:
+        llm = content.get("llm", {})
+        content["llm"] = {**(llm.model_dump() if isinstance(llm, BaseModel) else llm), "model": model}
+    try:
+        return RunSettings.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(_first_mistake(error)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a settings file.
+
+    Raises:
+        SettingsError: the file cannot be read or is no TOML.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings {path}: cannot be read ({error.strerror}); name a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings {path}: is not TOML: {error}") from error
+    for *tables, name in PATHS:
+        table = content.get(tables[0], {}) if tables else content
+        if isinstance(table, dict) and isinstance(table.get(name), str):
+            table[name] = os.path.join(path.parent, table[name])
+    return content
+
+
+def _first_mistake(error: ValidationError) -> str:
+    """The first mistake in one line, with the nearest name where the name is not known."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model: Any = RunSettings
+        for part in first["loc"][:-1]:
+            model = model.model_fields[part].annotation
+        return f"there is no setting {name!r}; {nearest(str(first['loc'][-1]), model.model_fields)}"
+    if first["type"] == "value_error":
+        return f"settings: {first['ctx']['error']}"
+    return f"setting {name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"

@@ -1,4 +1,4 @@
-"""A user as a value: who it is, what it has rated so far, and its profile with all earlier versions."""
+"""The state of a user: rating history and profile, with all earlier versions of the profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hybrid_sim.core.history import History
 
 @dataclass(frozen=True)
 class UserProfile:
-    """What is known of a user's taste in words, as of one moment.
+    """One version of a user's profile: a summary of the user's taste in words, as of one moment.
 
     `likes` and `dislikes` are short phrases, kept apart because one text for both has no sign. `change` says in one
     sentence what is new against the version before ("" for the first). `evidence` holds the ids of the items whose
@@ -45,7 +45,7 @@ class Timeline:
         return self.versions[-1] if self.versions else None
 
     def as_of(self, at: int) -> UserProfile | None:
-        """The newest version that only rests on what happened before `at` (seconds UTC)."""
+        """The newest version whose ratings are all before `at` (seconds UTC)."""
         known = [version for version in self.versions if version.at is not None and version.at < at]
         return known[-1] if known else None
 
@@ -56,7 +56,7 @@ class Timeline:
 
 @dataclass(frozen=True)
 class UserState:
-    """All that is known of a user at one moment; time passes by making the next value.
+    """Rating history and profile of a user at one moment; immutable, `advance` makes the next state.
 
     `user` is the row of the dataset's users, -1 for one that it does not know.
     """

@@ -16,9 +16,9 @@ AGES = (0, 18, 25, 35, 45, 55, np.inf)
 """Bounds of the age groups, as MovieLens draws them."""
 
 MAX_GROUPS = 40
-"""A column with more different values holds no groups but names."""
+"""A column with more different values holds names, not groups."""
 
-LEAST_USERS = 10
+MIN_USERS = 10
 """A smaller group is left out."""
 
 N_BOOT = 500
@@ -28,8 +28,8 @@ N_BOOT = 500
 class Segment:
     """One group of users: its mean expected rating of an item and mean probability of a like.
 
-    `difference` is how far the item is above the members' own usual ratings, less the same of the other users, with a
-    95% bootstrap interval over users; it says how far users vary, not how sure their expected ratings are.
+    `difference` is the mean of (expected rating - the user's own mean) in the group less that of the other users, with
+    a 95% bootstrap interval over users, which measures variation between users, not uncertainty of the predictions.
     """
 
     column: str
@@ -53,14 +53,14 @@ class Segments:
     """
 
     def __init__(self, users: pd.DataFrame, seed: int) -> None:
-        """`users` are the rows of the catalogue's frame that are asked about, in the order of the asking."""
+        """`users` are rows of `Dataset.users`, in the order of the arrays that `of` gets."""
         groups = {name: _groups(users[name]) for name in map(str, users.columns) if name not in TEXT_COLUMNS}
         self._names: list[tuple[str, str]] = []
         members: list[NDArray[np.bool_]] = []
         for column, labels in groups.items():
             for label in sorted(set(labels) - {""}, key=_order):
                 inside = labels == label
-                if LEAST_USERS <= inside.sum() < len(users):
+                if MIN_USERS <= inside.sum() < len(users):
                     self._names.append((column, label))
                     members.append(inside)
         self._members = np.array(members, dtype=float).reshape(len(members), len(users))
@@ -68,10 +68,10 @@ class Segments:
         self._weights = drawn.astype(float)
 
     def of(self, means: FloatArray, likes: FloatArray, above: FloatArray) -> tuple[Segment, ...]:
-        """The segments of one item, most above the others first.
+        """The segments of one item, the largest difference first.
 
-        `means` are the users' expected ratings, `likes` their probabilities of a like, and `above` how far each
-        expected rating is above the user's own usual.
+        `means` are the users' expected ratings, `likes` their probabilities of a like, `above` their expected ratings
+        less their own means; each has shape `(n_users,)`.
         """
         if not len(self._members):
             return ()
@@ -79,11 +79,11 @@ class Segments:
         difference = total / count - (above.sum() - total) / (len(above) - count)
         low, high = np.nanquantile(self._resampled_differences(above), [0.025, 0.975], axis=0)
         figures = np.column_stack([self._members @ means / count, self._members @ likes / count, difference, low, high])
-        found = [
+        segments = [
             Segment(column, group, int(n), *row)
             for (column, group), n, row in zip(self._names, count, figures.tolist(), strict=True)
         ]
-        return tuple(sorted(found, key=lambda segment: -segment.difference))
+        return tuple(sorted(segments, key=lambda segment: -segment.difference))
 
     def _resampled_differences(self, above: FloatArray) -> FloatArray:
         """Shape `(N_BOOT, n_segments)`; NaN where a resample has nobody inside or outside."""
@@ -91,10 +91,8 @@ class Segments:
         total_inside = (self._weights * above) @ self._members.T
         outside = self._weights.sum(axis=1, keepdims=True) - inside
         total_outside = (self._weights @ above)[:, None] - total_inside
-        apart = total_inside / np.where(inside > 0, inside, np.nan) - total_outside / np.where(
-            outside > 0, outside, np.nan
-        )
-        return np.asarray(apart)
+        mean_inside = total_inside / np.where(inside > 0, inside, np.nan)
+        return np.asarray(mean_inside - total_outside / np.where(outside > 0, outside, np.nan))
 
 
 def _groups(column: pd.Series[float] | pd.Series[str]) -> NDArray[np.object_]:

@@ -1,8 +1,7 @@
-"""New items: how users would rate what nobody has rated yet, who would like it most and why, and what it resembles.
+"""Forecasts of new items: how users would rate them, who would like them most and why, and similar rated items.
 
-The flow: `hybrid_sim.data.new_items` reads the items and puts them beside those of a dataset; the simulator is fitted
-to that, or refitted with them (`hybrid_sim.simulation.refit`); `foresee` asks it about every user. A language model, if
-there is one, is asked for a few of them, the panel; what it thinks of an item then counts for all
+The simulator has the new items already, fitted or refitted with them (`hybrid_sim.new_items.run`). A language model, if
+there is one, is asked about each item for a panel of users; its ratings then correct the predictions of all users
 (`hybrid_sim.simulation.llm_value`).
 """
 
@@ -10,25 +9,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
 from hybrid_sim.ensemble.correction import N_PANEL
 from hybrid_sim.new_items.audience import Segment, Segments
-from hybrid_sim.new_items.uncertainty import LevelDoubt
+from hybrid_sim.new_items.uncertainty import ItemMeanInterval
 from hybrid_sim.retrieval.index import Neighbours
 from hybrid_sim.simulation.explain import Explanation, explain
 from hybrid_sim.simulation.interviewer import Interviewer
-from hybrid_sim.simulation.simulate import Simulation, simulate
+from hybrid_sim.simulation.simulate import LLMUse, Simulation, simulate
 from hybrid_sim.simulation.simulator import Prediction, Simulator
 
 LIKED_FROM = 0.6
@@ -39,7 +40,7 @@ N_KEYWORDS = 5
 
 @dataclass(frozen=True)
 class Fan:
-    """A user who would like an item, and why.
+    """A user who would like an item, with an explanation.
 
     `likes` is the probability of a like, `above_usual` the expected rating less the user's own mean.
     """
@@ -52,8 +53,8 @@ class Fan:
 
 
 @dataclass(frozen=True)
-class Similar:
-    """A rated item of the catalogue, the cosine of its text and the new item's, and how it was rated."""
+class SimilarItem:
+    """A rated item, the cosine of its text and the new item's, and how it was rated."""
 
     item_id: str
     title: str
@@ -71,16 +72,15 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Reception:
-    """How users would rate one item.
+class ItemForecast:
+    """How users would rate one new item.
 
     `mean` is the expected rating, `likes` the expected share of ratings from `like_from` upwards and `probs` the
-    distribution over the levels, all averaged over the `n_users` who were asked about. `low` and `high` enclose the
-    mean that the item's ratings will turn out to have, in `level` of the cases (see `LevelDoubt`); None where that
-    could not be learned. A language model answered for `panel` users, and its word moved `mean` by `shift`. `fans`
-    would like it most, `segments` are groups of users by what is known of them, and `keywords` what the item shares
-    with what its fans liked. `similar` are the rated items with the most similar texts, `fits` the users whose profiles
-    it fits best, whatever they are expected to rate.
+    distribution over the levels, all averaged over `n_users` users. `low` and `high` enclose the mean that the item's
+    ratings will have, with probability `level` (see `ItemMeanInterval`); None where that could not be learned. A
+    language model answered for `panel` users, and its correction moved `mean` by `shift`. `fans` would like the item
+    most, `segments` are groups of users, and `keywords` what the item shares with what its fans liked. `similar` are
+    the rated items with the most similar texts, `fits` the users whose profiles it fits best.
     """
 
     item_id: str
@@ -98,7 +98,7 @@ class Reception:
     keywords: tuple[str, ...]
     fans: tuple[Fan, ...]
     segments: tuple[Segment, ...]
-    similar: tuple[Similar, ...]
+    similar: tuple[SimilarItem, ...]
     fits: tuple[Fit, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -109,19 +109,48 @@ class Reception:
 
 
 @dataclass(frozen=True)
-class Foresight:
-    """The receptions of some items, and the simulation of every pair, all users of the first item first."""
+class Forecasts(Framed, Sequence[ItemForecast]):
+    """The forecast of each item, and the simulation of every pair, all users of the first item first."""
 
-    receptions: list[Reception]
+    items: list[ItemForecast]
     simulation: Simulation
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.items[place]
+
+    def __repr__(self) -> str:
+        return f"Forecasts({len(self)} new items, {self[0].n_users if self.items else 0:,} users)"
 
     @property
     def prediction(self) -> Prediction:
         """The prediction of every pair."""
         return self.simulation.prediction
 
+    def with_use(self, use: LLMUse) -> Forecasts:
+        """The same with what a language model was asked."""
+        return replace(self, simulation=replace(self.simulation, use=use))
 
-def foresee(
+    def to_frame(self) -> pd.DataFrame:
+        """A row per item; fans, keywords and similar items as ids and words between spaces."""
+        plain = ("item_id", "title", "n_users", "mean", "low", "high", "likes", "like_from", "panel", "shift")
+        rows = [
+            {
+                **{name: getattr(item, name) for name in plain},
+                **{f"p_{level}": prob for level, prob in item.probs.items()},
+                "fans": " ".join(fan.user_id for fan in item.fans),
+                "keywords": " ".join(item.keywords),
+                "similar": " ".join(other.item_id for other in item.similar),
+                "fits": " ".join(fit.user_id for fit in item.fits),
+            }
+            for item in self
+        ]
+        return pd.DataFrame(rows)
+
+
+def forecast_items(
     simulator: Simulator,
     dataset: Dataset,
     items: IntArray,
@@ -133,38 +162,38 @@ def foresee(
     interviewer: Interviewer | None = None,
     n_panel: int = N_PANEL,
     seed: int = 0,
-) -> Foresight:
-    """How users would receive items.
+) -> Forecasts:
+    """How users would rate items.
 
-    `items` and `users` are row numbers of `dataset`, which the simulator was fitted to or refitted to.
-    None asks about all users that have rated something. Ratings from `like_from` upwards are likes (None: those in the
-    upper 40% of the scale). `n_shown` fans and similar items are told of each item. `interviewer` asks a language model
-    about every item for the same `n_panel` of the users, whom `seed` chooses.
+    `items` and `users` are row numbers of `dataset`, which the simulator was fitted or refitted to; None: all users
+    with ratings. Ratings from `like_from` upwards are likes (None: those in the upper 40% of the scale). `n_shown` fans
+    and similar items are given for each item. `interviewer` asks a language model about every item for the same
+    `n_panel` of the users, drawn by `seed`.
 
     Raises:
-        SettingsError: the simulator knows other data, there is nobody to ask, or `like_from` is beyond the scale.
+        SettingsError: the simulator was fitted to other data, there are no users, or `like_from` is beyond the scale.
     """
     simulator.require_fitted_to(dataset)
     users = np.flatnonzero(dataset.user_counts) if users is None else np.unique(users)
     if not len(users):
         raise SettingsError(f"there is no user to ask in {dataset.name}; name data with ratings")
     like_from = like_level(dataset.scale, like_from)
-    panel = _panel(users, n_panel, seed)
+    panel = stream(seed, "panel").permutation(users)[:n_panel]  # by chance: who will rate an item is not known
     simulation = _simulated(simulator, dataset, items, users, panel, interviewer, seed)
     prediction, shape = simulation.prediction, (len(items), len(users))
     shift = (prediction.distribution.mean() - simulation.statistical.mean()).reshape(shape).mean(axis=1)
-    heard = simulation.said.answered.reshape(shape).sum(axis=1)
+    answered = simulation.llm.answered.reshape(shape).sum(axis=1)
     support = simulator.ensemble_.support_
     answers = _Answers.of(prediction, support.user_shares_[users] @ support.levels_, like_from)
     fans = _fans(simulator, dataset, users, simulation, answers, n_shown)
-    doubt = LevelDoubt.learn(simulator.ensemble_, dataset)
+    uncertainty = ItemMeanInterval.learn(simulator.ensemble_, dataset)
     segments, catalogue = Segments(dataset.users.iloc[users], simulator.seed), _Catalogue(simulator, dataset)
-    receptions = []
+    forecasts = []
     for row, item in enumerate(items.tolist()):
         means, likes, mean = answers.means[row], answers.likes[row], float(answers.means[row].mean())
-        low, high = (None, None) if doubt is None else doubt.interval(mean, dataset.scale, level)
+        low, high = (None, None) if uncertainty is None else uncertainty.interval(mean, dataset.scale, level)
         by_level = zip(dataset.scale.levels, answers.probs[row].mean(axis=0).tolist(), strict=True)
-        reception = Reception(
+        one = ItemForecast(
             item_id=str(dataset.items.index[item]),
             title=catalogue.titles[item],
             n_users=len(users),
@@ -174,7 +203,7 @@ def foresee(
             level=level,
             likes=float(likes.mean()),
             like_from=like_from,
-            panel=int(heard[row]),
+            panel=int(answered[row]),
             shift=float(shift[row]),
             probs={f"{name:g}": prob for name, prob in by_level},
             keywords=_common_keywords(fans[row]),
@@ -183,8 +212,8 @@ def foresee(
             similar=catalogue.similar(item, n_shown),
             fits=catalogue.fits(item, users, n_shown),
         )
-        receptions.append(reception)
-    return Foresight(receptions, simulation)
+        forecasts.append(one)
+    return Forecasts(forecasts, simulation)
 
 
 def _simulated(
@@ -199,14 +228,9 @@ def _simulated(
     """Every user about every item, the language model for the panel about those that have a text."""
     pairs = Pairs(np.tile(users, len(items)), np.repeat(items, len(users)))
     user_ids, item_ids = dataset.users.index[pairs.user].tolist(), dataset.items.index[pairs.item].tolist()
-    told = np.array([bool(text) for text in item_texts(dataset)])
-    asked = np.flatnonzero(np.isin(pairs.user, panel) & told[pairs.item])
+    has_text = np.array([bool(text) for text in item_texts(dataset)])
+    asked = np.flatnonzero(np.isin(pairs.user, panel) & has_text[pairs.item])
     return simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
-
-
-def _panel(users: IntArray, n: int, seed: int) -> IntArray:
-    """The users for whom a language model is asked, by chance: who will rate an item is not known before."""
-    return stream(seed, "panel").permutation(users)[:n]
 
 
 @dataclass(frozen=True)
@@ -225,9 +249,9 @@ class _Answers:
     @classmethod
     def of(cls, prediction: Prediction, usual: FloatArray, like_from: float) -> _Answers:
         """`usual` are the users' own means, in the order of the prediction's users."""
-        scale, probs = prediction.distribution.scale, prediction.distribution.probs
-        probs = probs.reshape(-1, len(usual), scale.n_levels)
-        means, liked = probs @ scale.values, scale.values >= like_from
+        levels = np.array(prediction.distribution.scale.levels)
+        probs = prediction.distribution.probs.reshape(-1, len(usual), len(levels))
+        means, liked = probs @ levels, levels >= like_from
         return cls(means, probs[:, :, liked].sum(axis=2), means - usual, probs)
 
 
@@ -269,24 +293,13 @@ def _fans(
     row, place = np.nonzero(np.isfinite(np.take_along_axis(eager, order, axis=1)))
     column = order[row, place]
     rows = row * len(users) + column
-    told = explain(simulator, _take(simulation.prediction, rows), dataset, simulation.reasons[rows].tolist())
+    explanations = explain(simulator, simulation.prediction.take(rows), dataset, simulation.reasons[rows].tolist())
     fans = [
         Fan(explanation.user_id, float(means[k, u]), float(likes[k, u]), float(above[k, u]), explanation)
-        for k, u, explanation in zip(row, column, told, strict=True)
+        for k, u, explanation in zip(row, column, explanations, strict=True)
     ]
     ends = np.searchsorted(row, np.arange(len(means) + 1))
     return [tuple(fans[ends[k] : ends[k + 1]]) for k in range(len(means))]
-
-
-def _take(prediction: Prediction, rows: IntArray) -> Prediction:
-    return Prediction(
-        prediction.user_ids[rows],
-        prediction.item_ids[rows],
-        prediction.distribution.take(rows),
-        prediction.low[rows],
-        prediction.high[rows],
-        prediction.source[rows],
-    )
 
 
 def _common_keywords(fans: Sequence[Fan]) -> tuple[str, ...]:
@@ -307,12 +320,12 @@ class _Catalogue:
         self._totals = np.bincount(dataset.item, weights=dataset.rating, minlength=dataset.n_items)
         self._items, self._profiles = simulator.item_index_, simulator.profile_index_
 
-    def similar(self, item: int, n: int) -> tuple[Similar, ...]:
+    def similar(self, item: int, n: int) -> tuple[SimilarItem, ...]:
         """The rated items with the most similar texts."""
         wanted = (self._counts > 0) & (np.arange(len(self._counts)) != item)
         text = self._items.vectors_[[item]]
         return tuple(
-            Similar(
+            SimilarItem(
                 str(self._item_ids[row]),
                 self.titles[row],
                 similarity,
@@ -326,8 +339,8 @@ class _Catalogue:
         """Those of `users` whose profiles the item fits best."""
         wanted = np.zeros(len(self._user_ids), dtype=bool)
         wanted[users] = True
-        found = _first(partial(self._profiles.audience, self._items.vectors_[[item]]), wanted, n)
-        return tuple(Fit(str(self._user_ids[row]), score) for row, score in found)
+        nearest = _first(partial(self._profiles.audience, self._items.vectors_[[item]]), wanted, n)
+        return tuple(Fit(str(self._user_ids[row]), score) for row, score in nearest)
 
 
 def _first(search: Callable[[int], Neighbours], wanted: NDArray[np.bool_], n: int) -> list[tuple[int, float]]:

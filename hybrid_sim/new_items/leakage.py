@@ -1,4 +1,4 @@
-"""Does a column of items know what only their ratings can tell?
+"""Leakage check: does a column of item features hold information that only ratings of the items can give?
 
 A feature of an item that nobody has rated yet may use only what is known before its first rating. A column that was
 made from ratings, or gathered after them, makes a benchmark of new items look better than anything that could be had.
@@ -25,27 +25,27 @@ from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.retrieval.content import genre_block, text_block, year_block
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 
-LEAST_ITEMS = 100
-"""With fewer rated items that have a value nothing can be told."""
+MIN_ITEMS = 100
+"""Fewer rated items with a value give no figures."""
 
 COUNT_LIMIT = 0.65
-"""Correlation with the number of ratings, beyond what content tells of both. On MovieLens 100K: runtime .34, budget
+"""Partial correlation with the number of ratings given content. On MovieLens 100K: runtime .34, budget
 .50; TMDB's count of votes .73, the number of ratings itself .98."""
 
 SCATTER_LIMIT = -0.20
-"""Rank correlation of a value's distance from what content lets expect with the number of ratings. An average of few
+"""Rank correlation of the number of ratings with the absolute residual of the value given content. An average of few
 ratings is scattered widely, one of many is not: MovieLens 100K has -.27 for averages of LLM ratings over an item's
 raters and -.30 for those of true ratings; year and runtime have -.05 and -.03, TMDB's average vote -.18."""
 
 RATER_LIMIT, RATER_SIGMAS = 0.14, 3.5
-"""Correlation with how generous the item's raters are elsewhere, and how far it is from chance in standard deviations.
+"""Correlation with the item's raters' leniency on other items, and its distance from chance in standard deviations.
 MovieLens 100K: year .03, runtime .12; averages of LLM ratings .26, of true ratings .45, even shrunk ones .26."""
 
-FAINT = 0.6
-"""Both signs of an average at this part of their limits are as telling as one of them at its limit."""
+WEAK = 0.6
+"""Both signs of an average at this part of their limits count as much as one of them at its limit."""
 
 RATER_SUPPORT = 20.0
-"""An item with this many ratings counts half in the correlation with its raters: of many raters all averages agree."""
+"""Weight r / (r + n) of an item with n ratings in that correlation: the averages of many raters are all alike."""
 
 N_SHUFFLES = 100
 TEXT_DIRECTIONS, RIDGE, N_FOLDS = 24, 5.0, 5
@@ -55,7 +55,7 @@ _log = logging.getLogger("hybrid_sim")
 
 @dataclass(frozen=True)
 class LeakCheck:
-    """What one column gives away about the ratings of its items; a figure is NaN where it cannot be told.
+    """Signs of leakage in one column; a figure is NaN where it cannot be estimated.
 
     `count`, `scatter` and `raters` are the correlations that `COUNT_LIMIT`, `SCATTER_LIMIT` and `RATER_LIMIT` are
     about, `rater_sigmas` says how far `raters` is from what shuffled raters give.
@@ -70,22 +70,22 @@ class LeakCheck:
 
     @property
     def signs(self) -> tuple[str, ...]:
-        """What speaks for a leak, a clause each; nothing where nothing does."""
-        found = []
+        """The signs above their limits, a clause each."""
+        signs = []
         if abs(self.count) >= COUNT_LIMIT:
-            found.append(f"it follows the number of ratings (correlation {self.count:+.2f} beyond content)")
+            signs.append(f"it follows the number of ratings (correlation {self.count:+.2f} beyond content)")
         if self._is_average:
-            found.append(
+            signs.append(
                 f"it behaves like an average over an item's raters (steadier with more ratings: {self.scatter:+.2f}; "
-                f"follows their generosity: {self.raters:+.2f}, {self.rater_sigmas:+.1f} sigma)"
+                f"follows their leniency: {self.raters:+.2f}, {self.rater_sigmas:+.1f} sigma)"
             )
-        return tuple(found)
+        return tuple(signs)
 
     @property
     def _is_average(self) -> bool:
         scatter, raters = self.scatter / SCATTER_LIMIT, self.raters / RATER_LIMIT
         raters = min(raters, self.rater_sigmas / RATER_SIGMAS)
-        return scatter >= 1.0 or raters >= 1.0 or (scatter >= FAINT and raters >= FAINT)
+        return scatter >= 1.0 or raters >= 1.0 or (scatter >= WEAK and raters >= WEAK)
 
     @property
     def found(self) -> bool:
@@ -104,13 +104,12 @@ class LeakCheck:
 def exposure_leak(dataset: Dataset, column: str, seed: int = 0) -> LeakCheck:
     """Check a column of `dataset.items` against all ratings of `dataset`, those of held-out items too.
 
-    Three things are looked for that no property of an item itself should show, all beyond what text, genres and year of
-    the item explain (a cross-fitted ridge regression, the column itself left out): that the column follows the number
-    of ratings, that it is scattered like an average of them, and that it follows how generous the item's raters are
-    with their *other* ratings (against raters that are shuffled while every item keeps its number of ratings). Of a
-    column of categories or sets only the first can be told, value by value; the most suspicious value counts. A leak
-    that is faint, noisy, or of few items can be missed, and a column that rightly tells how popular an item will be (an
-    advertising budget) can be accused: it is a warning and no proof.
+    Three signs that no property of an item itself should show are estimated given the item's text, genres and year (by
+    a cross-fitted ridge regression without the column): the column follows the number of ratings; it is scattered like
+    an average of them; it follows its raters' leniency on *other* items (against shuffled raters, every item with its
+    number of ratings). For categories and sets only the first is estimated, for each value; the largest counts. Weak
+    leaks can be missed, and a column that rightly predicts popularity (an advertising budget) can be accused: it is a
+    warning and no proof.
 
     Raises:
         SettingsError: there is no such column.
@@ -139,11 +138,11 @@ def warn_of_leaks(dataset: Dataset, columns: Iterable[str], seed: int = 0) -> li
 class _Exposure:
     """Who rated the items.
 
-    `generosity`, per rating, is how much above usual its user rates other items; `circumstances`, shape `(n_items, 4)`,
-    are the number of ratings and how much their users rate, both also squared.
+    `leniency`, per rating, is its user's shrunken mean residual on other items; `circumstances`, shape `(n_items, 4)`,
+    are the log number of ratings and their users' mean log activity, standardised, and both squared.
     """
 
-    generosity: FloatArray
+    leniency: FloatArray
     circumstances: FloatArray
 
     @classmethod
@@ -160,19 +159,19 @@ class _Exposure:
 
 
 def _check_number(column: str, values: FloatArray, dataset: Dataset, content: FloatArray, seed: int) -> LeakCheck:
-    rows = _told(values, dataset)
+    rows = _usable_rows(values, dataset)
     if not len(rows):
         return _unknown(column, int(np.isfinite(values).sum()))
     rng = stream(seed, "leak", column)
     fold, counts = rng.permutation(len(rows)) % N_FOLDS, dataset.item_counts[rows]
     exposure = _Exposure.of(dataset)
     score, explained = _normal_scores(values[rows]), np.hstack([content, exposure.circumstances])[rows]
-    rest = _beyond(explained, score, fold)
-    generosity = _beyond(explained, _item_means(dataset, exposure.generosity)[rows], fold)
+    rest = _residual(explained, score, fold)
+    leniency = _residual(explained, _item_means(dataset, exposure.leniency)[rows], fold)
     weights: FloatArray = RATER_SUPPORT / (RATER_SUPPORT + counts.astype(float))
-    raters = _correlation(rest, generosity, weights)
+    raters = _correlation(rest, leniency, weights)
     chance = [
-        _correlation(rest, _item_means(dataset, rng.permutation(exposure.generosity))[rows], weights)
+        _correlation(rest, _item_means(dataset, rng.permutation(exposure.leniency))[rows], weights)
         for _ in range(N_SHUFFLES)
     ]
     return LeakCheck(
@@ -186,7 +185,7 @@ def _check_number(column: str, values: FloatArray, dataset: Dataset, content: Fl
 
 
 def _check_flag(column: str, flag: FloatArray, dataset: Dataset, content: FloatArray, seed: int) -> LeakCheck:
-    rows = _told(flag, dataset)
+    rows = _usable_rows(flag, dataset)
     if not len(rows):
         return _unknown(column, dataset.n_items)
     fold = stream(seed, "leak", column).permutation(len(rows)) % N_FOLDS
@@ -194,10 +193,10 @@ def _check_flag(column: str, flag: FloatArray, dataset: Dataset, content: FloatA
     return LeakCheck(column, len(rows), count, *[float("nan")] * 3)
 
 
-def _told(values: FloatArray, dataset: Dataset) -> IntArray:
-    """The rated items with a value; none where they are too few, or all alike."""
+def _usable_rows(values: FloatArray, dataset: Dataset) -> IntArray:
+    """Rows of the rated items with a value; none where they are too few, or all values are equal."""
     rows = np.flatnonzero(np.isfinite(values) & (dataset.item_counts > 0))
-    return rows if len(rows) >= LEAST_ITEMS and np.ptp(values[rows]) > 0 else rows[:0]
+    return rows if len(rows) >= MIN_ITEMS and np.ptp(values[rows]) > 0 else rows[:0]
 
 
 def _unknown(column: str, n_items: int) -> LeakCheck:
@@ -206,7 +205,7 @@ def _unknown(column: str, n_items: int) -> LeakCheck:
 
 def _follows_count(content: FloatArray, score: FloatArray, counts: IntArray, fold: IntArray) -> float:
     popularity = _normal_scores(counts.astype(float))
-    return _correlation(_beyond(content, score, fold), _beyond(content, popularity, fold))
+    return _correlation(_residual(content, score, fold), _residual(content, popularity, fold))
 
 
 def _content(dataset: Dataset, column: str) -> FloatArray:
@@ -226,15 +225,15 @@ def _item_means(dataset: Dataset, of_ratings: FloatArray) -> FloatArray:
     return np.asarray(total / np.maximum(dataset.item_counts, 1))
 
 
-def _beyond(features: FloatArray, target: FloatArray, fold: IntArray) -> FloatArray:
-    """What a ridge regression that was fitted to the other folds leaves over of the target."""
+def _residual(features: FloatArray, target: FloatArray, fold: IntArray) -> FloatArray:
+    """The cross-fitted residual of the target: each fold predicted by a ridge regression on the others."""
     design = np.column_stack([np.ones(len(target)), features])
     penalty = RIDGE * np.diag([0.0, *np.ones(features.shape[1])])
     rest = np.empty(len(target))
     for k in range(N_FOLDS):
-        learn, held = fold != k, fold == k
-        system = design[learn].T @ design[learn] + penalty
-        rest[held] = target[held] - design[held] @ np.linalg.solve(system, design[learn].T @ target[learn])
+        train, test = fold != k, fold == k
+        system = design[train].T @ design[train] + penalty
+        rest[test] = target[test] - design[test] @ np.linalg.solve(system, design[train].T @ target[train])
     return rest
 
 

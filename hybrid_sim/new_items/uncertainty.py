@@ -1,4 +1,4 @@
-"""How far the mean of an item's ratings may be from what was expected before anybody rated it."""
+"""Uncertainty about the mean rating of a new item."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import FloatArray, RatingScale
 from hybrid_sim.ensemble.ensemble import Ensemble
 
-LEAST_RATINGS = 10
-"""Ratings of an item from which its mean says something, and from which it is clear whether it was taken for new."""
+MIN_RATINGS = 10
+"""Fewer ratings of an item say too little about their mean, and about whether the item was held out as new."""
 
-MOSTLY = 0.6
-"""Share of an item's ratings about which there is an opinion as if it or their user were new, from which it was the
-item: the shares of users that are taken for new are about half of that (`Ensemble.n_cold` times `cold_share`)."""
+MIN_COLD_SHARE = 0.6
+"""An item was held out as new if at least this share of its ratings has an out-of-fold prediction without item ratings.
+Holding out users instead gives about half of that (`Ensemble.n_cold` times `cold_share`)."""
 
-LEAST_ITEMS = 20
-"""Fewer items teach nothing about items."""
+MIN_ITEMS = 20
+"""Fewer held-out items give no interval."""
 
 
 @dataclass(frozen=True)
-class LevelDoubt:
-    """What is not known about a new item as a whole; many users do not average it out.
+class ItemMeanInterval:
+    """Split conformal intervals for the mean rating of a new item.
 
-    Learned from items that were taken for new ones while the ensemble learned: `gaps`, ascending, in rating units, are
-    how far the mean of an item's ratings was from the mean that had been expected of them, for items with ten ratings
-    or more. Most gaps are below zero: rarely rated items are liked less, and most items are rarely rated, but most
-    ratings, which the ensemble learns from, are of the others.
+    The uncertainty is about the item as a whole, so averaging over users does not reduce it. `gaps`, ascending, in
+    rating units, are true less predicted mean of items that were held out as new while the ensemble was fitted. Most
+    are below zero: rarely rated items are liked less and most items are rarely rated, but most ratings, from which the
+    ensemble learns, are of the others.
     """
 
     gaps: FloatArray
 
     @classmethod
-    def learn(cls, ensemble: Ensemble, dataset: Dataset) -> LevelDoubt | None:
-        """From what the ensemble said about `dataset`'s ratings while their items had none; None from too few items."""
-        held = ensemble.held_opinion(dataset.pairs, cold=True)
-        n_held = np.bincount(dataset.item, weights=held.answered, minlength=dataset.n_items)
-        chosen = (dataset.item_counts >= LEAST_RATINGS) & (n_held >= MOSTLY * dataset.item_counts)
-        if chosen.sum() < LEAST_ITEMS:
+    def learn(cls, ensemble: Ensemble, dataset: Dataset) -> ItemMeanInterval | None:
+        """From the out-of-fold predictions of ratings of held-out items; None where there are too few such items."""
+        predicted = ensemble.held_opinion(dataset.pairs, cold=True)
+        n_predicted = np.bincount(dataset.item, weights=predicted.answered, minlength=dataset.n_items)
+        held_out = (dataset.item_counts >= MIN_RATINGS) & (n_predicted >= MIN_COLD_SHARE * dataset.item_counts)
+        if held_out.sum() < MIN_ITEMS:
             return None
-        gap = np.where(held.answered, dataset.rating - held.mean(), 0.0)
+        gap = np.where(predicted.answered, dataset.rating - predicted.mean(), 0.0)
         total = np.bincount(dataset.item, weights=gap, minlength=dataset.n_items)
-        return cls(np.sort(total[chosen] / n_held[chosen]))
+        return cls(np.sort(total[held_out] / n_predicted[held_out]))
 
     def interval(self, mean: float, scale: RatingScale, level: float) -> tuple[float, float]:
-        """Where the mean of an item's ratings will be in `level` of the cases, within the scale.
+        """The interval around a predicted mean, within the scale; it covers the true mean with probability `level`.
 
-        Split conformal (Vovk et al. 2005) over items: exchangeable with those learned from, a new item lies within with
-        at least that probability, if there are items enough for it.
+        Split conformal (Vovk et al. 2005) over `n` items, exchangeable with the new one: the ends are the
+        floor((1 - level) / 2 · (n + 1)) outermost gaps.
         """
         n, outside = len(self.gaps), (1.0 - level) / 2
         low = max(int(np.floor(outside * (n + 1))) - 1, 0)

@@ -64,7 +64,7 @@ def run_page(
         _settings(run),
     ]
     notes = [] if run.about else ["The run has not come to its end: it has left no run.json."]
-    if n_known := int(np.isfinite(run.known).sum()):
+    if n_known := int(np.isfinite(run.known_rating).sum()):
         notes.append(
             f"{n_known:,} of the pairs are rated in the data that the simulator learned from: what it says of them is "
             "no forecast, and it is not judged by them."
@@ -88,7 +88,7 @@ def _titles(dataset: Dataset | None) -> Mapping[str, str]:
 
 
 def _overview(run: FinishedRun, truth: Truth | None) -> Section:
-    n_llm = int((~np.isnan(run.said)).sum())
+    n_llm = int((~np.isnan(run.llm_rating)).sum())
     figures = [
         KeyFigure("pairs", f"{len(run):,}", f"{len(run.user_ids):,} users, {len(run.item_ids):,} items", "#rows"),
         KeyFigure("mean drawn rating", f"{run.rating.mean():.2f}", f"scale {run.scale}", "#ratings"),
@@ -158,7 +158,7 @@ def _rows(run: FinishedRun, truth: Truth | None, titles: Mapping[str, str], besi
 
     def cells(row: int) -> tuple[Cell, ...]:
         item = str(run.item_ids[run.item[row]])
-        said, real = float(run.said[row]), None if truth is None else float(truth.rating[row])
+        said, real = float(run.llm_rating[row]), None if truth is None else float(truth.rating[row])
         numbers = (float(run.rating[row]), float(expected[row]), float(run.low[row]), float(run.high[row]))
         user = str(run.user_ids[run.user[row]])
         return (row_cell(row, beside), user, item, titles.get(item, ""), *numbers, real, str(run.source[row]), said)

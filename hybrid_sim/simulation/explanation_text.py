@@ -1,4 +1,4 @@
-"""A few plain sentences that say why a rating is predicted, made from the numbers."""
+"""Explanations in a few plain sentences, made from the contributions and the cited ratings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hybrid_sim.core.types import RatingScale
 from hybrid_sim.models.registry import registered_members
 from hybrid_sim.retrieval.evidence import Evidence, Grounds
 
-LEAST_TOLD = 0.075
-"""Contributions below this part of a quarter of the scale's range are not worth a word."""
+MIN_MENTIONED = 0.075
+"""Contributions below this part of a quarter of the scale's range are not mentioned."""
 
 N_CITED, N_KEYWORDS = 2, 3
-"""Ratings and keywords that are named on each side."""
+"""Ratings and keywords that are named for and against the item."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about one prediction: its mean and interval, and whether there were ratings or a text to go by."""
+    """One prediction: its mean and interval, and whether user and item have ratings, or the item a text."""
 
     scale: RatingScale
     name: str
@@ -81,7 +81,7 @@ def _averages(facts: Facts, contributions: Mapping[str, float]) -> str:
 
 
 def _compared(amount: float, facts: Facts) -> str:
-    if abs(amount) < LEAST_TOLD * facts.unit:
+    if abs(amount) < MIN_MENTIONED * facts.unit:
         return "about as usual"
     return f"{facts.number(abs(amount))} {'higher' if amount > 0 else 'lower'} than usual"
 
@@ -98,7 +98,7 @@ def _largest(facts: Facts, contributions: Mapping[str, float]) -> str:
     words = [
         f"{'raised' if moved[source] > 0 else 'lowered'} by {facts.number(abs(moved[source]))} by {source}"
         for source in largest
-        if abs(moved[source]) >= LEAST_TOLD * facts.unit
+        if abs(moved[source]) >= MIN_MENTIONED * facts.unit
     ]
     return f"This is {' and '.join(words)}." if words else ""
 

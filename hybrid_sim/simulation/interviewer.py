@@ -1,22 +1,24 @@
-"""Asking a language model for ratings: profiles first, then some items at a time, then once more what is missing."""
+"""Asks a language model for ratings: profiles first, then some items per call, then once more for what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.settings import RunSettings
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.question import Answer
-from hybrid_sim.profiles.llm_writer import Asks
+from hybrid_sim.profiles.llm_writer import Asks, LLMWriter
+from hybrid_sim.profiles.statistical_writer import StatisticalWriter
 from hybrid_sim.profiles.writers import Author, write_profiles
-from hybrid_sim.prompts.rating import RatingsReply, rating_question
-from hybrid_sim.prompts.templates import Template
+from hybrid_sim.prompts.profile import ProfilePrompts
+from hybrid_sim.prompts.rating import RatingsReply, history_index, rating_question
+from hybrid_sim.prompts.templates import Template, load_template
 from hybrid_sim.retrieval.index import VectorIndex
 
 USERS_AT_A_TIME = 256
@@ -24,16 +26,16 @@ USERS_AT_A_TIME = 256
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class RatingRequest:
     """A user at one moment, and the items that the model is asked about (row numbers of the dataset)."""
 
     state: UserState
     items: IntArray
 
 
-@dataclass(frozen=True)
-class Opinion:
-    """What the model said about the items of an inquiry.
+@dataclass
+class LLMRatings:
+    """The model's ratings of the items of a request, filled in as replies arrive.
 
     `ratings` has shape `(n_samples, n_items)`, NaN where an answer is missing. `reasons` are those of the first sample
     that gave any, "" without. `n_rejected` counts ratings that were off the scale, repeated, invented or otherwise not
@@ -43,24 +45,38 @@ class Opinion:
     state: UserState
     items: IntArray
     ratings: FloatArray
-    reasons: tuple[str, ...]
+    reasons: list[str] = field(default_factory=list)
     n_rejected: int = 0
 
+    def add(self, sample: int, rows: IntArray, reply: RatingsReply) -> None:
+        """Keep the ratings of a reply about the items in these rows, and its reasons where no earlier one is."""
+        given = ~np.isnan(reply.ratings)
+        self.ratings[sample, rows[given]] = reply.ratings[given]
+        self.n_rejected += reply.rejected
+        for row, reason in zip(rows, reply.reasons, strict=True):
+            self.reasons[row] = self.reasons[row] or reason
 
-def distribution_of(opinions: Sequence[Opinion], scale: RatingScale) -> RatingDistribution:
-    """How often each level was said about each item, all inquiries one after the other; silence abstains."""
-    parts = [np.zeros((len(opinion.items), scale.n_levels)) for opinion in opinions]
-    for opinion, counts in zip(opinions, parts, strict=True):
-        sample, item = np.nonzero(~np.isnan(opinion.ratings))
-        np.add.at(counts, (item, scale.index(opinion.ratings[sample, item])), 1.0)
+
+def pairs_of(requests: Sequence[RatingRequest | LLMRatings]) -> Pairs:
+    """The (user, item) pairs of all requests, one after the other."""
+    users = np.repeat([one.state.user for one in requests], [len(one.items) for one in requests]).astype(np.int64)
+    return Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(one.items for one in requests)]))
+
+
+def distribution_of(answers: Sequence[LLMRatings], scale: RatingScale) -> RatingDistribution:
+    """Relative frequencies of the levels among the samples of each pair of `pairs_of`; NaN where there are none."""
+    parts = [np.zeros((len(answer.items), scale.n_levels)) for answer in answers]
+    for answer, counts in zip(answers, parts, strict=True):
+        sample, item = np.nonzero(~np.isnan(answer.ratings))
+        np.add.at(counts, (item, scale.index(answer.ratings[sample, item])), 1.0)
     counts = np.concatenate([np.zeros((0, scale.n_levels)), *parts])
-    said = counts.sum(axis=1, keepdims=True)
-    return RatingDistribution(scale, counts / np.where(said > 0, said, np.nan))
+    n_samples = counts.sum(axis=1, keepdims=True)
+    return RatingDistribution(scale, counts / np.where(n_samples > 0, n_samples, np.nan))
 
 
 @dataclass(frozen=True)
 class Interviewer:
-    """Puts inquiries about one dataset to a language model.
+    """Asks a model for the ratings of one dataset's users.
 
     `author` writes the profiles of users who have none; None: the model sees no profiles.
     `index` finds similar items, where past ratings are chosen by them (`history_index`).
@@ -68,96 +84,99 @@ class Interviewer:
 
     model: Asks
     author: Author | None
-    words: Template
+    template: Template
     dataset: Dataset
     settings: RunSettings
     users_at_a_time: int = USERS_AT_A_TIME
     index: VectorIndex | None = None
 
-    def opinions(self, inquiries: Sequence[Inquiry]) -> list[Opinion]:
-        """The opinion on every inquiry, in order."""
-        found: list[Opinion] = []
-        with track("users asked about", len(inquiries)) as task:
-            for start in range(0, len(inquiries), self.users_at_a_time):
-                part = inquiries[start : start + self.users_at_a_time]
-                states = [inquiry.state for inquiry in part]
+    def ask(self, requests: Sequence[RatingRequest]) -> list[LLMRatings]:
+        """The model's ratings for every request, in order."""
+        answers: list[LLMRatings] = []
+        with track("users asked about", len(requests)) as task:
+            for start in range(0, len(requests), self.users_at_a_time):
+                part = requests[start : start + self.users_at_a_time]
+                states = [request.state for request in part]
                 if self.author is not None:
                     states = write_profiles(self.author, states, self.settings.profile)
-                found += self._rated([Inquiry(s, i.items) for s, i in zip(states, part, strict=True)])
+                answers += self._rated([RatingRequest(s, r.items) for s, r in zip(states, part, strict=True)])
                 task.advance(len(part))
-        return found
+        return answers
 
-    def _rated(self, inquiries: Sequence[Inquiry]) -> list[Opinion]:
-        """Every item of every inquiry asked about `samples` times, and what is missing once more."""
-        n_samples = self.settings.rating.samples
-        drafts = [
-            _Draft(inquiry, np.full((n_samples, len(inquiry.items)), np.nan), [""] * len(inquiry.items))
-            for inquiry in inquiries
+    def _rated(self, requests: Sequence[RatingRequest]) -> list[LLMRatings]:
+        """Every item of every request asked about `samples` times, and what is missing once more."""
+        n_samples, size = self.settings.rating.samples, self.settings.rating.items_per_call
+        answers = [
+            LLMRatings(r.state, r.items, np.full((n_samples, len(r.items)), np.nan), [""] * len(r.items))
+            for r in requests
         ]
-        size = self.settings.rating.items_per_call
-        parts = [
-            _Part(draft, sample, np.arange(start, min(start + size, len(draft.inquiry.items))))
-            for draft in drafts
-            for start in range(0, len(draft.inquiry.items), size)
+        calls = [
+            _Call(answer, sample, np.arange(start, min(start + size, len(answer.items))))
+            for answer in answers
+            for start in range(0, len(answer.items), size)
             for sample in range(n_samples)
         ]
-        incomplete = self._ask(parts)
-        self._ask([part.missing() for part in incomplete])
-        return [draft.opinion() for draft in drafts]
+        incomplete = self._send(calls)
+        self._send([call.missing() for call in incomplete])
+        return answers
 
-    def _ask(self, parts: Sequence[_Part]) -> list[_Part]:
-        """Ask all parts, note the answers, and return the parts of which the answer is incomplete."""
+    def _send(self, calls: Sequence[_Call]) -> list[_Call]:
+        """Ask all, note the replies, and return the calls whose reply lacks ratings; one without a reply is over."""
         questions = [
             rating_question(
-                self.words,
+                self.template,
                 self.dataset,
-                part.draft.inquiry.state,
-                part.draft.inquiry.items[part.rows],
+                call.answer.state,
+                call.answer.items[call.rows],
                 self.settings.rating,
-                part.sample,
+                call.sample,
                 self.index,
             )
-            for part in parts
+            for call in calls
         ]
         incomplete = []
-        for part, answer in zip(parts, self.model.ask(questions), strict=True):
-            if isinstance(answer, Answer):
-                part.note(answer.value)
-                if np.isnan(answer.value.ratings).any():
-                    incomplete.append(part)
+        for call, reply in zip(calls, self.model.ask(questions), strict=True):
+            if isinstance(reply, Answer):
+                call.answer.add(call.sample, call.rows, reply.value)
+                if np.isnan(reply.value.ratings).any():
+                    incomplete.append(call)
         return incomplete
 
 
-@dataclass
-class _Draft:
-    """An opinion that is being gathered."""
-
-    inquiry: Inquiry
-    ratings: FloatArray
-    reasons: list[str]
-    n_rejected: int = 0
-
-    def opinion(self) -> Opinion:
-        return Opinion(self.inquiry.state, self.inquiry.items, self.ratings, tuple(self.reasons), self.n_rejected)
-
-
 @dataclass(frozen=True)
-class _Part:
-    """Some items of a draft, asked about in one question; `rows` are their places among the items of the inquiry."""
+class _Call:
+    """Some items of a request, asked about in one question; `rows` are their places among the items of the request."""
 
-    draft: _Draft
+    answer: LLMRatings
     sample: int
     rows: IntArray
 
-    def note(self, reply: RatingsReply) -> None:
-        """Keep the ratings of the reply, and its reasons where no earlier one is."""
-        given = ~np.isnan(reply.ratings)
-        self.draft.ratings[self.sample, self.rows[given]] = reply.ratings[given]
-        self.draft.n_rejected += reply.rejected
-        for row, reason in zip(self.rows, reply.reasons, strict=True):
-            self.draft.reasons[row] = self.draft.reasons[row] or reason
+    def missing(self) -> _Call:
+        """A call about those of the items that have no rating yet."""
+        return _Call(self.answer, self.sample, self.rows[np.isnan(self.answer.ratings[self.sample, self.rows])])
 
-    def missing(self) -> _Part:
-        """The part of this part that has no rating yet."""
-        unknown = np.isnan(self.draft.ratings[self.sample, self.rows])
-        return _Part(self.draft, self.sample, self.rows[unknown])
+
+def profile_author(dataset: Dataset, settings: RunSettings, model: Asks | None) -> Author:
+    """Who writes profiles: the model if there is one and the settings say so, else statistics."""
+    writer = StatisticalWriter().fit(dataset)
+    if model is None or settings.profile.writer == "statistics":
+        return writer
+    return LLMWriter(model, dataset, ProfilePrompts(settings.profile, settings.prompts), writer)
+
+
+def interviewer(
+    dataset: Dataset,
+    settings: RunSettings,
+    model: Asks,
+    users_at_a_time: int = USERS_AT_A_TIME,
+    without: Collection[str] = (),
+) -> Interviewer:
+    """An interviewer that asks `model` as the settings say; without the component `profile` it shows no profiles.
+
+    Raises:
+        SettingsError: a file of the user's prompts cannot be used.
+    """
+    template = load_template("rate", settings.prompts)
+    author = None if "profile" in without else profile_author(dataset, settings, model)
+    index = history_index(dataset, settings.rating)
+    return Interviewer(model, author, template, dataset, settings, users_at_a_time, index)

@@ -1,4 +1,4 @@
-"""What a language model's word is worth: where to ask for it, and how far it moves the statistical answer."""
+"""The value of a language model's ratings: which pairs to ask about, and how far they correct a prediction."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.ensemble.correction import AGREEMENT, MIN_ROWS, Correction, panel_places
 from hybrid_sim.ensemble.out_of_fold_store import COLD_ITEM, WARM
-from hybrid_sim.simulation.interviewer import Inquiry, Opinion, distribution_of
+from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest, distribution_of, pairs_of
 from hybrid_sim.simulation.simulator import Prediction, Simulator
 
 LLM_SOURCE = "llm+stat"
-"""The top rung of the fallback ladder: a language model's word corrected the statistical answer."""
+"""Source of a statistical prediction that was corrected by the language model's rating of the same pair."""
 LLM_ITEM_SOURCE = "llm-item+stat"
-"""The next rung, for new items: it was asked about the item for other users, and this corrected the answer."""
+"""Source of a prediction about a new item that was corrected by the model's ratings of the item for other users."""
 
-FOR_ALL = 200.0
-"""What the first answer about a new item is worth to all its pairs, beside what an answer is worth to its own pair: as
-`FOR_ALL` divided by doubt times doubt plus one, 26. It falls with the doubt that the answers before it have left."""
+POOLED_WEIGHT = 200.0
+"""Weight of what an answer about a new item brings to all pairs of the item, next to its own pair (see
+`expected_gain`): for the first answer 200 / (2.33 · 3.33) = 26 times as much."""
 
 _log = logging.getLogger("hybrid_sim")
 
 
-def worth_asking(
+def pairs_to_ask(
     simulator: Simulator,
     dataset: Dataset,
     pairs: Pairs,
@@ -38,103 +38,101 @@ def worth_asking(
     share: float,
     items_per_call: int = 1,
 ) -> IntArray:
-    """Rows of the pairs where a language model is expected to help most, for `share` of the calls that all would take.
+    """Rows of the pairs with the largest expected gain, for `share` of the calls that asking about all would take.
 
-    It can be asked about users with ratings and items with a text, about each pair once. The choice depends on no
-    answer of the model, so that a plan and a run that is taken up again choose the same pairs.
+    The model can be asked about users with ratings and items with a text, about each pair once. The choice depends on
+    no answer of the model, so that a plan and a resumed run choose the same pairs.
     """
     has_text = np.array([bool(text) for text in item_texts(dataset)])
-    known = np.flatnonzero(pairs.known)
-    known = known[has_text[pairs.item[known]] & (dataset.user_counts[pairs.user[known]] > 0)]
-    _, first = np.unique(pairs.take(known).keys(dataset.n_items), return_index=True)
-    able = np.sort(known[first])
-    asked = pairs.take(able)
-    n_item = simulator.ensemble_.support_.of(asked).n_item
-    help_ = expected_help(statistical.take(able), n_item, panel_places(asked))
-    return able[best_calls(pairs.user[able], help_, share, items_per_call)]
+    rows = np.flatnonzero(pairs.known)
+    rows = rows[has_text[pairs.item[rows]] & (dataset.user_counts[pairs.user[rows]] > 0)]
+    _, first = np.unique(pairs.take(rows).keys(dataset.n_items), return_index=True)
+    rows = np.sort(rows[first])
+    candidates = pairs.take(rows)
+    n_item = simulator.ensemble_.support_.of(candidates).n_item
+    gain = expected_gain(statistical.take(rows), n_item, panel_places(candidates))
+    return rows[best_calls(candidates.user, gain, share, items_per_call)]
 
 
-def expected_help(statistical: RatingDistribution, n_item: FloatArray, turn: IntArray) -> FloatArray:
-    """How much the model is expected to help with each pair, in proportion to the squared error that is left to it.
+def expected_gain(statistical: RatingDistribution, n_item: FloatArray, turn: IntArray) -> FloatArray:
+    """The expected reduction of squared error by an answer about each pair, up to a constant factor.
 
-    That is the variance of the statistical answer, counted more the fewer ratings (`n_item`) the item has. What the
-    model thinks of a new item counts for all its pairs, and the first answers tell most of it: new items are asked
-    about in turn (`turn`, from 0). With recorded ratings a fifth of the calls brought most of the gain with new items,
-    but a quarter of it with others, for which rules that were learned did no better (`experiments/selective.py`).
+    With the standard deviation `s` of the statistical prediction, `n` ratings of the item and `t` earlier answers about
+    it (`turn`), the gain is
+
+        (s · (1 + 1 / (1 + n)))² · (1 + [n = 0] · POOLED_WEIGHT / ((t + λ) · (t + λ + 1))),   λ = (1 - ρ) / ρ
+
+    The second factor is pooling over a panel: two users' surprises about a new item correlate by ρ = `AGREEMENT`, so
+    the shrunken mean of `t` of them explains t / (t + λ) of the item's variance for all users, and one more answer adds
+    λ / ((t + λ) · (t + λ + 1)). New items are therefore asked about in turn. On recorded ratings a fifth of the calls
+    brought most of the gain for new items and a quarter of it for others, for which learned rules did no better
+    (`experiments/selective.py`).
     """
     own = (statistical.std() * (1.0 + 1.0 / (1.0 + n_item))) ** 2
-    doubt = (1.0 - AGREEMENT) / AGREEMENT
-    for_all = FOR_ALL / ((turn + doubt) * (turn + doubt + 1.0))
-    return np.asarray(own * np.where(n_item == 0, 1.0 + for_all, 1.0))
+    shrinkage = (1.0 - AGREEMENT) / AGREEMENT
+    pooled = POOLED_WEIGHT / ((turn + shrinkage) * (turn + shrinkage + 1.0))
+    return np.asarray(own * np.where(n_item == 0, 1.0 + pooled, 1.0))
 
 
-def best_calls(users: IntArray, help_: FloatArray, share: float, items_per_call: int) -> IntArray:
-    """Rows of the calls that help most: `share` of the calls that all rows take, at least one if `share` is not zero.
+def best_calls(users: IntArray, gain: FloatArray, share: float, items_per_call: int) -> IntArray:
+    """Rows of the calls with the largest total gain: `share` of all calls, at least one if `share` is not zero.
 
-    A call is about `items_per_call` rows of one user, those that need it most together. It costs nearly the same
+    A call holds up to `items_per_call` rows of one user, those with the largest gain together. It costs nearly the same
     however many it holds, so full calls come before others.
 
     >>> best_calls(np.array([7, 7, 7, 8]), np.array([0.2, 0.9, 0.8, 1.0]), share=0.34, items_per_call=2)
     array([1, 2])
     """
-    numbers = np.column_stack([users, place_in_group(users, -help_) // items_per_call])
+    numbers = np.column_stack([users, place_in_group(users, -gain) // items_per_call])
     calls, call = np.unique(numbers, axis=0, return_inverse=True)
-    total = np.bincount(call, help_, minlength=len(calls))
+    total = np.bincount(call, gain, minlength=len(calls))
     n = max(round(share * len(total)), min(len(total), 1)) if share > 0 else 0
-    chosen = np.argsort(-total, kind="stable")[:n]
-    return np.flatnonzero(np.isin(call, chosen))
+    return np.flatnonzero(np.isin(call, np.argsort(-total, kind="stable")[:n]))
 
 
-def can_teach(simulator: Simulator, known: Sequence[Inquiry]) -> bool:
-    """Whether enough of these ratings were kept from the ensemble once, so that they can tell what a word is worth.
+def can_learn(simulator: Simulator, requests: Sequence[RatingRequest]) -> bool:
+    """Whether enough of the requested ratings have an out-of-fold prediction; a warning says so if not.
 
-    If not, it is said: they may have come later, with `hybrid_sim.simulation.refit.taught`.
+    Ratings that came later, with `hybrid_sim.simulation.refit`, have none.
     """
-    n = int(simulator.ensemble_.held_opinion(_pairs(known)).answered.sum())
+    n = int(simulator.ensemble_.held_opinion(pairs_of(requests)).answered.sum())
     if n < MIN_ROWS:
         _log.warning(
-            "to learn what the model's word is worth, %d known ratings are needed about which the simulator has an "
-            "opinion from before it knew them; there are %d, so the model is not asked about them and changes no "
-            "answer (raise rating.learn_from; fit again if the simulator was taught later ratings)",
+            "to learn what the model's ratings are worth, %d known ratings with an out-of-fold prediction are needed; "
+            "there are %d, so the model is not asked about them and changes no prediction (raise rating.learn_from; "
+            "fit again if the simulator was refitted to later ratings)",
             MIN_ROWS,
             n,
         )
     return n >= MIN_ROWS
 
 
-def _pairs(asked: Sequence[Inquiry | Opinion]) -> Pairs:
-    """Who was asked about what, one after the other."""
-    users = np.repeat([one.state.user for one in asked], [len(one.items) for one in asked]).astype(np.int64)
-    return Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(one.items for one in asked)]))
-
-
 @dataclass(frozen=True)
-class Worth:
-    """What the model's word is worth: one correction where user and item were rated before, one for new items.
+class LLMValue:
+    """How far the model's ratings correct a prediction: one correction for warm pairs, one for new items.
 
-    Of a new item it holds for users too who were not asked about it (see `Correction`), if they have ratings. About
-    users without any nothing can be learned: those that are asked about to learn all have some. Their answers stay
-    statistical.
+    That for new items is pooled: it holds for all users with ratings, asked about or not (see `Correction`). About
+    users without ratings nothing can be learned, since all users of the calibration requests have some; their
+    predictions stay statistical.
     """
 
     warm: Correction
     cold: Correction
 
     @classmethod
-    def learn(cls, simulator: Simulator, dataset: Dataset, opinions: Sequence[Opinion]) -> Self:
-        """Learn from opinions about known ratings of users, beside what the ensemble said while it missed them."""
-        said = distribution_of(opinions, dataset.scale)
-        pairs = _pairs(opinions)
+    def learn(cls, simulator: Simulator, dataset: Dataset, answers: Sequence[LLMRatings]) -> Self:
+        """Learn from answers about known ratings, next to the out-of-fold predictions of the same ratings."""
+        llm, pairs = distribution_of(answers, dataset.scale), pairs_of(answers)
         ratings = dataset.rating_of(pairs)
         corrections = []
-        for cold, what in ((False, "answer"), (True, "answer about new items")):
-            opinion = simulator.ensemble_.held_opinion(pairs, cold=cold)
-            corrections.append(Correction(new_items=cold).fit(opinion, said, pairs, ratings))
-            n = int((said.answered & opinion.answered).sum())
-            if n < MIN_ROWS and said.answered.any():
+        for cold, what in ((False, "prediction"), (True, "prediction of new items")):
+            out_of_fold = simulator.ensemble_.held_opinion(pairs, cold=cold)
+            corrections.append(Correction(new_items=cold).fit(out_of_fold, llm, pairs, ratings))
+            n = int((llm.answered & out_of_fold.answered).sum())
+            if n < MIN_ROWS and llm.answered.any():
                 _log.warning(
-                    "the model rated %d known pairs that tell what its word is worth, %d are needed: it changes no %s "
-                    "(settings rating.learn_from and rating.items_per_call say how many are asked)",
+                    "the model rated %d known pairs from which its value can be learned, %d are needed: it changes no "
+                    "%s (settings rating.learn_from and rating.items_per_call say how many are asked)",
                     n,
                     MIN_ROWS,
                     what,
@@ -142,20 +140,20 @@ class Worth:
         return cls(*corrections)
 
     def correct(
-        self, prediction: Prediction, simulator: Simulator, pairs: Pairs, said: RatingDistribution
+        self, prediction: Prediction, simulator: Simulator, pairs: Pairs, llm: RatingDistribution
     ) -> Prediction:
-        """The prediction moved by what the model said; rows that it is not about stay as they are, to the last bit."""
+        """The corrected prediction; rows without a correction stay as they are, to the last bit."""
         before = prediction.distribution
         regimes = simulator.ensemble_.support_.of(pairs).regime
         probs = before.probs.copy()
         low, high, source = prediction.low.copy(), prediction.high.copy(), prediction.source.copy()
         for correction, kinds in ((self.warm, WARM), (self.cold, COLD_ITEM)):
             here = np.flatnonzero(np.isin(regimes, kinds))
-            after = correction.apply(before.take(here), said.take(here), pairs.take(here))
+            after = correction.apply(before.take(here), llm.take(here), pairs.take(here))
             moved = (after.probs != before.probs[here]).any(axis=1)
             rows, after = here[moved], after.take(moved)
             interval = simulator.ensemble_.interval(pairs.take(rows), after)
             probs[rows], low[rows], high[rows] = after.probs, interval.low, interval.high
-            source[rows] = np.where(said.answered[rows], LLM_SOURCE, LLM_ITEM_SOURCE)
+            source[rows] = np.where(llm.answered[rows], LLM_SOURCE, LLM_ITEM_SOURCE)
         distribution = RatingDistribution(before.scale, probs)
         return replace(prediction, distribution=distribution, low=low, high=high, source=source)

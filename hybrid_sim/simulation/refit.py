@@ -1,4 +1,4 @@
-"""A fitted simulator learns of new users, items and ratings without a whole new fit."""
+"""Incremental refit: a fitted simulator gets new users, items and ratings without fitting its combiner again."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.simulation.simulator import Simulator
 
 
-def taught(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) -> Simulator:
-    """A copy that knows `dataset`: all users and items that the simulator knows already, and what else there is now.
+def refitted(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) -> Simulator:
+    """A copy whose members are fitted to `dataset`: all data of the first fit, and new users, items and ratings.
 
-    Members are fitted again, since ratings, texts and features are all measured against each other; what they say is
-    then the same as after a whole fit. How they are combined and calibrated stays as it was learned from the first
-    data: that is an approximation, and saves the inner hold-outs, eight ninths of the work.
+    The members are then exactly those of a whole fit. Combiner, calibration and out-of-fold predictions stay those of
+    the first data: an approximation that saves the out-of-fold fits, eight ninths of the work.
 
     Raises:
-        SettingsError: a user, an item or a rating that the simulator knows is missing, or the scale is another.
+        SettingsError: a user, an item or a rating of the first fit is missing, or the scale is another.
         DataError: the dataset has no ratings.
     """
-    users = _places("user", simulator.user_ids_, dataset.users.index, dataset.name)
-    items = _places("item", simulator.item_ids_, dataset.items.index, dataset.name)
-    _refuse_to_forget(simulator.ensemble_.support_, dataset, users)
+    users = _rows_now("user", simulator.user_ids_, dataset.users.index, dataset.name)
+    items = _rows_now("item", simulator.item_ids_, dataset.items.index, dataset.name)
+    _require_all_ratings(simulator.ensemble_.support_, dataset, users)
     held = simulator.ensemble_.held_
     if dataset.scale != held.scale:
         raise SettingsError(
@@ -46,30 +45,30 @@ def taught(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) ->
     ensemble.members_ = _fitted(ensemble.members, dataset, texts, n_jobs or simulator.n_jobs)
     ensemble.support_ = SupportTable().fit(dataset)
     ensemble.held_ = _moved(held, users, items, dataset.n_items)
-    found = copy.copy(simulator)
-    found.ensemble_ = ensemble
-    found.fallback_ = copy.deepcopy(simulator.fallback_).fit(dataset)
-    found.know(dataset, texts)
+    updated = copy.copy(simulator)
+    updated.ensemble_ = ensemble
+    updated.fallback_ = copy.deepcopy(simulator.fallback_).fit(dataset)
+    updated.know(dataset, texts)
     embedder = embedder_for(dataset, simulator.embedder)
-    found.item_index_ = simulator.item_index_.updated(embedder.embed(texts), items)
-    found.profile_index_ = simulator.profile_index_.updated(statistical_profiles(dataset), embedder, users)
-    return found
+    updated.item_index_ = simulator.item_index_.updated(embedder.embed(texts), items)
+    updated.profile_index_ = simulator.profile_index_.updated(statistical_profiles(dataset), embedder, users)
+    return updated
 
 
-def _places(noun: str, known: pd.Index[str], now: pd.Index[str], name: str) -> IntArray:
-    """Where each id that the simulator knows stands now."""
-    places = now.get_indexer(known)
-    missing = np.flatnonzero(places < 0)
+def _rows_now(noun: str, known: pd.Index[str], now: pd.Index[str], name: str) -> IntArray:
+    """The row in `now` of each id that the simulator was fitted to."""
+    rows = now.get_indexer(known)
+    missing = np.flatnonzero(rows < 0)
     if len(missing):
         raise SettingsError(
             f"the simulator knows {noun} {known[missing[0]]!r}, which {name} does not have ({len(missing)} such "
             f"{noun}s); name data that holds all that it was fitted to, or fit again"
         )
-    return places.astype(np.int64)
+    return rows.astype(np.int64)
 
 
-def _refuse_to_forget(support: SupportTable, dataset: Dataset, users: IntArray) -> None:
-    """Members learn from this dataset alone: what it lacks they would forget."""
+def _require_all_ratings(support: SupportTable, dataset: Dataset, users: IntArray) -> None:
+    """Members are fitted to this dataset alone, so it must have all ratings of the first fit."""
     known, now = support.n_user_[:-1], dataset.user_counts[users]
     missing = np.maximum(known - now, 0)
     if missing.any():
@@ -100,7 +99,7 @@ def _fitted(members: dict[str, Rater], dataset: Dataset, texts: Sequence[str], n
 
 
 def _moved(held: HeldOpinions, users: IntArray, items: IntArray, n_items: int) -> HeldOpinions:
-    """The same opinions, found by the row numbers that users and items have now."""
+    """The same out-of-fold predictions, by the row numbers that users and items have now."""
 
     def moved(table: HeldTable) -> HeldTable:
         keys = Pairs(users[table.keys // held.n_items], items[table.keys % held.n_items]).keys(n_items)

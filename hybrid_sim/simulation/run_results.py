@@ -1,10 +1,10 @@
-"""A finished run, read from its folder: what was simulated of whom, and what the ratings really were, if known."""
+"""A finished run, read from its folder, and the true ratings of its pairs."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,33 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
 from hybrid_sim.data.columns import read_table
 from hybrid_sim.data.times import read_times
 from hybrid_sim.simulation.run_folder import RunFolder
+from hybrid_sim.simulation.simulate import ratings_frame
+from hybrid_sim.simulation.simulator import Prediction
 
 NEEDED = ("user_id", "item_id", "rating", "mean", "low", "high", "source")
 
-UNJUDGED = -2
-"""Stands for a pair whose rating the simulator learned from: its answer is no forecast."""
+EXPLAINED = ("user_id", "item_id", "reason", "by", "contributions", "evidence", "keywords", "against")
+"""The parts of a stored explanation."""
+
+IN_TRAINING = -2
+"""Stands for a pair whose rating the simulator learned from: its prediction cannot be judged by it."""
 
 HEADER_ROWS = 1
 """Rows of `ratings.csv` before the first pair; rows are counted from 1, as in every message about a file."""
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """What a run has written, in columns of one length; `user` and `item` are places in `user_ids` and `item_ids`.
+class FinishedRun(Framed):
+    """The table of a run, row by row; `user` and `item` are places in `user_ids` and `item_ids`.
 
-    `rating` is what was drawn, `said` what the language model said (NaN: nothing), `known` the rating that the data of
-    the run holds already (NaN: none), `about` is what `run.json` holds,
-    empty where the run has not come to its end.
+    `rating` is what was drawn, `llm_rating` the mean of the language model's ratings (NaN: none), `known_rating` the
+    rating that the data of the run holds already (NaN: none). `about` is what `run.json` holds, empty where the run has
+    not ended.
     """
 
     folder: RunFolder
@@ -44,15 +50,35 @@ class FinishedRun:
     user: IntArray
     item: IntArray
     rating: FloatArray
-    distribution: RatingDistribution
-    low: FloatArray
-    high: FloatArray
-    source: NDArray[np.object_]
-    said: FloatArray
-    known: FloatArray
+    prediction: Prediction
+    llm_rating: FloatArray
+    known_rating: FloatArray
 
     def __len__(self) -> int:
         return len(self.rating)
+
+    def __repr__(self) -> str:
+        return f"FinishedRun({str(self.folder.path)!r}, {len(self):,} ratings, {self.dataset})"
+
+    @property
+    def distribution(self) -> RatingDistribution:
+        """The predicted distributions."""
+        return self.prediction.distribution
+
+    @property
+    def low(self) -> FloatArray:
+        """Lower ends of the intervals."""
+        return self.prediction.low
+
+    @property
+    def high(self) -> FloatArray:
+        """Upper ends of the intervals."""
+        return self.prediction.high
+
+    @property
+    def source(self) -> NDArray[np.object_]:
+        """What each prediction rests on."""
+        return self.prediction.source
 
     @property
     def scale(self) -> RatingScale:
@@ -61,7 +87,7 @@ class FinishedRun:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the run says that it is about synthetic data."""
+        """Whether the run is about synthetic data."""
         return bool(self.about.get("provenance", {}).get("synthetic", False))
 
     @property
@@ -74,19 +100,38 @@ class FinishedRun:
         """The seed, as far as it is known."""
         return str(self.about.get("provenance", {}).get("seed", "not known"))
 
+    def to_frame(self) -> pd.DataFrame:
+        """The table as `simulate` wrote it."""
+        return ratings_frame(self.prediction, self.rating, self.llm_rating, self.known_rating)
+
     def user_of(self, user_id: str) -> int:
         """The place of a user.
 
         Raises:
             SettingsError: the run has no rating by this user.
         """
-        found = np.flatnonzero(self.user_ids == user_id)
-        if not len(found):
+        places = np.flatnonzero(self.user_ids == user_id)
+        if not len(places):
             raise SettingsError(
                 f"the run in {self.folder.path} has no rating by user {user_id!r}; it has {len(self.user_ids)} users, "
                 f"for example {self.user_ids[0]!r}"
             )
-        return int(found[0])
+        return int(places[0])
+
+    def prediction_of(self, user_id: str, item_id: str) -> Prediction:
+        """The prediction of one pair.
+
+        Raises:
+            SettingsError: the run has no rating of it.
+        """
+        pair = self.prediction
+        rows = np.flatnonzero((pair.user_ids == user_id) & (pair.item_ids == item_id))[:1]
+        if not len(rows):
+            raise SettingsError(
+                f"the run in {self.folder.path} has no rating of item {item_id!r} by user {user_id!r}; its "
+                f"{len(self)} pairs are in {self.folder.ratings.name}"
+            )
+        return pair.take(rows)
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -111,44 +156,61 @@ def read_run(folder: Path) -> FinishedRun:
         bad = np.flatnonzero(~np.isfinite(amounts))
         if len(bad):
             raise DataError(f"{table.where(int(bad[0]), name)}: not a number; run `hybrid-sim simulate` again")
-    if not scale.contains(numbers["rating"]).all():
-        row = int((~scale.contains(numbers["rating"])).argmax())
+    off = np.flatnonzero(~scale.contains(numbers["rating"]))
+    if len(off):
         raise DataError(
-            f"{table.where(row, 'rating')}: {numbers['rating'][row]:g} is not on the scale {scale}; "
+            f"{table.where(int(off[0]), 'rating')}: {numbers['rating'][off[0]]:g} is not on the scale {scale}; "
             "run `hybrid-sim simulate` again"
         )
-    return FinishedRun(
-        files,
-        _about(files.about),
-        users.names,
-        items.names,
-        users.codes,
-        items.codes,
-        scale.round(numbers["rating"]),
+    prediction = Prediction(
+        users.names[users.codes],
+        items.names[items.codes],
         RatingDistribution(scale, np.column_stack([numbers[name] for name in levels])),
         numbers["low"],
         numbers["high"],
         np.array(table.texts("source"), dtype=object),
-        *(
-            table.numbers(name) if name in table.names else np.full(len(table), np.nan)
-            for name in ("llm_rating", "known_rating")
-        ),
     )
+    optional = (
+        table.numbers(name) if name in table.names else np.full(len(table), np.nan)
+        for name in ("llm_rating", "known_rating")
+    )
+    rating, about = scale.round(numbers["rating"]), _about(files.about)
+    return FinishedRun(files, about, users.names, items.names, users.codes, items.codes, rating, prediction, *optional)
+
+
+def read_explanations(path: Path) -> Iterator[dict[str, Any]]:
+    """The stored explanations, as dicts (`Explanation.to_json`); none where there is no such file.
+
+    Raises:
+        DataError: a line is damaged.
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = dict(json.loads(line))
+                missing = set(EXPLAINED) - record.keys()
+            except (ValueError, TypeError):
+                missing = set(EXPLAINED)
+            if missing:
+                raise DataError(f"{path} line {number} is not an explanation; run `hybrid-sim simulate` again")
+            yield record
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as names and values in words, tables inside by dotted names; addresses lose user names and passwords.
+    """Nested settings as dotted names and values in words; addresses lose user names and passwords.
 
     >>> flat({"seed": 1, "llm": {"model": "m", "top_p": None}})
     {'seed': '1', 'llm.model': 'm', 'llm.top_p': 'none'}
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for key, value in content.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            texts |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = "none" if value is None else re.sub(r"(?<=//)[^/@\s]+@", "", str(value))
-    return found
+            texts[f"{prefix}{key}"] = "none" if value is None else re.sub(r"(?<=//)[^/@\s]+@", "", str(value))
+    return texts
 
 
 def _about(file: Path) -> dict[str, Any]:
@@ -168,7 +230,7 @@ def _about(file: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Truth:
-    """What users really gave to the pairs of a run: `rating` is NaN where that is not known, `at` in seconds UTC."""
+    """True ratings of a run's pairs: `rating` is NaN where it is not known, `at` in seconds UTC."""
 
     name: str
     rating: FloatArray
@@ -199,25 +261,23 @@ def read_truth(file: Path, run: FinishedRun) -> Truth:
             f"{table.where(int(off[0]), 'rating')}: {ratings[off[0]]:g} is not on the scale of the run, {run.scale}; "
             "fix or remove the row"
         )
-    asked_at = _keys(run.user_ids, run.item_ids, run.user_ids[run.user], run.item_ids[run.item])
-    asked = np.where(np.isnan(run.known), asked_at, UNJUDGED)
-    there = _keys(run.user_ids, run.item_ids, users.names[users.codes], items.names[items.codes])
-    known = there >= 0
-    row_of = pd.Series(np.flatnonzero(known), index=there[known])
+    pairs = _keys(run.user_ids, run.item_ids, run.user_ids[run.user], run.item_ids[run.item])
+    judged = np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)
+    keys = _keys(run.user_ids, run.item_ids, users.names[users.codes], items.names[items.codes])
+    rows = np.flatnonzero(keys >= 0)
+    row_of = pd.Series(rows, index=keys[rows])
     row_of = row_of[~row_of.index.duplicated(keep="last")]
-    rows = row_of.reindex(asked).to_numpy(dtype=float)
-    found = ~np.isnan(rows)
-    if not found.any():
-        n_known = int(row_of.index.isin(asked_at).sum())
+    row = row_of.reindex(judged, fill_value=-1).to_numpy()
+    if (row < 0).all():
+        n_known = int(row_of.index.isin(pairs).sum())
         why = (
             f"the simulator learned from all {n_known} that are about its pairs"
             if n_known
             else "none is about its pairs"
         )
         raise DataError(f"{table.path.name}: no row can judge the run, {why}; name ratings that were held out")
-    places = np.where(found, rows, 0).astype(np.int64)
     times = read_times(table, "timestamp") if "timestamp" in table.names else None
-    return Truth(table.path.name, np.where(found, ratings[places], np.nan), None if times is None else times[places])
+    return Truth(table.path.name, np.where(row < 0, np.nan, ratings[row]), None if times is None else times[row])
 
 
 def _keys(

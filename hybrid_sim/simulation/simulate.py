@@ -1,39 +1,66 @@
-"""A simulation: how users rate items, what a language model says about it, and what the users are like afterwards.
+"""A simulation: how users rate items, what a language model adds, and the users' histories and profiles afterwards.
 
-The statistical answer comes first. Then a language model, if there is one, is asked about ratings that are known, to
-learn what its word is worth, and about the pairs where it is expected to help. Its word corrects the statistical
-answer; where it says nothing, of the pair or of a new item to others, that answer stays as it was, to the last bit.
+The statistical prediction comes first. A language model, if there is one, is then asked about ratings that are known,
+to learn how far its ratings correct the prediction, and about the pairs where the largest gain is expected. A pair that
+has no correction keeps its statistical prediction to the last bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import HybridSimError
+from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.history import Histories, History
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.core.user_state import Timeline, UserState
+from hybrid_sim.llm.client import LLM
+from hybrid_sim.llm.ledger import Ledger
 from hybrid_sim.profiles.writers import Author, update_profiles, write_profiles
-from hybrid_sim.simulation.interviewer import Inquiry, Interviewer, Opinion, distribution_of
-from hybrid_sim.simulation.llm_value import LLM_SOURCE as LLM_SOURCE
-from hybrid_sim.simulation.llm_value import Worth, can_teach, worth_asking
-from hybrid_sim.simulation.simulator import Prediction, Simulator
+from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, RatingRequest, distribution_of, pairs_of
+from hybrid_sim.simulation.llm_value import LLMValue, can_learn, pairs_to_ask
+from hybrid_sim.simulation.simulator import Prediction, Simulator, pair_ids
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """The answers about pairs, a rating drawn from each, and what the model said.
+class LLMUse:
+    """What a run asked of a language model: `calls` and `failed` questions now, `ledger` and `failures` in all.
 
-    `statistical` is the answer before the model's word. `asked` marks the pairs that it was asked about, `said` holds
-    the frequencies of its answers, a row of NaN where there is none, `reasons` its words. `users` are the users that it
-    was asked about, by row, as they were before these ratings.
+    `stopped` is why no more could be asked (a limit, a dead endpoint, ...), None where nothing stood in the way.
+    """
+
+    model: str
+    calls: int
+    failed: int
+    stopped: HybridSimError | None
+    ledger: Ledger
+    failures: Mapping[str, int]
+
+    @classmethod
+    def of(cls, llm: LLM) -> Self:
+        """The use of `llm` so far."""
+        journal, counts = llm.journal, llm.counts
+        return cls(llm.settings.model, counts.calls, counts.failed, llm.stopped, journal.ledger(), journal.failures())
+
+
+@dataclass(frozen=True)
+class Simulation(Framed):
+    """Predictions and drawn ratings of pairs, row by row.
+
+    `statistical` is the distribution before the language model's correction. `asked` marks the pairs that the model was
+    asked about, `llm` holds the frequencies of its ratings (NaN without one), `reasons` its reasons ("" without).
+    `known` are the ratings that the dataset holds already, NaN for the others. `users` are the users that it was asked
+    about, by row, as they were before these ratings; `use` says what it cost.
     """
 
     pairs: Pairs
@@ -41,64 +68,76 @@ class Simulation:
     ratings: FloatArray
     statistical: RatingDistribution
     asked: NDArray[np.bool_]
-    said: RatingDistribution
+    llm: RatingDistribution
     reasons: NDArray[np.object_]
+    known: FloatArray
     users: dict[int, UserState]
+    use: LLMUse | None = None
+
+    def __repr__(self) -> str:
+        return f"Simulation({len(self.ratings):,} ratings, {int(self.llm.answered.sum()):,} with a language model)"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per pair: `user_id, item_id, rating` (drawn), the prediction's columns, `llm_rating, known_rating`."""
+        return ratings_frame(self.prediction, self.ratings, self.llm.mean(), self.known)
+
+
+def ratings_frame(prediction: Prediction, ratings: FloatArray, llm: FloatArray, known: FloatArray) -> pd.DataFrame:
+    """The table of a simulation: its prediction with drawn, LLM and known ratings."""
+    frame = prediction.to_frame()
+    frame.insert(2, "rating", ratings)
+    return frame.assign(llm_rating=llm, known_rating=known)
 
 
 def simulate(
     simulator: Simulator,
     dataset: Dataset,
-    user_ids: Sequence[str],
-    item_ids: Sequence[str],
+    user_ids: Iterable[str] | pd.DataFrame,
+    item_ids: Iterable[str] | None = None,
     interviewer: Interviewer | None = None,
     seed: int = 0,
     timelines: Mapping[str, Timeline] | None = None,
     ask_about: IntArray | None = None,
 ) -> Simulation:
-    """How each user rates the item beside it; `simulator` was fitted to `dataset`, `interviewer` asks the model.
+    """A rating drawn for each pair, in memory; `hs.Run` keeps one in a folder and can ask a language model.
 
-    `timelines` are profiles that users have already, by user id; all others are written first. `ask_about` are the rows
-    that the model is asked about: known users and items with a text, each pair once. By default those where it is
-    expected to help most (`worth_asking`), for the share of calls that the settings say.
+    `user_ids` and `item_ids` are two lists of one length, or the first is a DataFrame with `user_id` and `item_id`.
+    `interviewer` asks the language model; `timelines` are profiles that users have already, by user id, all others are
+    written first. `ask_about` are rows of known users and items with a text, each pair once; by default those with the
+    largest expected gain, for the share of calls that the settings say (`pairs_to_ask`).
+
+        hs.simulate(simulator, data, ["u0001", "u0002"], ["f0001", "f0001"]).to_frame()["rating"]
 
     Raises:
         SettingsError: the simulator was fitted to other data.
     """
     simulator.require_fitted_to(dataset)
+    user_ids, item_ids = pair_ids(user_ids, item_ids)
     prediction = simulator.predict(user_ids, item_ids)
     pairs, statistical = dataset.encode(user_ids, item_ids), prediction.distribution
-    if interviewer is None:
-        silence = RatingDistribution.abstain(dataset.scale, len(pairs))
-        return Simulation(
-            pairs,
-            prediction,
-            prediction.sample(seed),
-            statistical,
-            silence.answered,
-            silence,
-            _no_words(len(pairs)),
-            {},
-        )
-    past = Past(dataset, timelines or {})
-    settings = interviewer.settings.rating
-    chosen = ask_about
-    if chosen is None:
-        chosen = worth_asking(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
-    n_learn_from = settings.learn_from if len(chosen) else 0
-    known = learning_inquiries(past, n_learn_from, settings.items_per_call, seed)
-    if len(chosen) and not can_teach(simulator, known):
-        known = []
-    worth = Worth.learn(simulator, dataset, interviewer.opinions(known))
-    opinions = interviewer.opinions(inquiries(past, pairs.take(chosen)))
-    asked, said, reasons = _by_pair(opinions, dataset, pairs)
-    prediction = worth.correct(prediction, simulator, pairs, said)
-    users = {opinion.state.user: opinion.state for opinion in opinions}
-    return Simulation(pairs, prediction, prediction.sample(seed), statistical, asked, said, reasons, users)
+    answers: list[LLMRatings] = []
+    if interviewer is not None:
+        states, settings = UserStates(dataset, timelines or {}), interviewer.settings.rating
+        if ask_about is None:
+            ask_about = pairs_to_ask(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
+        n_users = settings.learn_from if len(ask_about) else 0
+        known = calibration_requests(states, n_users, settings.items_per_call, seed)
+        if len(ask_about) and not can_learn(simulator, known):
+            known = []
+        value = LLMValue.learn(simulator, dataset, interviewer.ask(known))
+        answers = interviewer.ask(rating_requests(states, pairs.take(ask_about)))
+    asked, llm, reasons = _by_pair(answers, dataset, pairs)
+    if interviewer is not None:
+        prediction = value.correct(prediction, simulator, pairs, llm)
+    users = {answer.state.user: answer.state for answer in answers}
+    known_ratings = dataset.rating_of(pairs)
+    return Simulation(
+        pairs, prediction, prediction.sample(seed), statistical, asked, llm, reasons, known_ratings, users
+    )
 
 
-class Past:
-    """What is known of the users of a dataset: their ratings, and the profiles that they have already."""
+class UserStates:
+    """The users of a dataset at any moment: their ratings, and the profiles that they have already."""
 
     def __init__(self, dataset: Dataset, timelines: Mapping[str, Timeline]) -> None:
         self.dataset, self._histories = dataset, Histories(dataset)
@@ -111,11 +150,12 @@ class Past:
         return UserState(user, self._histories.of(user), self._timelines.get(user, Timeline()))
 
     def before_last(self, user: int, n: int) -> tuple[UserState, History]:
-        """The user before the last `n` ratings, without versions of the profile that rest on them; and these."""
+        """The user before the last `n` ratings, without profile versions that rest on them; and these ratings."""
         history = self._histories.of(user)
         last = history.last(n)
         start = None if last.timestamp is None else int(last.timestamp[0])
         versions = self._timelines.get(user, Timeline()).versions
+        # A version of the very second of a hidden rating may rest on it.
         timeline = Timeline(tuple(v for v in versions if start is not None and v.at is not None and v.at < start))
         return UserState(user, history.first(len(history) - n), timeline), last
 
@@ -128,9 +168,9 @@ def users_before(
     timelines: Mapping[str, Timeline] | None = None,
 ) -> list[UserState]:
     """All known users of the simulation as they were before its ratings; `author` writes the profiles that lack."""
-    past = Past(dataset, timelines or {})
-    states = [simulation.users.get(user) or past.now(user) for user in _rows_by_user(simulation.pairs)]
-    return write_profiles(author, states, settings)
+    states = UserStates(dataset, timelines or {})
+    users = [simulation.users.get(user) or states.now(user) for user in _rows_by_user(simulation.pairs)]
+    return write_profiles(author, users, settings)
 
 
 def advance(
@@ -138,52 +178,44 @@ def advance(
 ) -> list[UserState]:
     """The users after the simulation: its ratings enter their histories, in order, and then their profiles."""
     pairs, rows = simulation.pairs, _rows_by_user(simulation.pairs)
-    lived = [
+    later = [
         replace(state, history=state.history.then(pairs.item[rows[state.user]], simulation.ratings[rows[state.user]]))
         for state in states
     ]
-    return update_profiles(author, dataset, lived, settings)
+    return update_profiles(author, dataset, later, settings)
 
 
-def learning_inquiries(past: Past, n_users: int, n_items: int, seed: int) -> list[Inquiry]:
-    """The last ratings of some users, asked about as if they were not known: `n_items` each, at most half of all."""
-    counts = past.dataset.user_counts
-    chosen = np.sort(stream(seed, "learn from").permutation(np.flatnonzero(counts >= 2))[:n_users])
-    told = np.array([bool(text) for text in item_texts(past.dataset)])
-    states = [past.before_last(user, min(n_items, int(counts[user]) // 2)) for user in chosen.tolist()]
-    return [Inquiry(state, last.item[told[last.item]]) for state, last in states if told[last.item].any()]
+def calibration_requests(states: UserStates, n_users: int, n_items: int, seed: int) -> list[RatingRequest]:
+    """Requests about the last ratings of `n_users` users, as if these were not known: `n_items` each, at most half."""
+    counts = states.dataset.user_counts
+    users = np.sort(stream(seed, "learn from").permutation(np.flatnonzero(counts >= 2))[:n_users])
+    has_text = np.array([bool(text) for text in item_texts(states.dataset)])
+    before = [states.before_last(user, min(n_items, int(counts[user]) // 2)) for user in users.tolist()]
+    return [RatingRequest(state, last.item[has_text[last.item]]) for state, last in before if has_text[last.item].any()]
 
 
-def inquiries(past: Past, pairs: Pairs) -> list[Inquiry]:
-    """The pairs as one inquiry per user, users and items in order of first appearance."""
-    return [Inquiry(past.now(user), pairs.item[rows]) for user, rows in _rows_by_user(pairs).items()]
+def rating_requests(states: UserStates, pairs: Pairs) -> list[RatingRequest]:
+    """The pairs as one request per user, users and items in order of first appearance."""
+    return [RatingRequest(states.now(user), pairs.item[rows]) for user, rows in _rows_by_user(pairs).items()]
 
 
 def _by_pair(
-    opinions: Sequence[Opinion], dataset: Dataset, pairs: Pairs
+    answers: Sequence[LLMRatings], dataset: Dataset, pairs: Pairs
 ) -> tuple[NDArray[np.bool_], RatingDistribution, NDArray[np.object_]]:
-    """Which pairs were asked about, what was said about each, and why: NaN and "" where nothing was."""
-    said = distribution_of(opinions, dataset.scale)
-    row_of: dict[tuple[int, int], int] = {}
-    reasons: list[str] = []
-    for opinion in opinions:
-        for item, reason in zip(opinion.items.tolist(), opinion.reasons, strict=True):
-            row_of[opinion.state.user, item] = len(reasons)
-            reasons.append(reason)
-    keys = zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)
-    rows = np.array([row_of.get(key, -1) for key in keys], dtype=np.int64)
-    probs = np.vstack([said.probs, np.full(dataset.scale.n_levels, np.nan)])[rows]
-    return rows >= 0, RatingDistribution(dataset.scale, probs), np.array([*reasons, ""], dtype=object)[rows]
-
-
-def _no_words(n: int) -> NDArray[np.object_]:
-    return np.full(n, "", dtype=object)
+    """For each pair: whether the model was asked, the distribution of its ratings (NaN without), its reason."""
+    asked = pairs_of(answers).keys(dataset.n_items)
+    row_of = pd.Series(np.arange(len(asked)), index=asked)
+    row_of = row_of[~row_of.index.duplicated(keep="last")]
+    rows = row_of.reindex(pairs.keys(dataset.n_items), fill_value=-1).to_numpy()
+    probs = np.vstack([distribution_of(answers, dataset.scale).probs, np.full(dataset.scale.n_levels, np.nan)])
+    reasons = np.array([*(reason for answer in answers for reason in answer.reasons), ""], dtype=object)
+    return rows >= 0, RatingDistribution(dataset.scale, probs[rows]), reasons[rows]
 
 
 def _rows_by_user(pairs: Pairs) -> dict[int, IntArray]:
     """The rows of every known user, users in order of first appearance; rows of unknown items are left out."""
-    rows: dict[int, list[int]] = {}
-    for row, (user, item) in enumerate(zip(pairs.user.tolist(), pairs.item.tolist(), strict=True)):
-        if user >= 0 and item >= 0:
-            rows.setdefault(user, []).append(row)
-    return {user: np.array(found, dtype=np.int64) for user, found in rows.items()}
+    known = np.flatnonzero(pairs.known)
+    known = known[np.argsort(pairs.user[known], kind="stable")]
+    users, first, counts = np.unique(pairs.user[known], return_index=True, return_counts=True)
+    rows = np.split(known, np.cumsum(counts)[:-1])
+    return {int(users[k]): rows[k] for k in np.argsort(known[first])}

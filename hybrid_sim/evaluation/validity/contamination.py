@@ -23,7 +23,7 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
 from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none
-from hybrid_sim.simulation.interviewer import Inquiry, Opinion, distribution_of
+from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest, distribution_of
 
 N_USERS, N_ITEMS = 20, 10
 """Users that the model is asked about, and held-out items of each."""
@@ -31,8 +31,8 @@ N_USERS, N_ITEMS = 20, 10
 MIN_ANSWERS = 50
 """Pairs that must be answered both ways."""
 
-Asker = Callable[[Dataset, list[Inquiry]], list[Opinion]]
-"""Puts inquiries about a dataset to the model: `lambda data, inquiries: interviewer(data, ...).opinions(inquiries)`."""
+Asker = Callable[[Dataset, list[RatingRequest]], list[LLMRatings]]
+"""Puts inquiries about a dataset to the model: `lambda data, inquiries: interviewer(data, ...).ask(inquiries)`."""
 
 
 NO_PROBE = (
@@ -108,7 +108,7 @@ def probe(train: Dataset, held_out: Dataset, ask: Asker, seed: int = 0) -> Probe
 def _answers(dataset: Dataset, users: IntArray, pairs: Pairs, ask: Asker) -> FloatArray:
     """The most frequent answer about each pair (the lowest of equals), NaN where there is none."""
     histories = Histories(dataset)
-    inquiries = [Inquiry(UserState(u, histories.of(u)), pairs.item[pairs.user == u]) for u in users.tolist()]
+    inquiries = [RatingRequest(UserState(u, histories.of(u)), pairs.item[pairs.user == u]) for u in users.tolist()]
     answers = distribution_of(ask(dataset, inquiries), dataset.scale)
     most_frequent = np.array(dataset.scale.levels)[np.nan_to_num(answers.probs).argmax(axis=1)]
     return np.where(answers.answered, most_frequent, np.nan)

@@ -1,0 +1,228 @@
+"""A forecast of new items that is kept in a folder: planned, made, resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.model_files import MANIFEST
+from hybrid_sim.core.seeding import stream
+from hybrid_sim.core.settings import RunSettings, settings_from
+from hybrid_sim.core.types import IntArray
+from hybrid_sim.data.new_items import add_items, read_new_items
+from hybrid_sim.ensemble.correction import N_PANEL
+from hybrid_sim.llm.planning import Planner
+from hybrid_sim.new_items.forecast import Forecasts, forecast_items, like_level
+from hybrid_sim.profiles.llm_writer import Asks
+from hybrid_sim.simulation.refit import refitted
+from hybrid_sim.simulation.run_folder import RunFolder, csv_bytes, json_lines, load_saved
+from hybrid_sim.simulation.session import Limits, Plan, Session, identity
+from hybrid_sim.simulation.simulate import LLMUse
+from hybrid_sim.simulation.simulator import Simulator
+
+MAX_PAIRS = 2_000_000
+"""Pairs of new items and users that are predicted together."""
+
+_log = logging.getLogger("hybrid_sim")
+
+
+def forecast_new_items(
+    dataset: Dataset,
+    new_items: pd.DataFrame | Path | str,
+    *,
+    simulator: Simulator | None = None,
+    n_users: int | None = None,
+    like_from: float | None = None,
+    n_shown: int = 5,
+    seed: int = 0,
+) -> Forecasts:
+    """How the users of `dataset` would rate items that nobody has rated yet (cold start), without a language model.
+
+    `new_items` is a table or file with the columns item_id, title, year, genres, overview (and others that the items of
+    `dataset` have). A fitted `simulator` is refitted to include them; None fits one with them. `n_users` users are
+    asked, chosen by `seed` (None: all that have ratings). Ratings from `like_from` upwards are likes (None: those in
+    the upper 40% of the scale). `NewItemRun` can ask a language model too and is kept in a folder.
+
+        forecasts = hs.forecast_new_items(data, "new.csv", simulator=simulator)
+        forecasts.to_frame()       # a row per item: expected rating, interval, share of likes, ...
+
+    Raises:
+        SettingsError: the simulator was fitted to other data, or `like_from` is beyond the scale.
+        DataError: a row of the new items is refused.
+    """
+    whole = with_new_items(dataset, new_items)
+    if simulator is not None:
+        simulator.require_fitted_to(dataset)
+    fitted = Simulator(seed).fit(whole) if simulator is None else refitted(simulator, whole)
+    users = sampled_users(dataset, n_users, seed)
+    items = np.arange(dataset.n_items, whole.n_items)
+    return forecast_items(fitted, whole, items, users, like_from=like_from, n_shown=n_shown, seed=seed)
+
+
+def with_new_items(
+    dataset: Dataset, new_items: pd.DataFrame | Path | str, column: str = "item_id", encoding: str = "utf-8"
+) -> Dataset:
+    """The dataset with the new items at the end of its catalogue; `column` holds their ids.
+
+    Raises:
+        DataError: a row of the new items is refused.
+    """
+    if isinstance(new_items, pd.DataFrame):
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "new_items.parquet"
+            (new_items if column in new_items else new_items.rename_axis(column).reset_index()).to_parquet(path)
+            return add_items(dataset, read_new_items(path, dataset, column))
+    return add_items(dataset, read_new_items(new_items, dataset, column, encoding))
+
+
+def sampled_users(dataset: Dataset, n: int | None, seed: int) -> IntArray:
+    """All users with ratings (None), or `n` of them, drawn by `seed`."""
+    users = np.flatnonzero(dataset.user_counts).astype(np.int64)
+    if n is not None and n > len(users):
+        _log.warning("--audience %d: %s has %d users with ratings; all are asked", n, dataset.name, len(users))
+    if n is None or n >= len(users):
+        return users
+    return np.sort(stream(seed, "audience").choice(users, n, replace=False))
+
+
+@dataclass(frozen=True)
+class _NewItemSession(Session):
+    """A session whose fitted simulator is refitted to the new items and kept in the folder."""
+
+    saved: Path | None = None
+
+    @cached_property
+    def simulator(self) -> Simulator:
+        """The simulator that has the new items: kept from an earlier run, refitted, or fitted now."""
+        if not hasattr(self.wanted, "ensemble_"):
+            return self.folder.fitted(self.wanted, self.dataset)
+        if self.saved is None:
+            return refitted(self.wanted, self.dataset)
+        fingerprint = hashlib.sha256((self.saved / MANIFEST).read_bytes()).hexdigest()
+        place = self.folder.path / f"refitted-{fingerprint[:8]}"
+        kept = load_saved(place, self.dataset)
+        if kept is None:
+            kept = refitted(self.wanted, self.dataset, self.wanted.n_jobs)
+            self.folder.make()
+            kept.save(place)
+        return kept
+
+
+class NewItemRun:
+    """A forecast of new items in a folder, with or without a language model; the same one again resumes it.
+
+    `simulator` is fitted to `dataset`, or not fitted yet; `saved` is the folder it was loaded from, so that what is
+    refitted from it can be kept. `n_panel` users are those for whom a language model is asked about every item. Other
+    arguments as in `forecast_new_items` and `hs.Run`.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        dataset: Dataset,
+        new_items: pd.DataFrame | Path | str,
+        *,
+        simulator: Simulator | None = None,
+        saved: Path | None = None,
+        settings: RunSettings | Mapping[str, Any] | Path | str | None = None,
+        model: str | None = None,
+        n_users: int | None = None,
+        n_panel: int | None = None,
+        like_from: float | None = None,
+        n_shown: int = 5,
+        seed: int = 0,
+        column: str = "item_id",
+        encoding: str = "utf-8",
+    ) -> None:
+        self.folder = RunFolder(Path(folder))
+        self.folder.require_kind("cold")
+        self.whole = with_new_items(dataset, new_items, column, encoding)
+        self.items = np.arange(dataset.n_items, self.whole.n_items)
+        self.like_from, self.n_shown = like_level(dataset.scale, like_from), n_shown
+        self.users, self.n_panel = sampled_users(dataset, n_users, seed), n_panel or N_PANEL
+        if len(self.items) * len(self.users) > MAX_PAIRS:
+            raise SettingsError(
+                f"{len(self.items):,} items times {len(self.users):,} users are too many at once; choose --audience N"
+            )
+        run_settings = settings_from(settings, model)
+        if simulator is None:
+            simulator = Simulator(seed, run_settings.ensemble.members, without=run_settings.ensemble.without)
+        self.is_refitted = hasattr(simulator, "ensemble_")
+        if self.is_refitted:
+            simulator.require_fitted_to(dataset)
+        self.session = _NewItemSession(self.folder, self.whole, simulator, run_settings, seed, saved)
+
+    def plan(self) -> Plan:
+        """What the language model would be asked; nothing is sent."""
+        return self.session.plan(self._identity(), self._forecast)
+
+    def forecast(
+        self,
+        *,
+        budget: str | int | None = None,
+        max_calls: int | None = None,
+        max_minutes: float | None = None,
+        replay: bool = False,
+        command: Sequence[str] = (),
+    ) -> Forecasts:
+        """The forecasts of all new items; writes items.csv, items.jsonl, pairs.csv and run.json.
+
+        Arguments as in `Run.simulate`.
+        """
+        limits = Limits(budget, max_calls, max_minutes)
+        with self.session.open_llm(self._identity(), limits, replay=replay) as llm:
+            forecasts = self._forecast(llm)
+            if llm is not None:
+                forecasts = forecasts.with_use(LLMUse.of(llm))
+        self._write(forecasts, command)
+        return forecasts
+
+    def _identity(self) -> dict[str, Any]:
+        whole, session = self.whole, self.session
+        ids = whole.users.index[self.users].tolist(), whole.items.index[self.items].tolist()
+        made_of = identity(whole, session.settings, session.wanted, *ids, seed=session.seed)
+        return {**made_of, "panel": self.n_panel}
+
+    def _forecast(self, model: Asks | Planner | None) -> Forecasts:
+        return forecast_items(
+            self.session.simulator,
+            self.whole,
+            self.items,
+            self.users,
+            like_from=self.like_from,
+            n_shown=self.n_shown,
+            interviewer=None if model is None else self.session.interviewer(model),
+            n_panel=self.n_panel,
+            seed=self.session.seed,
+        )
+
+    def _write(self, forecasts: Forecasts, command: Sequence[str]) -> None:
+        self.folder.make()
+        simulation = forecasts.simulation
+        about = self.session.about("cold", simulation, command)
+        about |= {
+            "new_items": len(forecasts),
+            "members": "refitted to the new items" if self.is_refitted else "fitted with the new items",
+            "settings": None if simulation.use is None else about["settings"],
+        }
+        contents = {
+            "items.csv": csv_bytes(forecasts.to_frame()),
+            "items.jsonl": json_lines(one.to_json() for one in forecasts),
+            "pairs.csv": csv_bytes(forecasts.prediction.to_frame()),
+        }
+        for name, content in contents.items():
+            write_whole(self.folder.path / name, content)
+        self.folder.write_about(about)
+        _log.info("written: %s", ", ".join(str(self.folder.path / name) for name in (*contents, "run.json")))

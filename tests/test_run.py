@@ -1,0 +1,192 @@
+"""The Python API as a researcher in a notebook meets it: runs in a folder, results as tables, errors in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from llm_server import LoopbackLLM
+
+import hybrid_sim as hs
+from hybrid_sim.core.errors import RunError, SettingsError
+from hybrid_sim.data.world import make_world
+
+
+@pytest.fixture(scope="module")
+def data() -> hs.Dataset:
+    return make_world(seed=3, n_users=60, n_items=80, ratings_per_user=15).dataset
+
+
+@pytest.fixture(scope="module")
+def fitted(data: hs.Dataset) -> hs.Simulator:
+    return hs.fit(data, members=["biases", "content_gp"])
+
+
+@pytest.fixture(scope="module")
+def pairs(data: hs.Dataset) -> pd.DataFrame:
+    return hs.cross_pairs(data.users.index[:4], data.items.index[:3])
+
+
+def settings(url: str, **rating: Any) -> dict[str, Any]:
+    return {"llm": {"base_url": url}, "rating": {"learn_from": 6, **rating}}
+
+
+def test_a_run_is_planned_simulated_and_read_back(
+    data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    steps: list[tuple[str, int, int]] = []
+    with LoopbackLLM() as server:
+        run = hs.Run(tmp_path / "run", data, simulator=fitted, settings=settings(server.url), model="loopback")
+        plan = run.plan(pairs)
+        assert server.n_requests == 0
+        assert sum(plan.questions.values()) == plan.forecast.calls > 10
+        assert not (tmp_path / "run" / "ratings.csv").exists()
+        simulation = run.simulate(pairs, on_progress=lambda *step: steps.append(step))
+        n_requests = server.n_requests
+        assert n_requests == plan.forecast.calls
+        again = run.simulate(pairs["user_id"], pairs["item_id"])
+        assert server.n_requests == n_requests  # nothing is paid for twice
+    assert simulation.use is not None
+    assert simulation.use.stopped is None
+    assert simulation.use.ledger.calls == n_requests
+    assert max(steps) > ("asking loopback", 0, 0)
+    pd.testing.assert_frame_equal(again.to_frame(), simulation.to_frame())
+    back = hs.Run.open(tmp_path / "run")
+    pd.testing.assert_frame_equal(back.ratings, simulation.to_frame())
+    assert back.ratings["llm_rating"].notna().all()
+    assert set(back.profiles["user_id"]) == set(pairs["user_id"])
+    assert len(back.explanations) == len(pairs)
+    assert back.settings.llm.model == "loopback"
+    assert back.calls["calls"].sum() == n_requests
+    assert repr(back).endswith("12 ratings, world)")
+    with pytest.raises(SettingsError, match=r"opened to be read; hs.Run\(folder, dataset\) simulates"):
+        back.simulate(pairs)
+
+
+def test_a_run_that_meets_its_limit_is_resumed(
+    data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    with LoopbackLLM() as server:
+        run = hs.Run(tmp_path, data, simulator=fitted, settings=settings(server.url), model="loopback")
+        first = run.simulate(pairs, max_calls=5)
+        assert first.use is not None
+        assert first.use.stopped is not None
+        assert server.n_requests == 5
+        whole = run.simulate(pairs)
+        assert whole.llm.answered.all()
+        assert whole.use is not None
+        assert whole.use.ledger.calls == server.n_requests == 5 + whole.use.calls
+
+
+def test_a_run_without_a_model_is_statistical_and_advances_profiles(
+    data: hs.Dataset, fitted: hs.Simulator, tmp_path: Path
+) -> None:
+    every = hs.cross_pairs(data.users.index[:2], data.items.index[:20])
+    before = hs.Run(tmp_path / "before", data, simulator=fitted)
+    after = hs.Run(tmp_path / "after", data, simulator=fitted)
+    simulation = before.simulate(every, explained=False)
+    after.simulate(every, advance=True, explained=False)
+    assert simulation.use is None
+    assert not (tmp_path / "before" / "explanations.jsonl").exists()
+    assert len(after.profiles) > len(before.profiles)
+    assert before.calls.empty
+    again = hs.Run(tmp_path / "again", data, simulator=fitted, profiles=tmp_path / "before")
+    again.simulate(every)
+    pd.testing.assert_frame_equal(again.profiles, before.profiles)
+
+
+def test_a_folder_keeps_its_simulator_and_takes_no_other(data: hs.Dataset, pairs: pd.DataFrame, tmp_path: Path) -> None:
+    """A saved simulator is reused for the same data, seed, members and components alone."""
+    hs.Run(tmp_path, data, settings={"ensemble": {"members": ["biases"]}}).simulate(pairs, explained=False)
+    arrays = tmp_path / "simulator" / "arrays.npz"
+
+    def kept(dataset: hs.Dataset, **options: Any) -> bool:
+        before = arrays.stat().st_mtime_ns
+        ensemble = options.pop("ensemble", {"members": ["biases"]})
+        hs.Run(tmp_path, dataset, settings={"ensemble": ensemble}, **options).simulate(pairs, explained=False)
+        return arrays.stat().st_mtime_ns == before
+
+    assert kept(data)
+    assert not kept(data, seed=1)
+    assert not kept(data, ensemble={"members": ["biases", "svd"]})
+    assert not kept(data, ensemble={"members": ["biases", "svd"], "without": ["combiner"]})
+    fewer = data.take(np.arange(len(data)) % 10 > 0)
+    assert not kept(fewer, ensemble={"members": ["biases", "svd"], "without": ["combiner"]})
+
+
+NEW = pd.DataFrame({"item_id": ["n1"], "title": ["<b>Robots"], "genres": [["Drama"]]})
+
+WRONG: dict[str, tuple[Callable[[hs.Dataset, hs.Simulator, Path], object], str]] = {
+    "one list": (lambda d, s, p: s.predict(["u0001"]), "two lists of ids of one length, or one DataFrame"),
+    "other lengths": (lambda d, s, p: s.predict(["u0001", "u0002"], ["f0001"]), "2 users cannot stand beside 1 items"),
+    "a text": (lambda d, s, p: s.predict("u0001", ["f0001"]), "give a list of user ids"),
+    "a number": (lambda d, s, p: s.predict([1], ["f0001"]), "user id 1 is a int; ids are texts"),
+    "no column": (lambda d, s, p: s.predict(pd.DataFrame({"user": ["u0001"]})), "lacks the column 'user_id'"),
+    "table and list": (lambda d, s, p: s.predict(pd.DataFrame(), ["f0001"]), "one DataFrame with user_id and item_id"),
+    "member": (lambda d, s, p: hs.fit(d, members=["bises"]), "there is no member 'bises'"),
+    "setting": (lambda d, s, p: hs.Run(p, d, settings={"rating": {"sample": 2}}), "did you mean 'samples'?"),
+    "settings file": (lambda d, s, p: hs.Run(p, d, settings=p / "no.toml"), "cannot be read"),
+    "other data": (lambda d, s, p: hs.Run(p, d.take(d.user > 0), simulator=s), "was fitted to other data"),
+    "no run": (lambda d, s, p: hs.Run.open(p), "holds no ratings.csv"),
+    "nothing to plan": (lambda d, s, p: hs.Run(p, d, simulator=s).plan(["u0001"], ["f0001"]), "nothing to plan"),
+    "budget": (
+        lambda d, s, p: hs.Run(p, d, simulator=s, model="m").simulate(["u0001"], ["f0001"], budget="much"),
+        "is not an amount of US dollars",
+    ),
+    "protocol": (lambda d, s, p: hs.bench(d, "kfolds", ["biases"]), "kfolds"),
+    "run and members": (lambda d, s, p: hs.validate(d, run=p, members=["svd"]), "leave members and without out"),
+    "new items": (
+        lambda d, s, p: hs.forecast_new_items(
+            d.take(d.user > 0), pd.DataFrame({"item_id": ["n"], "title": ["A"]}), simulator=s
+        ),
+        "was fitted to other data",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_are_errors_of_one_line(name: str, data: hs.Dataset, fitted: hs.Simulator, tmp_path: Path) -> None:
+    call, message = WRONG[name]
+    with pytest.raises(SettingsError, match=message) as error:
+        call(data, fitted, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_with_answers_of_a_model_is_not_continued_without_it_or_with_another(
+    data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    with LoopbackLLM() as server:
+        run = hs.Run(tmp_path, data, simulator=fitted, settings=settings(server.url), model="loopback")
+        run.simulate(pairs, max_calls=1)
+        other = hs.Run(tmp_path, data, simulator=fitted, settings=settings(server.url), model="another")
+        with pytest.raises(RunError, match="model"):
+            other.simulate(pairs)
+        with pytest.raises(RunError, match="lacks"):
+            run.simulate(pairs, replay=True)
+        assert server.n_requests == 1
+    with pytest.raises(SettingsError, match="holds answers of a language model"):
+        hs.Run(tmp_path, data, simulator=fitted).simulate(pairs)
+
+
+def test_results_are_tables_in_a_notebook(data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame) -> None:
+    prediction = fitted.predict(pairs)
+    results = [prediction, hs.simulate(fitted, data, pairs), hs.explain(fitted, prediction, data)]
+    results.append(hs.forecast_new_items(data, NEW, simulator=fitted, n_users=20))
+    for result in results:
+        assert len(result.to_frame()) in (1, len(pairs))
+        assert "<table" in result._repr_html_()
+        assert "<b>" not in result._repr_html_()
+        assert len(repr(result)) < 100
+    assert results[-1].to_frame()["item_id"].tolist() == ["n1"]
+    assert results[-1].to_frame()["n_users"].tolist() == [20]
+
+
+def test_help_says_what_comes_back() -> None:
+    for name in ("fit", "load", "simulate", "explain", "bench", "ablate", "validate", "forecast_new_items", "Run"):
+        text = getattr(hs, name).__doc__
+        assert text is not None
+        assert "Raises:" in text, name
