@@ -202,6 +202,16 @@ def test_the_command_writes_a_profile_from_ratings(capsys: pytest.CaptureFixture
     }
 
 
+def test_the_command_names_users_with_similar_profiles(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show("--dataset", "world", "--user", "u0001", "--similar", "3", "--json") == 0
+    similar = json.loads(capsys.readouterr().out)["similar_users"]
+    assert len(similar) == 3
+    assert "u0001" not in similar
+    assert list(similar.values()) == sorted(similar.values(), reverse=True)
+    assert all(0 < similarity <= 1.000001 for similarity in similar.values())
+    assert show("--recorded", "x", "--user", "u0001", "--similar", "3") == 2
+
+
 def test_the_command_shows_what_a_run_has_stored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     versions = tuple(UserProfile("a\x1b[31m", k, f"Text {k}\x1b[0m", ("wit",), at=k * 86_400) for k in (1, 2, 3))
     write_timelines(tmp_path / PROFILES_FILE, [Timeline(versions)])

@@ -40,6 +40,12 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--per-version", metavar="N", type=whole_number(1), help="ratings per version that is written (default 10)"
     )
+    parser.add_argument(
+        "--similar",
+        metavar="N",
+        type=whole_number(1),
+        help="name N users of the data with the most similar profiles",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_data_options(parser)
 
@@ -57,13 +63,34 @@ def run(options: argparse.Namespace) -> int:
     from hybrid_sim.profiles.changes import timeline_lines, timeline_record
 
     items = {} if dataset is None else _items(dataset, options.user)
+    similar = {} if options.similar is None else _similar_users(dataset, timeline, options)
     if options.json:
         record = {"user_id": options.user, "versions": timeline_record(timeline, items)}
+        record |= {} if options.similar is None else {"similar_users": similar}
         sys.stdout.write(f"{json.dumps(record, indent=2)}\n")
     else:
         lines = [f"user {options.user}", *timeline_lines(timeline, items)]
+        lines += [f"similar profile: user {user} ({similarity:.2f})" for user, similarity in similar.items()]
         sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
     return 0
+
+
+def _similar_users(dataset: Dataset | None, timeline: Timeline, options: argparse.Namespace) -> dict[str, float]:
+    """The users whose profiles, written from all their ratings, are most similar to the newest of the timeline."""
+    import numpy as np
+
+    from hybrid_sim.profiles.statistical_writer import statistical_profiles
+    from hybrid_sim.retrieval.embedder import embedder_for
+    from hybrid_sim.retrieval.index import ProfileIndex
+
+    if dataset is None:
+        raise SettingsError("--similar: compares with the users of some data; name it with --dataset or --ratings")
+    own = _find(dataset, options.user)
+    others = [None if row == own else profile for row, profile in enumerate(statistical_profiles(dataset))]
+    index = ProfileIndex().fit([*others, timeline.latest], embedder_for(dataset))
+    similar = index.similar(np.array([len(others)]), options.similar)
+    rows = similar.rows[similar.found].tolist()
+    return {str(dataset.users.index[row]): float(s) for row, s in zip(rows, similar.similarities[0], strict=False)}
 
 
 def _stored(options: argparse.Namespace) -> Timeline:

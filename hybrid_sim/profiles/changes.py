@@ -32,10 +32,10 @@ class Difference:
             ("no longer likes", self.likes_removed),
             ("no longer dislikes", self.dislikes_removed),
         )
-        said = [f"{verb} {listed(phrases)}" for verb, phrases in parts if phrases]
-        if not said:
+        clauses = [f"{verb} {listed(phrases)}" for verb, phrases in parts if phrases]
+        if not clauses:
             return "Likes and dislikes are as before."
-        sentence = "; ".join(said)
+        sentence = "; ".join(clauses)
         return f"{sentence[0].upper()}{sentence[1:]}." if sentence.startswith("no") else f"Now {sentence}."
 
 

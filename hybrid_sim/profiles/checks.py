@@ -87,8 +87,8 @@ _OPENING, _CLOSING = "['\"‘’“”«„`*_]", "[,.!?;:]?['\"‘’“”»`*
 def _spellings(title: str) -> list[str]:
     plain = " ".join(_YEAR.sub("", title).split())
     behind = _ARTICLE_BEHIND.match(plain)
-    found = [plain, behind[1], f"{behind[2]} {behind[1]}"] if behind else [plain]
-    return [spelling for spelling in found if spelling]
+    spellings = [plain, behind[1], f"{behind[2]} {behind[1]}"] if behind else [plain]
+    return [spelling for spelling in spellings if spelling]
 
 
 def _names(text: str, title: str) -> bool:

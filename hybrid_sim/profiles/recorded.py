@@ -91,10 +91,10 @@ def _read_lusifer(table: Table) -> dict[str, Timeline]:
     users = ids.names[ids.codes]
     changes = table.texts(LUSIFER_CHANGES) if LUSIFER_CHANGES in table.names else [""] * len(table)
     timelines = {}
-    for record, (user, told, changed) in enumerate(zip(users, table.texts(LUSIFER_VERSIONS), changes, strict=True)):
+    for record, (user, versions, changed) in enumerate(zip(users, table.texts(LUSIFER_VERSIONS), changes, strict=True)):
         if str(user) in timelines:
             raise DataError(f"{table.where(record, 'user_id')}: user {user!r} has a row already; remove one of them")
-        summaries = _phrases(told, table.where(record, LUSIFER_VERSIONS))
+        summaries = _phrases(versions, table.where(record, LUSIFER_VERSIONS))
         sentences = [*_phrases(changed, table.where(record, LUSIFER_CHANGES)), *[""] * len(summaries)]
         own = [_profile(str(user), k, text, change=sentences[k - 1]) for k, text in enumerate(summaries, start=1)]
         if own:

@@ -131,7 +131,7 @@ class StatisticalWriter:
     def _compose(self, draft: Draft, manner: str, standing: FloatArray, excess: FloatArray) -> UserProfile:
         likes, dislikes = self._named(standing), self._named(-standing)
         sentences = [
-            self._told(draft.user),
+            self._side_information(draft.user),
             manner,
             self._habits(excess),
             _taste("Likes", likes),
@@ -151,8 +151,8 @@ class StatisticalWriter:
             named[kind] = [self.tags_.names[column] for column in best]
         return named
 
-    def _told(self, user: int) -> str:
-        """What the data says of the user beside ratings."""
+    def _side_information(self, user: int) -> str:
+        """Age, gender and occupation, as far as the data has them, as a sentence."""
         info = self.user_info_[user].replace("\n", ", ") if user >= 0 else ""
         return f"{info}." if info else ""
 
@@ -196,8 +196,8 @@ def _taste(verb: str, named: dict[Kind, list[str]]) -> str:
         f"items about {listed(named['keyword'])}" if named["keyword"] else "",
         f"what is from the {listed(named['decade'])}" if named["decade"] else "",
     ]
-    said = [part for part in parts if part]
-    return f"{verb} {'; '.join(said)}." if said else ""
+    clauses = [part for part in parts if part]
+    return f"{verb} {'; '.join(clauses)}." if clauses else ""
 
 
 def _all(named: dict[Kind, list[str]]) -> list[str]:

@@ -91,8 +91,8 @@ def _tags(kind: Kind, of_items: Sequence[Sequence[str]]) -> Tags:
     n_items_with = Counter(tag for tags in of_items for tag in set(tags))
     names = sorted(tag for tag, count in n_items_with.items() if count >= MIN_ITEMS)
     column = {name: place for place, name in enumerate(names)}
-    found = [(row, column[tag]) for row, tags in enumerate(of_items) for tag in dict.fromkeys(tags) if tag in column]
-    rows, columns = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    cells = [(row, column[tag]) for row, tags in enumerate(of_items) for tag in dict.fromkeys(tags) if tag in column]
+    rows, columns = np.array(cells, dtype=np.int64).reshape(-1, 2).T
     weights = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(of_items), len(names)))
     return Tags(tuple(names), tuple(kind for _ in names), weights)
 
@@ -117,10 +117,10 @@ def _keywords(dataset: Dataset) -> list[list[str]]:
         return [[] for _ in range(dataset.n_items)]
     titles = {title.strip().casefold() for title in dataset.items.get("title", ())}
     words = [[word for word in _WORD.findall(text) if word == word.lower()] for text in dataset.items["overview"]]
-    n_items_with = Counter(word for found in words for word in set(found))
+    n_items_with = Counter(word for own in words for word in set(own))
     too_common = {word for word, count in n_items_with.items() if count > max(MAX_SHARE * len(words), MIN_ITEMS)}
     left_out = ENGLISH_STOP_WORDS | titles | too_common
-    return [[word for word in found if word not in left_out] for found in words]
+    return [[word for word in own if word not in left_out] for own in words]
 
 
 def _short(phrase: str) -> str:
