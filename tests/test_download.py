@@ -19,9 +19,9 @@ from werkzeug import Request, Response
 from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
 from hybrid_sim.core.progress import listen
 from hybrid_sim.data.download import download
-from hybrid_sim.data.http import Patience
+from hybrid_sim.data.http import RetryPolicy
 
-QUICK = Patience(attempts=3, first_wait=0.01, deadline=2.0)
+QUICK = RetryPolicy(attempts=3, first_wait=0.01, deadline=2.0)
 
 
 def archive(entries: dict[str, bytes]) -> bytes:
@@ -76,7 +76,7 @@ def test_the_pinned_checksum_guards_the_sets_that_never_change(httpserver: HTTPS
     httpserver.expect_request("/ml-100k.zip").respond_with_data(SMALL)
     message = f"the checksum is {md5(SMALL)} instead of {'0e33842e24a9c977be4e0107933c0723'}: the file is damaged"
     with pytest.raises(NetworkError, match=message):
-        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), patience=QUICK)
+        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), policy=QUICK)
     assert is_empty(tmp_path)
 
 
@@ -85,11 +85,11 @@ def test_the_published_checksum_guards_the_others(httpserver: HTTPServer, tmp_pa
     httpserver.expect_request("/ml-latest-small.zip").respond_with_data(content)
     published = httpserver.expect_oneshot_request("/ml-latest-small.zip.md5")
     published.respond_with_data(f"MD5 (ml-latest-small.zip) = {md5(content)}\n")
-    folder = download("ml-latest-small", tmp_path, mirror=httpserver.url_for(""), patience=QUICK)
+    folder = download("ml-latest-small", tmp_path, mirror=httpserver.url_for(""), policy=QUICK)
     assert (folder / "ratings.csv").is_file()
     httpserver.expect_request("/ml-latest-small.zip.md5").respond_with_data("<html>moved</html>")
     with pytest.raises(NetworkError, match=r"ml-latest-small\.zip\.md5 holds no MD5 checksum"):
-        download("ml-latest-small", tmp_path / "other", mirror=httpserver.url_for(""), patience=QUICK)
+        download("ml-latest-small", tmp_path / "other", mirror=httpserver.url_for(""), policy=QUICK)
 
 
 @pytest.mark.parametrize("entry", ["../outside", "/etc/outside", "ml-100k/../../outside", "elsewhere/u.data", "..\\x"])
@@ -117,7 +117,7 @@ def test_a_body_without_end_is_refused(httpserver: HTTPServer, tmp_path: Path) -
 
     httpserver.expect_request("/ml-100k.zip").respond_with_handler(endless)
     with pytest.raises(NetworkError, match="sends more than the 20971520 bytes"):
-        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), md5="0" * 32, patience=QUICK)
+        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), md5="0" * 32, policy=QUICK)
     assert is_empty(tmp_path)
 
 
@@ -125,31 +125,31 @@ def test_what_is_no_zip_is_refused(httpserver: HTTPServer, tmp_path: Path) -> No
     httpserver.expect_request("/ml-100k.zip").respond_with_data(b"<html>login</html>")
     address = httpserver.url_for("")
     with pytest.raises(NetworkError, match="is not a zip file"):
-        download("ml-100k", tmp_path, mirror=address, md5=md5(b"<html>login</html>"), patience=QUICK)
+        download("ml-100k", tmp_path, mirror=address, md5=md5(b"<html>login</html>"), policy=QUICK)
     other = archive({"ml-100k": b"a file, not a folder"})
     httpserver.clear()
     httpserver.expect_request("/ml-100k.zip").respond_with_data(other)
     with pytest.raises(NetworkError, match="holds no folder ml-100k"):
-        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), md5=md5(other), patience=QUICK)
+        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), md5=md5(other), policy=QUICK)
 
 
 def test_passing_faults_are_tried_again(httpserver: HTTPServer, tmp_path: Path) -> None:
     for status in (503, 429):
         httpserver.expect_ordered_request("/ml-100k.zip").respond_with_data("busy", status, {"Retry-After": "0"})
     httpserver.expect_ordered_request("/ml-100k.zip").respond_with_data(SMALL)
-    download("ml-100k", tmp_path, mirror=httpserver.url_for(""), md5=md5(SMALL), patience=QUICK)
+    download("ml-100k", tmp_path, mirror=httpserver.url_for(""), md5=md5(SMALL), policy=QUICK)
     assert len(httpserver.log) == 3
 
 
 def test_retries_are_bounded_and_refusals_are_not_retried(httpserver: HTTPServer, tmp_path: Path) -> None:
     httpserver.expect_request("/ml-100k.zip").respond_with_data("broken", 500)
     with pytest.raises(NetworkError, match=r"ml-100k\.zip answered 500"):
-        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), patience=QUICK)
+        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), policy=QUICK)
     assert len(httpserver.log) == QUICK.attempts
     httpserver.clear()
     httpserver.expect_request("/ml-100k.zip").respond_with_data("gone", 404)
     with pytest.raises(NetworkError, match=r"ml-100k\.zip answered 404"):
-        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), patience=QUICK)
+        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), policy=QUICK)
     assert len(httpserver.log) == 1
 
 
@@ -183,41 +183,41 @@ def raw_server(answer: bytes, *, pause: float = 0.0) -> Iterator[str]:
 def test_a_body_that_breaks_off_is_a_network_error(tmp_path: Path) -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(SMALL)}\r\n\r\n".encode()
     with raw_server(head + SMALL[:50]) as address, pytest.raises(NetworkError, match="broke off after 50 of"):
-        download("ml-100k", tmp_path, mirror=address, md5=md5(SMALL), patience=QUICK)
+        download("ml-100k", tmp_path, mirror=address, md5=md5(SMALL), policy=QUICK)
     assert is_empty(tmp_path)
 
 
 def test_a_body_that_drips_meets_the_deadline(tmp_path: Path) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"
-    patience = Patience(attempts=1, deadline=0.5)
+    policy = RetryPolicy(attempts=1, deadline=0.5)
     started = time.monotonic()
     with (
         raw_server(head + bytes(400), pause=0.01) as address,
         pytest.raises(NetworkError, match="is too slow"),
     ):
-        download("ml-100k", tmp_path, mirror=address, md5=md5(SMALL), patience=patience)
+        download("ml-100k", tmp_path, mirror=address, md5=md5(SMALL), policy=policy)
     assert time.monotonic() - started < 8
 
 
 def test_a_server_that_never_answers_meets_the_deadline(tmp_path: Path) -> None:
-    patience = Patience(attempts=2, first_wait=0.01, deadline=0.2)
+    policy = RetryPolicy(attempts=2, first_wait=0.01, deadline=0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(NetworkError, match=rf"{address}/ml-100k.zip cannot be reached: .*timed out"):
-            download("ml-100k", tmp_path, mirror=address, md5=md5(SMALL), patience=patience)
+            download("ml-100k", tmp_path, mirror=address, md5=md5(SMALL), policy=policy)
 
 
 def test_a_refused_connection_names_the_address(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(NetworkError, match=rf"{address}/ml-100k.zip cannot be reached: .*refused"):
-        download("ml-100k", tmp_path, mirror=address, patience=QUICK)
+        download("ml-100k", tmp_path, mirror=address, policy=QUICK)
 
 
 def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"cannot be written: .*; free space or choose --data DIR"):
-        download("ml-100k", tmp_path / "file" / "data", mirror="http://127.0.0.1:9", patience=QUICK)
+        download("ml-100k", tmp_path / "file" / "data", mirror="http://127.0.0.1:9", policy=QUICK)
 
 
 def test_unknown_sets_are_refused(tmp_path: Path) -> None:

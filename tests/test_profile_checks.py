@@ -176,7 +176,7 @@ def test_a_table_with_a_row_per_version_is_read(tmp_path: Path, suffix: str) -> 
     first, second = timelines["a"].versions
     assert (first.version, first.summary, first.likes, first.at) == (1, "First.", ("drama",), 100)
     assert (second.likes, second.dislikes, second.change) == (("drama", "quiet humour"), ("war",), "War is out.")
-    assert timelines["a"].as_of(200) == first
+    assert timelines["a"].before(200).latest == first
     assert timelines["b"].versions[0].likes == ("Enjoys opera",)
     assert timelines["b"].versions[0].flags == (SIGNS_GUESSED,)
 

@@ -99,8 +99,8 @@ def test_as_of_a_moment_only_earlier_ratings_count(tiny: Dataset) -> None:
     timeline = write_profiles(StatisticalWriter().fit(tiny), states_of(tiny)[:1], SETTINGS)[0].timeline
     second = timeline.versions[1]
     assert second.at is not None
-    assert timeline.as_of(second.at) == timeline.versions[0]
-    assert timeline.as_of(second.at + 1) == second
+    assert timeline.before(second.at).latest == timeline.versions[0]
+    assert timeline.before(second.at + 1).latest == second
 
 
 def test_everyone_has_a_profile_also_without_ratings_or_unknown(tiny: Dataset) -> None:

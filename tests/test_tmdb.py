@@ -16,13 +16,13 @@ from pytest_httpserver import HTTPServer
 from hybrid_sim.cli import main
 from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
 from hybrid_sim.data import load
-from hybrid_sim.data.http import Patience
+from hybrid_sim.data.http import RetryPolicy
 from hybrid_sim.data.tmdb import add_tmdb
 from hybrid_sim.data.tmdb_client import TmdbClient
 
 KEY = "5e27151e5e27151e5e27151e5e27151e"
 TOKEN = "eyJhbGciOi.c2VudGluZWw.dG9rZW4"
-QUICK = Patience(attempts=3, first_wait=0.01, deadline=0.5)
+QUICK = RetryPolicy(attempts=3, first_wait=0.01, deadline=0.5)
 FILM: dict[str, Any] = {
     "id": 603,
     "overview": "A hacker learns the truth.",
@@ -41,7 +41,7 @@ FILM: dict[str, Any] = {
 
 
 def client(httpserver: HTTPServer, cache: Path, key: str = KEY) -> TmdbClient:
-    return TmdbClient(key, cache, base_url=httpserver.url_for("/3"), patience=QUICK)
+    return TmdbClient(key, cache, base_url=httpserver.url_for("/3"), policy=QUICK)
 
 
 def expect_film(httpserver: HTTPServer, query: dict[str, str]) -> None:
@@ -114,7 +114,7 @@ def test_a_server_that_never_answers_meets_the_deadline(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/3"
-        asking = TmdbClient(KEY, tmp_path, address, Patience(attempts=2, first_wait=0.01, deadline=0.2))
+        asking = TmdbClient(KEY, tmp_path, address, RetryPolicy(attempts=2, first_wait=0.01, deadline=0.2))
         with pytest.raises(NetworkError, match=r"cannot be reached: .*timed out"):
             asking.find("Heat", 1995.0)
 

@@ -94,15 +94,10 @@ MUTANTS = [
     (f"{DATA}/download.py", 'path.is_absolute() or ".." in path.parts or path.parts[:1] != (name,)', "False", DOWNLOAD),
     (f"{DATA}/download.py", "            if size > left:\n", "            if False:\n", DOWNLOAD),
     (f"{DATA}/download.py", "    if target.is_dir():\n", "    if False:\n", DOWNLOAD),
-    (f"{DATA}/http.py", "        if size > limit:\n", "        if False:\n", DOWNLOAD),
-    (
-        f"{DATA}/http.py",
-        "        if time.monotonic() - started > patience.deadline:\n",
-        "        if False:\n",
-        DOWNLOAD,
-    ),
+    (f"{DATA}/http.py", "            if size > max_bytes:\n", "            if False:\n", DOWNLOAD),
+    (f"{DATA}/http.py", "if time.monotonic() - started > deadline:", "if False:", DOWNLOAD),
     (f"{DATA}/http.py", "error.code in (408, 429) or error.code >= 500", "True", DOWNLOAD),
-    (f"{DATA}/http.py", "announced.isdigit() and size < int(announced)", "False", DOWNLOAD),
+    (f"{DATA}/http.py", "    if size < total:\n", "    if False:\n", DOWNLOAD),
     (f"{DATA}/tmdb_client.py", "        if kept.is_file():\n", "        if False:\n", TMDB),
     (f"{DATA}/tmdb_client.py", '            if "answered 401" in str(error):\n', "            if False:\n", TMDB),
     # the command line

@@ -147,20 +147,18 @@ def _others(user: str, known: Iterable[str]) -> str:
 
 def _as_of(timeline: Timeline, options: argparse.Namespace) -> Timeline:
     """Only the versions that rest on what happened before `--at`."""
-    from hybrid_sim.core.user_state import Timeline
-
     if options.at is None:
         return timeline
     times = [version.at for version in timeline.versions if version.at is not None]
     if not times:
         raise SettingsError(f"--at: the profile of user {options.user!r} has no times; leave the option out")
-    known = tuple(version for version in timeline.versions if version.at is not None and version.at < options.at)
-    if not known:
+    earlier = timeline.before(options.at)
+    if not earlier.versions:
         first = datetime.fromtimestamp(times[0], UTC)
         raise SettingsError(
             f"--at: user {options.user!r} had no profile then; the first rests on what was rated up to {first:%Y-%m-%d}"
         )
-    return Timeline(known)
+    return earlier
 
 
 def _items(dataset: Dataset, user: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Items and users in plain words: for embedding, and as Lusifer tells a language model."""
+"""Items and users as plain text: for embedding and for profiles."""
 
 from __future__ import annotations
 
@@ -10,23 +10,15 @@ from hybrid_sim.core.dataset import Dataset
 
 
 def item_texts(dataset: Dataset) -> list[str]:
-    """One text per item for embedding: title, year, genres and overview, as far as known; "" where nothing
-    is.
+    """One text per item for embedding: title, year, genres and overview, as far as known; "" where nothing is.
 
-    For example `Toy Story (1995). Genres: Animation, Comedy. Led by Woody, Andy's toys live happily in his
-    room.`
+    For example `Toy Story (1995). Genres: Animation, Comedy. Led by Woody, Andy's toys live happily in his room.`
     """
     parts = zip(_titles(dataset), _genres(dataset), _column(dataset, "overview"), strict=True)
     return [
         " ".join(part for part in (_sentence(title), genres and f"Genres: {genres}.", overview) if part)
         for title, genres, overview in parts
     ]
-
-
-def item_info(dataset: Dataset, label: str = "Movie title") -> list[str]:
-    """One text per item: title, genres and overview on a line each (Lusifer, Ebrat et al. 2024)."""
-    parts = zip(_titles(dataset), _genres(dataset), _column(dataset, "overview"), strict=True)
-    return [f"{label}: {title}\nGenre: {genres}\nOverview: {overview}" for title, genres, overview in parts]
 
 
 def user_info(dataset: Dataset) -> list[str]:

@@ -44,10 +44,9 @@ class Timeline:
         """The newest version, None where there is none yet."""
         return self.versions[-1] if self.versions else None
 
-    def as_of(self, at: int) -> UserProfile | None:
-        """The newest version whose ratings are all before `at` (seconds UTC)."""
-        known = [version for version in self.versions if version.at is not None and version.at < at]
-        return known[-1] if known else None
+    def before(self, at: float) -> Timeline:
+        """Only the versions whose ratings are all before `at` (seconds UTC)."""
+        return Timeline(tuple(version for version in self.versions if version.at is not None and version.at < at))
 
     def then(self, profiles: Sequence[UserProfile]) -> Timeline:
         """The timeline with newer versions behind."""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
 from hybrid_sim.core.files import nearest
 from hybrid_sim.core.progress import track
-from hybrid_sim.data.http import Patience, chunks, opened, with_retries
+from hybrid_sim.data.http import RetryPolicy, fetch, fetch_bytes
 from hybrid_sim.data.sources import DATASETS, Archive, download_folder
 
 MAX_EXPANSION = 20
@@ -25,7 +25,7 @@ def download(
     *,
     mirror: str | None = None,
     md5: str | None = None,
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> Path:
     """Fetch a data set into `folder` (else where data is looked for) and return the folder of the set.
 
@@ -45,18 +45,19 @@ def download(
     if target.is_dir():
         return target
     archive = archives[name]
-    patience = patience or Patience(deadline=1800.0)
+    policy = policy or RetryPolicy(deadline=1800.0)
     address = archive.address
     if mirror:
         address = f"{mirror.rstrip('/')}/{address.rpartition('/')[2]}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as work:
-            file = Path(work) / "archive.zip"
-            expected = md5 or archive.md5 or _published_md5(address, patience)
-            with_retries(lambda: _fetch(address, file, name, archive.max_bytes, patience), patience)
-            _check(file, expected, address)
-            os.replace(_unpack(file, Path(work) / "unpacked", name, archive, address), target)
+            path = Path(work) / "archive.zip"
+            expected = md5 or archive.md5 or _published_md5(address, policy)
+            with path.open("w+b") as file:
+                fetch(address, policy, archive.max_bytes, file, label=f"download {name}")
+            _check(path, expected, address)
+            os.replace(_unpack(path, Path(work) / "unpacked", name, archive, address), target)
     except OSError as error:
         raise StorageError(
             f"{root} cannot be written: {error.strerror or error}; free space or choose --data DIR"
@@ -64,21 +65,9 @@ def download(
     return target
 
 
-def _fetch(address: str, path: Path, name: str, max_bytes: int, patience: Patience) -> None:
-    with opened(address, patience) as response, path.open("wb") as file:
-        total = int(response.headers.get("Content-Length") or 0)
-        with track(f"download {name}", total) as task:
-            for piece in chunks(response, patience, address, max_bytes):
-                file.write(piece)
-                task.advance(len(piece))
-
-
-def _published_md5(address: str, patience: Patience) -> str:
-    def fetch() -> bytes:
-        with opened(f"{address}.md5", patience) as response:
-            return b"".join(chunks(response, patience, f"{address}.md5", 4096))
-
-    checksum = re.search(r"\b[0-9a-fA-F]{32}\b", with_retries(fetch, patience).decode("ascii", "replace"))
+def _published_md5(address: str, policy: RetryPolicy) -> str:
+    published = fetch_bytes(f"{address}.md5", policy, 4096).decode("ascii", "replace")
+    checksum = re.search(r"\b[0-9a-fA-F]{32}\b", published)
     if checksum is None:
         raise NetworkError(f"{address}.md5 holds no MD5 checksum; pass md5=... or try again later")
     return checksum[0]

@@ -21,7 +21,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import NetworkError, SettingsError, StorageError
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.progress import track
-from hybrid_sim.data.http import Patience, chunks, opened, with_retries
+from hybrid_sim.data.http import RetryPolicy, fetch_bytes
 
 BASE_URL = "https://api.themoviedb.org/3"
 KEY_VARIABLE = "TMDB_API_KEY"
@@ -55,7 +55,7 @@ class TmdbClient:
     key: str = field(repr=False)
     cache: Path
     base_url: str = BASE_URL
-    patience: Patience = field(default_factory=lambda: Patience(deadline=20.0))
+    policy: RetryPolicy = field(default_factory=lambda: RetryPolicy(deadline=20.0))
 
     @classmethod
     def from_environment(cls, cache: Path, **settings: Any) -> TmdbClient:
@@ -110,7 +110,7 @@ class TmdbClient:
                 return json.loads(kept.read_bytes())
             except ValueError:
                 pass  # A damaged answer is asked for again.
-        body = with_retries(lambda: self._ask(asked), self.patience)
+        body = self._request(asked)
         try:
             answer = json.loads(body)
         except ValueError:
@@ -122,14 +122,13 @@ class TmdbClient:
         write_whole(kept, body)
         return answer
 
-    def _ask(self, asked: str) -> bytes:
+    def _request(self, asked: str) -> bytes:
         shown = self.base_url + asked
         is_token = self.key.count(".") == 2
         address = shown if is_token else f"{shown}&{urlencode({'api_key': self.key})}"
         headers = {"Authorization": f"Bearer {self.key}"} if is_token else {}
         try:
-            with opened(address, self.patience, shown=shown, headers=headers) as response:
-                return b"".join(chunks(response, self.patience, shown, _MAX_ANSWER))
+            return fetch_bytes(address, self.policy, _MAX_ANSWER, shown=shown, headers=headers)
         except NetworkError as error:
             if "answered 401" in str(error):
                 raise NetworkError(f"{error}: TMDB refuses the key; check {KEY_VARIABLE}") from None

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
-from hybrid_sim.data import world_words as words
 from hybrid_sim.data.sources import DATASETS, DataSource
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 FIRST_SECOND = 1_577_836_800
 """2020-01-01, when the world's ratings begin; they last three years."""
 SPAN = 3 * 365 * 86_400
-N_TRAITS = len(words.TRAITS)
+N_TRAITS, N_CHOICES = 6, 3
+"""Traits of a film, and alternatives of words for each trait, pole and place in a sentence."""
 
 
 @dataclass(frozen=True)
 class World:
     """A dataset and the law that its ratings were drawn from.
 
-    A user's taste for the six traits of a film moves in a straight line through the three years. The appeal
+    A user's taste for the traits of a film moves in a straight line through the three years. The appeal
     of a film is `base + user bias + quality + taste(time) . traits`; the rating is that plus normal noise of
     the user's own width, rounded into the scale.
 
@@ -47,9 +51,8 @@ class World:
         """The true distribution of each pair's rating at each time (seconds UTC); every id is known."""
         appeal = self._appeal(pairs, timestamp)
         edges = np.convolve(SCALE.levels, [0.5, 0.5], mode="valid")
-        below = _normal_cdf((edges - appeal[:, None]) / self.noise[pairs.user, None])
-        probs = np.diff(below, axis=1, prepend=0.0, append=1.0)
-        return RatingDistribution(SCALE, probs)
+        below = ndtr((edges - appeal[:, None]) / self.noise[pairs.user, None])
+        return RatingDistribution(SCALE, np.diff(below, axis=1, prepend=0.0, append=1.0))
 
     @property
     def truth(self) -> RatingDistribution:
@@ -57,11 +60,6 @@ class World:
         times = self.dataset.timestamp
         assert times is not None, "the world always has times"
         return self.distribution(self.dataset.pairs, times)
-
-    @property
-    def oracle_rmse(self) -> float:
-        """The RMSE of knowing the true mean of every rating: nothing does better on average."""
-        return float(np.sqrt(np.mean(self.truth.std() ** 2)))
 
     def _appeal(self, pairs: Pairs, timestamp: IntArray) -> FloatArray:
         elapsed = (timestamp - FIRST_SECOND) / SPAN - 0.5
@@ -112,20 +110,30 @@ def _with_ratings(world: World, rng: np.random.Generator, popularity: FloatArray
     order = np.lexsort((item, user, timestamp))
     user, item, timestamp = user[order], item[order], timestamp[order]
     rating = world.distribution(Pairs(user, item), timestamp).sample(rng)
-    seen = world.dataset
-    dataset = Dataset("world", SCALE, seen.users, seen.items, user, item, rating, timestamp, synthetic=True)
-    return World(dataset, world.traits, world.quality, world.bias, world.taste, world.drift, world.noise, world.base)
+    return replace(world, dataset=replace(world.dataset, user=user, item=item, rating=rating, timestamp=timestamp))
+
+
+@cache
+def _words() -> dict[str, Any]:
+    """The fictional words of the world.
+
+    `genres` holds the loadings of each genre on the traits, `traits` for the low and the high pole of each trait
+    alternatives of words for each place in a sentence.
+    """
+    words: dict[str, Any] = json.loads(resources.files(__package__).joinpath("world.json").read_text("utf-8"))
+    return words
+
+
+def fictional_titles() -> list[str]:
+    """All titles that the world's films can have, sequels aside."""
+    return [f"The {first} {second}" for first in _words()["title_first"] for second in _words()["title_second"]]
 
 
 def _make_items(rng: np.random.Generator, n_items: int) -> tuple[pd.DataFrame, FloatArray]:
     """Films with traits; genres and overviews are drawn from the traits, so that text tells of them."""
     traits = rng.normal(0, 1.0, (n_items, N_TRAITS))
     index = pd.Index([f"f{number + 1:04d}" for number in range(n_items)], dtype=object)
-    texts = {
-        "title": _titles(rng, n_items),
-        "genres": _genres(rng, traits),
-        "overview": _overviews(rng, traits),
-    }
+    texts = {"title": _titles(rng, n_items), "genres": _genres(rng, traits), "overview": _overviews(rng, traits)}
     columns = {name: pd.Series(values, index, dtype=object) for name, values in texts.items()}
     years = np.floor(2020 - 60 * rng.beta(1.2, 3.0, n_items))
     frame = pd.DataFrame({**columns, "year": pd.Series(years, index)})[["title", "year", "genres", "overview"]]
@@ -134,15 +142,15 @@ def _make_items(rng: np.random.Generator, n_items: int) -> tuple[pd.DataFrame, F
 
 def _titles(rng: np.random.Generator, n_items: int) -> list[str]:
     """Distinct titles; beyond the first round of combinations they become sequels."""
-    pairs = [f"The {first} {second}" for first in words.TITLE_FIRST for second in words.TITLE_SECOND]
-    order = rng.permutation(len(pairs))
-    numbers = (order[position % len(pairs)] for position in range(n_items))
-    rounds = (position // len(pairs) for position in range(n_items))
-    return [pairs[number] + (f" {turn + 1}" if turn else "") for number, turn in zip(numbers, rounds, strict=True)]
+    titles = fictional_titles()
+    order = rng.permutation(len(titles))
+    places = (divmod(position, len(titles)) for position in range(n_items))
+    return [titles[order[number]] + (f" {turn + 1}" if turn else "") for turn, number in places]
 
 
 def _genres(rng: np.random.Generator, traits: FloatArray) -> list[tuple[str, ...]]:
-    names, loadings = list(words.GENRES), np.array(list(words.GENRES.values()))
+    genres = _words()["genres"]
+    names, loadings = list(genres), np.array(list(genres.values()))
     scores = traits @ loadings.T + rng.gumbel(0, 0.5, (len(traits), len(names)))
     best, counts = np.argsort(-scores, axis=1), rng.integers(1, 4, len(traits))
     return [tuple(sorted(names[place] for place in row[:count])) for row, count in zip(best, counts, strict=True)]
@@ -152,13 +160,13 @@ def _overviews(rng: np.random.Generator, traits: FloatArray) -> list[str]:
     """Each slot of the sentence speaks of one trait, drawn by its strength; its sign picks the words."""
     slots = ("tone", "tone", "who", "deed", "place", "close")
     gumbel = rng.gumbel(size=(len(traits), len(slots), N_TRAITS))
-    chosen = np.argmax(2.0 * np.abs(traits)[:, None, :] + gumbel, axis=2)
-    picks = rng.integers(0, words.CHOICES, (len(traits), len(slots)))
-    picks[:, 1] = (picks[:, 0] + rng.integers(1, words.CHOICES, len(traits))) % words.CHOICES
+    strongest = np.argmax(2.0 * np.abs(traits)[:, None, :] + gumbel, axis=2)
+    picks = rng.integers(0, N_CHOICES, (len(traits), len(slots)))
+    picks[:, 1] = (picks[:, 0] + rng.integers(1, N_CHOICES, len(traits))) % N_CHOICES
     texts = []
-    for row, (trait_row, pick_row) in enumerate(zip(chosen, picks, strict=True)):
+    for row, (trait_row, pick_row) in enumerate(zip(strongest, picks, strict=True)):
         parts = [
-            words.TRAITS[trait][int(traits[row, trait] > 0)][slot][pick]
+            _words()["traits"][trait][int(traits[row, trait] > 0)][slot][pick]
             for slot, trait, pick in zip(slots, trait_row, pick_row, strict=True)
         ]
         texts.append("{} and {}: {} {} {}. {}".format(parts[0].capitalize(), *parts[1:]))
@@ -167,28 +175,23 @@ def _overviews(rng: np.random.Generator, traits: FloatArray) -> list[str]:
 
 def _make_users(rng: np.random.Generator, n_users: int) -> tuple[pd.DataFrame, FloatArray]:
     """Users with demographics that explain a part of their taste."""
+    occupations = np.array(_words()["occupations"], dtype=object)
     age = np.clip(np.round(rng.gamma(6.0, 6.0, n_users)), 14, 80)
     gender = rng.integers(0, 2, n_users)
-    occupation = rng.integers(0, len(words.OCCUPATIONS), n_users)
+    occupation = rng.integers(0, len(occupations), n_users)
     taste = (
         ((age - 36) / 15)[:, None] * rng.normal(0, 0.12, N_TRAITS)
         + (gender - 0.5)[:, None] * rng.normal(0, 0.25, N_TRAITS)
-        + rng.normal(0, 0.12, (len(words.OCCUPATIONS), N_TRAITS))[occupation]
+        + rng.normal(0, 0.12, (len(occupations), N_TRAITS))[occupation]
         + rng.normal(0, 0.2, (n_users, N_TRAITS))
     )
     index = pd.Index([f"u{number + 1:04d}" for number in range(n_users)], dtype=object)
     columns: dict[str, pd.Series[float] | pd.Series[str]] = {
         "age": pd.Series(age, index),
         "gender": pd.Series(np.array(["F", "M"], dtype=object)[gender], index, dtype=object),
-        "occupation": pd.Series(np.array(words.OCCUPATIONS, dtype=object)[occupation], index, dtype=object),
+        "occupation": pd.Series(occupations[occupation], index, dtype=object),
     }
     return pd.DataFrame(columns), taste
-
-
-def _normal_cdf(x: FloatArray) -> NDArray[np.float64]:
-    from scipy.special import ndtr
-
-    return np.asarray(ndtr(x), dtype=float)
 
 
 DATASETS.add("world", DataSource(lambda folder, name: make_world().dataset))

@@ -150,7 +150,7 @@ def shortened(text: str) -> str:
 
 
 def _busy(shown: str, headers: Mapping[str, str]) -> Fault:
-    after = _retry_after(headers)
+    after = retry_after(headers)
     if after is not None and after > MAX_WAIT:
         return _stop(BudgetError(f"{shown}; it asks to wait {after:,.0f} s: run the same command again then"))
     return Fault("wait", shown, after=after)
@@ -217,7 +217,7 @@ def _count(number: Any) -> int | None:
     return number if type(number) is int and 0 <= number < 1 << 40 else None
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from `retry-after-ms`, or from `retry-after` in seconds or as a date; None where none is understood."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         try:

@@ -18,7 +18,7 @@ from hybrid_sim.core.history import Histories
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.core.user_state import UserState
-from hybrid_sim.data.world_words import TITLE_FIRST, TITLE_SECOND
+from hybrid_sim.data.world import fictional_titles
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
@@ -78,7 +78,7 @@ def masked(dataset: Dataset, seed: int) -> Dataset:
     The histories that a model is shown speak of the same invented titles.
     """
     taken = set(dataset.items["title"]) if "title" in dataset.items else set()
-    plain = [f"The {first} {second}" for first in TITLE_FIRST for second in TITLE_SECOND]
+    plain = fictional_titles()
     n_rounds = (dataset.n_items + len(taken)) // len(plain) + 1
     sequels = [f"{title}{f' {turn + 1}' if turn else ''}" for turn in range(n_rounds) for title in plain]
     free = [title for title in sequels if title not in taken][: dataset.n_items]
