@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_sim.core.errors import BudgetError, SettingsError
-from hybrid_sim.llm.budget import NANO, Budget, Reservation, dollars, parse_budget
+from hybrid_sim.llm.budget import NANO, Budget, Ledger, Reservation, dollars, parse_budget
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.ledger import Ledger
 from hybrid_sim.llm.planning import forecast
 from hybrid_sim.llm.prices import Price, check_price, is_local, price_of, read_prices
 from hybrid_sim.llm.question import Answer, Failure, Message, Question, Usage

@@ -18,8 +18,8 @@ from llm_asking import asking, question, questions
 
 from hybrid_sim.core.errors import RunError, StorageError
 from hybrid_sim.llm.batch import OpenBatches
+from hybrid_sim.llm.budget import Ledger, PromptUsage
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.ledger import Ledger, PromptUsage
 from hybrid_sim.llm.question import Answer, Failure, Message, Question, Usage
 
 N_HARMS = 15

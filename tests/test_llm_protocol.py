@@ -11,7 +11,7 @@ from llm_asking import question
 
 from hybrid_sim.core.errors import BudgetError, NetworkError, SettingsError
 from hybrid_sim.core.settings import LLMSettings
-from hybrid_sim.llm.ledger import PromptUsage
+from hybrid_sim.llm.budget import PromptUsage
 from hybrid_sim.llm.outcomes import Fault, Reply, read_outcome
 from hybrid_sim.llm.question import Usage
 from hybrid_sim.llm.request_format import RequestFormat

@@ -8,9 +8,12 @@ import os
 from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.core.errors import SettingsError, StorageError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -49,6 +52,12 @@ def _strict(value: Any) -> Any:
         case float() if not isfinite(value):
             return None
     return _strict(value.item()) if hasattr(value, "item") else value
+
+
+def first_mistake(error: ValidationError, whole: str) -> str:
+    """The first mistake that pydantic found: the field (`whole` where it is none) and the reason."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import openai
 import tenacity
@@ -22,6 +22,7 @@ from openai.types import Batch
 
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
 from hybrid_sim.core.files import printable
+from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, is_quota, read_error, read_outcome, shortened
 from hybrid_sim.llm.transport import EndpointClient
 
@@ -34,16 +35,6 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Notes(Protocol):
-    """Stores short texts by name; a `Journal` does."""
-
-    def note(self, name: str) -> str | None:
-        """The text under this name, or None."""
-
-    def write_note(self, name: str, value: str) -> None:
-        """Commit a text under this name."""
-
-
 @dataclass(frozen=True)
 class OpenBatch:
     """A batch whose results have not all been delivered; without `id` it may or may not have been submitted."""
@@ -54,14 +45,14 @@ class OpenBatch:
 
 
 class OpenBatches:
-    """The open batches of a run, as notes: `batches` lists their tags, `batch:<tag>` holds id and keys of each."""
+    """The open batches of a run, notes in its journal: `batches` lists their tags, `batch:<tag>` holds id and keys."""
 
-    def __init__(self, notes: Notes) -> None:
-        self._notes = notes
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
 
     def read(self) -> list[OpenBatch]:
         """All open batches, oldest first; damaged notes are left out with a warning."""
-        notes = {tag: self._notes.note(f"batch:{tag}") for tag in self._tags()}
+        notes = {tag: self._journal.note(f"batch:{tag}") for tag in self._tags()}
         n_damaged = sum(note is None for note in notes.values())
         if n_damaged:
             _log.warning("the notes of %d open batches are damaged; their questions are asked again", n_damaged)
@@ -73,10 +64,10 @@ class OpenBatches:
 
     def write(self, batch: OpenBatch) -> OpenBatch:
         """Commit a batch, new or changed."""
-        self._notes.write_note(f"batch:{batch.tag}", json.dumps({"id": batch.id, "keys": list(batch.keys)}))
+        self._journal.write_note(f"batch:{batch.tag}", json.dumps({"id": batch.id, "keys": list(batch.keys)}))
         tags = self._tags()
         if batch.tag not in tags:
-            self._notes.write_note("batches", json.dumps([*tags, batch.tag]))
+            self._journal.write_note("batches", json.dumps([*tags, batch.tag]))
         return batch
 
     def remove(self, batch: OpenBatch, delivered: Collection[str]) -> None:
@@ -86,11 +77,11 @@ class OpenBatches:
         if left:
             self.write(replace(batch, keys=left))
         else:
-            self._notes.write_note("batches", json.dumps([tag for tag in self._tags() if tag != batch.tag]))
-            self._notes.write_note(f"batch:{batch.tag}", "")
+            self._journal.write_note("batches", json.dumps([tag for tag in self._tags() if tag != batch.tag]))
+            self._journal.write_note(f"batch:{batch.tag}", "")
 
     def _tags(self) -> list[str]:
-        tags: list[str] = json.loads(self._notes.note("batches") or "[]")
+        tags: list[str] = json.loads(self._journal.note("batches") or "[]")
         return tags
 
 
@@ -107,7 +98,7 @@ class Polling:
 async def run_batch(
     client: EndpointClient,
     bodies: Mapping[str, Mapping[str, Any]],
-    notes: Notes,
+    journal: Journal,
     deliver: Callable[[str, Reply | Fault], None],
     polling: Polling = Polling(),
     *,
@@ -125,7 +116,7 @@ async def run_batch(
         BudgetError: the provider's quota or credit is used up.
         StorageError: a note cannot be written.
     """
-    batches, api = OpenBatches(notes), _BatchApi(client, polling)
+    batches, api = OpenBatches(journal), _BatchApi(client, polling)
     waiting = [batch for batch in batches.read() if not bodies.keys().isdisjoint(batch.keys)]
     submitted = {key for batch in waiting for key in batch.keys}
     for part in _parts({key: body for key, body in bodies.items() if key not in submitted}, max_rows, max_bytes):

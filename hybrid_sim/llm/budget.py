@@ -1,4 +1,4 @@
-"""The budget of a run: the worst-case cost of a call is reserved before it is sent, and settled after it."""
+"""The budget of a run and its sums: the worst-case cost of a call is reserved before it is sent, and settled after."""
 
 from __future__ import annotations
 
@@ -10,12 +10,52 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from hybrid_sim.core.errors import BudgetError, SettingsError
-from hybrid_sim.llm.ledger import Ledger
 
 NANO = 1_000_000_000
 """Nano-dollars in one US dollar. Money is counted in whole nano-dollars: the cheapest token costs several."""
 
 _AMOUNT = re.compile(r"\s*(?:\$\s*|usd\s*)?(\d{1,9}(?:\.\d{1,9})?)\s*(?:\$|usd|dollars?)?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Sums over the attempts of a run; money is in nano-dollars (10^9 are one US dollar).
+
+    `possibly_paid` counts attempts that may have been paid without an answer: those whose outcome is unknown because
+    the run died, and those that failed after the request had been sent. `unknown_cost` counts attempts that are paid or
+    may be, at a cost that is not known; `at_worst` is the most that these can have cost, `unpriced` how many of them
+    have no such bound, because no price was known. `seconds` is how long the run has worked.
+    """
+
+    calls: int = 0
+    answered: int = 0
+    failed: int = 0
+    possibly_paid: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    money: int = 0
+    at_worst: int = 0
+    unknown_cost: int = 0
+    unpriced: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class PromptUsage:
+    """Sums over the attempts with one prompt.
+
+    Bytes sent (`size`), tokens and cost in nano-dollars are those of the `counted` attempts, of which the server
+    reported the tokens.
+    """
+
+    prompt: str
+    attempts: int
+    answers: int
+    counted: int
+    size: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: int = 0
 
 
 @dataclass(frozen=True)

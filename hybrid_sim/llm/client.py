@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Self
 
 from hybrid_sim.core.errors import HybridSimError, RunError
@@ -15,7 +19,6 @@ from hybrid_sim.llm.batch import Polling
 from hybrid_sim.llm.batch_sending import BatchSender
 from hybrid_sim.llm.budget import Budget, dollars
 from hybrid_sim.llm.direct_sending import Backoff, DirectSender
-from hybrid_sim.llm.interrupts import on_interrupt
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.prices import check_price, price_of
 from hybrid_sim.llm.question import Answer, Failure, Question
@@ -113,7 +116,7 @@ class LLM:
         sender = self._connected()
         runner = self._runner = self._runner or asyncio.Runner(loop_factory=asyncio.new_event_loop)
         loop = runner.get_loop()
-        with on_interrupt(
+        with _on_interrupt(
             lambda: loop.call_soon_threadsafe(sender.interrupt), lambda: loop.call_soon_threadsafe(sender.cancel)
         ):
             try:
@@ -142,6 +145,35 @@ class LLM:
         """Calls and money so far, for the progress bar."""
         spent = f", {dollars(self.budget.spent)}" if self.budget.spent else ""
         return f"{self.counts.calls:,} calls{spent}"
+
+
+@contextmanager
+def _on_interrupt(first: Callable[[], object], second: Callable[[], object]) -> Iterator[None]:
+    """Inside the `with`, call `first` at the first signal, `second` at the second; a third raises KeyboardInterrupt.
+
+    Outside the main thread, where Python takes no signals, this does nothing. A signal that the process ignores, as
+    under nohup, stays ignored. The handlers from before come back at the end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    steps = iter((first, second))
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        step = next(steps, None)
+        if step is None:
+            raise KeyboardInterrupt
+        step()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _outside_loops(work: Callable[..., None], *values: Any) -> None:

@@ -74,10 +74,11 @@ def examine(
     key = "is set and not shown" if has_key else f"is not set; {endpoint.address} is local and may need none"
     findings += [Finding("key", "ok", f"OPENAI_API_KEY {key}"), _price(settings, endpoint.address)]
     with _Probe(endpoint) as probe:
-        listed = probe.get("models")
+        listed = probe.request(f"{endpoint.address}/models")
         if isinstance(listed, Finding):
             return [*findings, listed]
-        models = _records(listed)
+        data = _at(listed, "data")
+        models = [record for record in data if isinstance(record, dict)] if isinstance(data, list) else []
         findings += [Finding("endpoint", "ok", f"{endpoint.address} answers"), _model(settings.model, models)]
         if ask:
             findings.append(_structured_output(settings, endpoint))
@@ -139,7 +140,7 @@ class _Probe:
     def __init__(self, endpoint: Endpoint) -> None:
         import httpx2
 
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         headers, is_secure = {"Authorization": f"Bearer {endpoint.key}"}, endpoint.address.startswith("https:")
         self._http = httpx2.Client(headers=headers, timeout=_TIMEOUT, verify=is_secure)
 
@@ -149,31 +150,22 @@ class _Probe:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    @property
-    def is_of_a_provider(self) -> bool:
-        """Whether this is OpenAI or Azure, which serve nothing beside `/v1`."""
-        return self._endpoint.takes_new_token_field
-
-    def get(self, path: str) -> Any:
-        """The JSON under an address below `/v1`, None where there is none, or the finding that it cannot be used."""
-        return self._request("GET", f"{self._endpoint.address}/{path}")
-
     def beside(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON under an address beside `/v1`, None where there is none."""
-        root = self._endpoint.address.removesuffix("/v1")
-        content = self._request("GET" if body is None else "POST", f"{root}/{path}", body)
+        content = self.request(f"{self.endpoint.address.removesuffix('/v1')}/{path}", body)
         return None if isinstance(content, Finding) else content
 
-    def _request(self, method: str, url: str, body: dict[str, Any] | None = None) -> Any:
+    def request(self, url: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON under an address, None where there is none, or the finding that the endpoint cannot be used."""
         import httpx2
 
-        address = self._endpoint.address
+        address = self.endpoint.address
         try:
-            reply = self._http.request(method, url, json=body)
+            reply = self._http.request("GET" if body is None else "POST", url, json=body)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             reason = shortened(str(error)) or type(error).__name__
             return _bad("endpoint", f"{address} cannot be reached: {reason}; is it running?", NetworkError)
-        text = shortened(self._endpoint.without_key(reply.content.decode("utf-8", "replace")))
+        text = shortened(self.endpoint.without_key(reply.content.decode("utf-8", "replace")))
         if reply.status_code in (401, 403):
             return _bad("endpoint", f"{address} refuses the key: {text}; check OPENAI_API_KEY", NetworkError)
         if reply.status_code >= 500 or reply.status_code == 429:
@@ -182,11 +174,6 @@ class _Probe:
             return reply.json() if reply.status_code == 200 else None
         except (ValueError, RecursionError):
             return _bad("endpoint", f"{address} answers, but not as a language model's server: {text}", NetworkError)
-
-
-def _records(listed: Any) -> list[dict[str, Any]]:
-    data = listed.get("data") if isinstance(listed, dict) else None
-    return [record for record in data if isinstance(record, dict)] if isinstance(data, list) else []
 
 
 def _model(model: str, records: list[dict[str, Any]]) -> Finding:
@@ -250,7 +237,8 @@ def _is_number(text: str) -> bool:
 
 def _context(settings: LLMSettings, probe: _Probe, models: list[dict[str, Any]]) -> Finding:
     """Whether the context window that the server reports, or else that of the settings, is large enough."""
-    served = next(_served_sizes(settings.model, probe, models), None)
+    reported = _reported_sizes(settings.model, probe, models)
+    served = next((size for size in reported if type(size) is int and size > 0), None)
     own = settings.context_tokens
     if served is None and own is None:
         return Finding("context", "ok", "the server does not tell its context size; llm.context_tokens can set it")
@@ -265,29 +253,22 @@ def _context(settings: LLMSettings, probe: _Probe, models: list[dict[str, Any]])
     return Finding("context", "warn", f"{sentence}: prompts may not fit; {cure}")
 
 
-def _served_sizes(model: str, probe: _Probe, models: list[dict[str, Any]]) -> Iterator[int]:
-    """Where a server reports its context size: vLLM with its models, llama.cpp under /props, Ollama under /api/show.
-
-    The last resort is the size in training.
-    """
+def _reported_sizes(model: str, probe: _Probe, models: list[dict[str, Any]]) -> Iterator[Any]:
+    """What stands where servers report their context size: vLLM with its models, llama.cpp under /props, Ollama under
+    /api/show; at last the size in training."""
     record = next((record for record in models if record.get("id") == model), models[0] if len(models) == 1 else {})
-    yield from _number(record.get("max_model_len"))
-    if probe.is_of_a_provider:
+    yield record.get("max_model_len")
+    if probe.endpoint.takes_new_token_field:  # OpenAI and Azure serve nothing beside `/v1`
         return
-    yield from _number(_at(probe.beside("props"), "default_generation_settings", "n_ctx"))
+    yield _at(probe.beside("props"), "default_generation_settings", "n_ctx")
     model_info = _at(probe.beside("api/show", {"model": model}), "model_info")
     for name, value in model_info.items() if isinstance(model_info, dict) else ():
         if str(name).endswith(".context_length"):
-            yield from _number(value)
-    yield from _number(_at(record, "meta", "n_ctx_train"))
+            yield value
+    yield _at(record, "meta", "n_ctx_train")
 
 
 def _at(value: Any, *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
-
-def _number(value: Any) -> Iterator[int]:
-    if type(value) is int and value > 0:
-        yield value

@@ -18,12 +18,14 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from hybrid_sim.core.errors import ReplyError, RunError, StorageError
 from hybrid_sim.core.files import shortened
+from hybrid_sim.llm.budget import Ledger, PromptUsage
 from hybrid_sim.llm.journal_recovery import rescue
 from hybrid_sim.llm.journal_tables import (
     ANSWER,
@@ -37,7 +39,6 @@ from hybrid_sim.llm.journal_tables import (
     open_tables,
     sealed,
 )
-from hybrid_sim.llm.ledger import Ledger, PromptUsage
 from hybrid_sim.llm.lock import Lock
 from hybrid_sim.llm.question import Answer, Failure, Question, Usage
 
@@ -68,11 +69,11 @@ class Journal:
         self.damage: str | None = None
         self._full = False
         self._ballast = file.with_name(f"{file.name}.ballast")
-        self._lock: Lock | None = None
+        self._open_resources = ExitStack()
         if not replay:
             with named_errors(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = Lock(file.with_name(f"{file.name}.lock"))
+            self._open_resources.callback(Lock(file.with_name(f"{file.name}.lock")).close)
         self._last, self._before, self._opened = 0, 0.0, time.monotonic()
         self._attempts: dict[int, Row] = {}
         try:
@@ -80,7 +81,7 @@ class Journal:
                 self._open()
             self._identify(settings)
         except BaseException:
-            self._release()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -90,8 +91,8 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Fold the newest commits into the file and release the lock; a second call does nothing."""
-        self._release()
+        """Merge the newest commits into the file and release the lock; a second call does nothing."""
+        self._open_resources.close()
 
     def answers(self, questions: Mapping[str, Question]) -> Iterator[tuple[str, Answer]]:
         """Key and answer of the questions (by key) whose stored answer passes the question's check as it is now."""
@@ -252,11 +253,13 @@ class Journal:
                 _log.warning(self.damage)
             self._keep_ballast()
             self._connection = open_tables(self.file)
+        self._open_resources.callback(self._connection.close)
         last, seconds = self._connection.execute("SELECT max(id), max(seconds) FROM attempts").fetchone()
         self._last, self._before = last or 0, seconds or 0.0
 
     def _keep_ballast(self) -> None:
         """Reserve disk space for the answers that are in flight when the disk fills up."""
+        self._open_resources.callback(self._ballast.unlink, missing_ok=True)
         with self._ballast.open("wb") as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
@@ -278,14 +281,6 @@ class Journal:
                 )
         if not self.replay:
             self.write_note(_SETTINGS, json.dumps(dict(settings), sort_keys=True))
-
-    def _release(self) -> None:
-        connection = getattr(self, "_connection", None)
-        if connection is not None:
-            connection.close()
-        if self._lock is not None:
-            self._ballast.unlink(missing_ok=True)
-            self._lock.close()
 
 
 def _blob(text: str) -> bytes:

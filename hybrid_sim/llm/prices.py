@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import first_mistake
 from hybrid_sim.llm.question import Usage
 
 OPENAI = "https://api.openai.com/v1"
@@ -150,9 +151,8 @@ def read_prices(file: Path | None = None) -> PriceFile:
     try:
         return PriceFile.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise SettingsError(f"{file}: {field}: {first['msg']}; see hybrid_sim/llm/prices.json for the form") from error
+        mistake = first_mistake(error, "the file")
+        raise SettingsError(f"{file}: {mistake}; see hybrid_sim/llm/prices.json for the form") from error
 
 
 def _host(address: str) -> str:

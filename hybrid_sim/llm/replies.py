@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hybrid_sim.core.errors import ReplyError
+from hybrid_sim.core.files import first_mistake
 
 MAX_BYTES = 200_000
 """A reply longer than this is refused; fifty ratings with reasons take about a tenth of it."""
@@ -62,10 +63,8 @@ def read_reply(text: str, model: type[_R], *, max_bytes: int = MAX_BYTES, max_de
         # Read from the text again because only there pydantic's strict mode takes a list for a tuple.
         return model.model_validate_json(_content(text, max_bytes), strict=True, extra="forbid")
     except ValidationError as error:
-        first, n_more = error.errors(include_url=False, include_context=False)[0], error.error_count() - 1
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        more = f" (and {n_more} more)" if n_more else ""
-        raise ReplyError(f"the reply is not what was asked for: {place}: {first['msg']}{more}") from None
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ReplyError(f"the reply is not what was asked for: {first_mistake(error, 'the whole')}{more}") from None
 
 
 def _content(text: str, max_bytes: int) -> str:

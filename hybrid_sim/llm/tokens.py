@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from hybrid_sim.core.errors import NetworkError
-from hybrid_sim.llm.ledger import PromptUsage
+from hybrid_sim.llm.budget import PromptUsage
 from hybrid_sim.llm.question import Question
 
 TOKENS_PER_BYTE = 0.25

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from hybrid_sim.core.errors import DataError, SettingsError
-from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.files import first_mistake, write_whole
 from hybrid_sim.core.user_state import Timeline, UserProfile
 
 PROFILES_FILE = "profiles.jsonl"
@@ -48,11 +48,8 @@ def read_timelines(path: Path) -> dict[str, Timeline]:
         try:
             version = adapter.validate_json(line, strict=True, extra="forbid")
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the line"
-            raise DataError(
-                f"{path.name} row {number}, {place}: {first['msg']}; remove the row or run again"
-            ) from error
+            mistake = first_mistake(error, "the line")
+            raise DataError(f"{path.name} row {number}, {mistake}; remove the row or run again") from error
         timeline = timelines.get(version.user_id, Timeline())
         if timeline.latest is not None and timeline.latest.version >= version.version:
             raise DataError(

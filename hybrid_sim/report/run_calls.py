@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from hybrid_sim.core.document import Block, Chart, Column, KeyFigure, Section, Table
-from hybrid_sim.llm.budget import dollars
+from hybrid_sim.llm.budget import Ledger, PromptUsage, dollars
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.ledger import Ledger, PromptUsage
 from hybrid_sim.simulation.run_results import FinishedRun
 
 

@@ -24,10 +24,9 @@ from hybrid_sim.core.progress import report_to
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.settings import RunSettings, settings_from
 from hybrid_sim.core.user_state import Timeline, UserState
-from hybrid_sim.llm.budget import Budget, parse_budget
+from hybrid_sim.llm.budget import Budget, Ledger, parse_budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.ledger import Ledger
 from hybrid_sim.llm.planning import SECONDS_PER_CALL, Forecast, Planner, forecast
 from hybrid_sim.llm.prices import price_of
 from hybrid_sim.llm.tokens import TokenEstimates

@@ -24,8 +24,8 @@ from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.core.user_state import Timeline, UserState
+from hybrid_sim.llm.budget import Ledger
 from hybrid_sim.llm.client import LLM
-from hybrid_sim.llm.ledger import Ledger
 from hybrid_sim.profiles.writers import Author, update_profiles, write_profiles
 from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, RatingRequest, distribution_of, pairs_of
 from hybrid_sim.simulation.llm_value import LLMValue, can_learn, pairs_to_ask
