@@ -13,7 +13,7 @@ import pytest
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.profiles.checks import RATINGS, TITLES, faults, quoted_titles, quotes_ratings
-from hybrid_sim.profiles.recorded import SIGNS_GUESSED, read_recorded_profiles, told_apart
+from hybrid_sim.profiles.recorded import SIGNS_GUESSED, read_recorded_profiles, split_by_sign
 
 QUOTING = [
     "rated it 4",
@@ -113,13 +113,13 @@ def test_row_19_only_what_is_forbidden_is_a_fault() -> None:
 
 
 def test_likes_and_dislikes_of_one_text_are_told_apart_clause_by_clause() -> None:
-    likes, dislikes = told_apart(
+    likes, dislikes = split_by_sign(
         "She prefers slow dramas, while loud action is rated poorly. Lives alone. "
         "Has an aversion to gore; enjoys wit.\nHowever, shallow plots bore her."
     )
     assert likes == ("She prefers slow dramas", "enjoys wit")
     assert dislikes == ("loud action is rated poorly", "Has an aversion to gore", "shallow plots bore her")
-    assert told_apart("") == ((), ())
+    assert split_by_sign("") == ((), ())
 
 
 def test_the_layout_of_lusifer_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

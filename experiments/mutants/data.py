@@ -98,7 +98,7 @@ MUTANTS = [
     (f"{DATA}/http.py", "if time.monotonic() - started > deadline:", "if False:", DOWNLOAD),
     (f"{DATA}/http.py", "error.code in (408, 429) or error.code >= 500", "True", DOWNLOAD),
     (f"{DATA}/http.py", "    if size < total:\n", "    if False:\n", DOWNLOAD),
-    (f"{DATA}/tmdb_client.py", "        if kept.is_file():\n", "        if False:\n", TMDB),
+    (f"{DATA}/tmdb_client.py", "        if cached.is_file():\n", "        if False:\n", TMDB),
     (f"{DATA}/tmdb_client.py", '            if "answered 401" in str(error):\n', "            if False:\n", TMDB),
     # the command line
     ("hybrid_sim/cli/parsing.py", "        if unknown:\n", "        if False:\n", CLI),

@@ -93,7 +93,7 @@ MUTANTS = [
     (LLM + "journal_recovery.py", "_all_whole(connection) and _all_seen(connection, file)", "_all_whole(connection)",
      JOURNAL),
     (LLM + "journal_recovery.py", "if rescued.exists():", "if False:", JOURNAL),
-    (LLM + "journal_recovery.py", 'if row[0] not in kept or "open" not in row:', "if True:", JOURNAL),
+    (LLM + "journal_recovery.py", 'if row[0] not in by_number or "open" not in row:', "if True:", JOURNAL),
     (LLM + "journal_recovery.py", '(number, "", "", 0, worst, "open"', '(number, "", "", 0, 0, "open"', JOURNAL),
     # money
     (LLM + "budget.py", "self.calls >= self.max_calls:", "False:", BUDGET),

@@ -1,1 +1,1 @@
-"""The nouns of the domain, and what every part needs: data, distributions, raters, files, settings, errors."""
+"""The types of the domain and what every part needs: data, distributions, raters, files, settings, errors."""

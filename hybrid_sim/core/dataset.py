@@ -1,4 +1,4 @@
-"""The one table of what is known: users, items and ratings, columnar and immutable."""
+"""Datasets: users, items and ratings, columnar and immutable."""
 
 from __future__ import annotations
 

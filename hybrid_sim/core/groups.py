@@ -26,6 +26,6 @@ def place_in_group(group: IntArray, *keys: NDArray[Any]) -> IntArray:
     """
     order = np.lexsort((*reversed(keys), group))
     start = np.flatnonzero(np.r_[True, np.diff(group[order]) != 0][: len(order)])
-    found = np.empty(len(order), dtype=np.int64)
-    found[order] = np.arange(len(order)) - np.repeat(start, np.diff(np.r_[start, len(order)]))
-    return found
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(start, np.diff(np.r_[start, len(order)]))
+    return place

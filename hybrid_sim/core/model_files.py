@@ -126,10 +126,10 @@ def _read_checked(path: Path, expected: object) -> bytes:
         raise ModelFileError(
             f"{path} cannot be read: {error.strerror}; copy the folder again, or save the model again"
         ) from error
-    found = _fingerprint(content)
-    if found != expected:
+    actual = _fingerprint(content)
+    if actual != expected:
         raise ModelFileError(
-            f"{path} is damaged: it has {found['bytes']} bytes and SHA-256 {found['sha256'][:12]}..., not "
+            f"{path} is damaged: it has {actual['bytes']} bytes and SHA-256 {actual['sha256'][:12]}..., not "
             f"what {MANIFEST} says; copy the folder again, or save the model again"
         )
     return content

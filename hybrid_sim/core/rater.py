@@ -1,4 +1,4 @@
-"""The contract: everything that has an opinion about ratings is a `Rater`.
+"""The contract of raters: models that predict rating distributions.
 
 A rater is a dataclass: its fields are its settings, `fit` sets attributes with a trailing underscore, once, and `rate`
 changes nothing. Saving writes exactly these two things (see `hybrid_sim.core.model_files`).
@@ -16,18 +16,18 @@ from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
 
 @runtime_checkable
 class Rater(Protocol):
-    """Has opinions about ratings.
+    """Predicts rating distributions.
 
     `fit` learns from the ratings of a dataset and may use the side information of *all* its users and items, rated or
-    not. `rate` answers about row numbers of that dataset's users and items; -1 stands for an unknown one. Where a rater
-    does not know, it abstains with a row of NaN. The answer to a pair does not depend on the other pairs of the batch.
+    not. `rate` takes row numbers of that dataset's users and items; -1 stands for an unknown one. Where a rater has no
+    prediction, it abstains with a row of NaN. The answer to a pair does not depend on the other pairs of the batch.
     """
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn from `dataset`; returns the rater itself."""
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
-        """The opinion about each pair, in order."""
+        """The predicted distribution of each pair, in order."""
 
 
 def expected(rater: Rater, pairs: Pairs) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Random numbers derived from what is asked, never from the order of work.
+"""Random streams derived from keys, never from the order of work.
 
 One worker and sixty-four must give the same table, whatever the order of the rows. So a stream's seed is a hash of the
 base seed and of keys that name the question (a rater's name, a user, an item, a replicate).

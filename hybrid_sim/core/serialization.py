@@ -93,16 +93,7 @@ def read_arrays(file: BinaryIO, path: Path) -> Arrays:
         file.seek(0)
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        EOFError,
-        OSError,
-        KeyError,
-        TypeError,
-        SyntaxError,
-        MemoryError,
-    ) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, MemoryError) as error:
         raise ModelFileError(f"{path} does not hold plain arrays ({error}); save the model again") from error
 
 
@@ -142,13 +133,8 @@ class _TakingApart:
             return {"dict": {key: self.node(entry, f"{where}[{key!r}]") for key, entry in value.items()}}
         if getattr(value, "format", None) == "csr" and hasattr(value, "indptr"):
             parts = {name: self._array(getattr(value, name), where) for name in ("data", "indices", "indptr")}
-            return {
-                "csr": {
-                    **parts,
-                    "shape": list(map(int, value.shape)),
-                    "matrix": type(value).__name__ == "csr_matrix",
-                }
-            }
+            is_matrix = type(value).__name__ == "csr_matrix"
+            return {"csr": {**parts, "shape": list(map(int, value.shape)), "matrix": is_matrix}}
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return self._object(value, where)
         raise SettingsError(
@@ -248,16 +234,16 @@ class _PuttingTogether:
             )
         module, _, class_name = name.partition(":")
         try:
-            found = getattr(import_module(module), class_name)
+            cls = getattr(import_module(module), class_name)
         except (ImportError, AttributeError) as error:
             raise ModelFileError(
                 f"{self._path} names the class {name!r}, which this release does not have; "
                 "load it with the release that wrote it"
             ) from error
-        if not (isinstance(found, type) and dataclasses.is_dataclass(found) and found.__module__ == module):
+        if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module):
             raise ModelFileError(f"{self._path} names {name!r}, which is not a class of saved raters")
         settings = {key: self.value(entry) for key, entry in node["settings"].items()}
-        value = found(**settings)
+        value = cls(**settings)
         for key, entry in node["fitted"].items():
             if not key.endswith("_") or key.startswith("__"):
                 raise ModelFileError(f"{self._path} sets {key!r} of {class_name}, which is no fitted attribute")

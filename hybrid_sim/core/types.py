@@ -1,4 +1,4 @@
-"""The nouns: rating scale, questions in columns, and the one currency of opinions, a distribution over the scale."""
+"""Rating scales, pairs of user and item in columns, and rating distributions over the scale."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def describe_levels(levels: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Who is asked about what, in columns: row numbers into the users and items of a `Dataset`; -1 is unknown."""
+    """Pairs of user and item, in columns: row numbers into the users and items of a `Dataset`; -1 is unknown."""
 
     user: IntArray
     item: IntArray
@@ -139,7 +139,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class RatingDistribution:
-    """Opinions about ratings: one probability distribution over the scale per pair.
+    """Predicted ratings: one probability distribution over the scale per pair.
 
     `probs` has shape `(n_pairs, n_levels)`; a row sums to one, or is all NaN where the rater abstains. Statistics of
     a row that abstains are NaN.
@@ -161,7 +161,7 @@ class RatingDistribution:
 
     @classmethod
     def abstain(cls, scale: RatingScale, n_pairs: int) -> RatingDistribution:
-        """No opinion about any of `n_pairs` pairs."""
+        """Rows of NaN for `n_pairs` pairs: no prediction for any."""
         return cls(scale, np.full((n_pairs, scale.n_levels), np.nan))
 
     @classmethod
@@ -200,7 +200,7 @@ class RatingDistribution:
 
     @property
     def answered(self) -> NDArray[np.bool_]:
-        """Which rows hold an opinion, shape `(n_pairs,)`."""
+        """Which rows do not abstain, shape `(n_pairs,)`."""
         return ~np.isnan(self.probs[:, 0])
 
     def mean(self) -> FloatArray:
@@ -240,7 +240,7 @@ class RatingDistribution:
         return RatingDistribution(self.scale, np.where(stays[:, None], self.probs, fallback.probs))
 
     def take(self, rows: NDArray[np.bool_] | IntArray | slice) -> RatingDistribution:
-        """The opinions of these rows, in this order."""
+        """The distributions of these rows, in this order."""
         return RatingDistribution(self.scale, self.probs[rows])
 
 

@@ -72,10 +72,7 @@ def read_1m(folder: Path, name: str) -> Dataset:
         DataError: a file is damaged.
     """
     ratings = read_table(folder / "ratings.dat", names=RATING_NAMES, delimiter="::", quoted=False)
-    movie_names, user_names = (
-        ("item_id", "title", "genres"),
-        ("user_id", "gender", "age", "occupation", "zip_code"),
-    )
+    movie_names, user_names = ("item_id", "title", "genres"), ("user_id", "gender", "age", "occupation", "zip_code")
     movies = read_table(folder / "movies.dat", names=movie_names, delimiter="::", encoding="latin-1", quoted=False)
     users = read_table(folder / "users.dat", names=user_names, delimiter="::", encoding="latin-1", quoted=False)
     codes = users.numbers("occupation").astype(np.int64)
@@ -115,11 +112,9 @@ def split_titles(titles: list[str]) -> tuple[list[str], FloatArray]:
     >>> split_titles(["Twelve Monkeys (1995)", "Desu nôto (2006–2007)", "Babylon 5"])
     (['Twelve Monkeys', 'Desu nôto', 'Babylon 5'], array([1995., 2006.,   nan]))
     """
-    found = [_YEAR.search(title) for title in titles]
-    names = [
-        title[: match.start()].strip() if match else title.strip() for title, match in zip(titles, found, strict=True)
-    ]
-    return names, np.array([float(match[1]) if match else np.nan for match in found])
+    years = [_YEAR.search(title) for title in titles]
+    names = [title[: year.start() if year else None].strip() for title, year in zip(titles, years, strict=True)]
+    return names, np.array([float(year[1]) if year else np.nan for year in years])
 
 
 _YEAR = re.compile(r"\s*\((\d{4})(?:[-–](?:\d{4})?)?\)(?:\s*\(V\))?\s*$")

@@ -1,4 +1,4 @@
-"""New items: a table of items that nobody has rated yet, to stand beside the items of a dataset."""
+"""New items: a table of items without ratings, to be added to the items of a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.ratings import report_collisions
-from hybrid_sim.data.tables import YEARS, frame_by_id, read_sets
+from hybrid_sim.data.tables import YEARS, empty_column, frame_by_id, read_sets
 
 TEXTS = ("title", "genres", "overview")
 """An item without any of these says nothing of what it is about."""
@@ -28,7 +28,7 @@ def read_new_items(
     """The items of a file (CSV, Parquet, JSON lines), with the columns that the items of `dataset` have.
 
     Columns are found by the names of `dataset.items`; one that the file lacks is empty, one that the dataset lacks is
-    left out, and both are said. Genres and other sets are split as in `split_genres`.
+    left out, and both are logged. Genres and other sets are split as in `split_genres`.
 
     Raises:
         SettingsError: the file is missing.
@@ -48,7 +48,7 @@ def read_new_items(
     data = {column: _read(table, dataset, column) for column in dataset.items.columns}
     frame = frame_by_id(table, item_column, data)
     _refuse_known(table, frame, dataset, item_column)
-    _refuse_silent(table, frame)
+    _refuse_textless(table, frame)
     return frame
 
 
@@ -64,7 +64,7 @@ def _read(table: Table, dataset: Dataset, column: str) -> Any:
     is_numeric = pd.api.types.is_numeric_dtype(dataset.items[column])
     is_set = any(isinstance(cell, tuple) for cell in dataset.items[column])
     if column not in table.columns:
-        return np.full(len(table), np.nan) if is_numeric else [() if is_set else ""] * len(table)
+        return empty_column(np.nan if is_numeric else () if is_set else "", len(table))
     if is_numeric:
         return _numbers(table, column)
     return read_sets(table, column) if is_set else table.texts(column)
@@ -111,16 +111,17 @@ def _refuse_known(table: Table, frame: pd.DataFrame, dataset: Dataset, item_colu
     report_collisions(dataset.items.index.append(frame.index), f"{table.path.name}: item")
 
 
-def _refuse_silent(table: Table, frame: pd.DataFrame) -> None:
-    texts = [frame[column].map(_says_something) for column in TEXTS if column in frame]
-    silent = np.flatnonzero(~np.logical_or.reduce(texts)) if texts else np.arange(len(frame))
-    if len(silent):
+def _refuse_textless(table: Table, frame: pd.DataFrame) -> None:
+    texts = [frame[column].map(_has_text) for column in TEXTS if column in frame]
+    textless = np.flatnonzero(~np.logical_or.reduce(texts)) if texts else np.arange(len(frame))
+    if len(textless):
+        first = int(textless[0])
         raise DataError(
-            f"{table.path.name} row {table.row(int(silent[0]))}: item {frame.index[silent[0]]!r} has no title, genres "
-            f"or overview, so there is nothing to go by; fill one in or leave the item out ({len(silent)} such rows)"
+            f"{table.path.name} row {table.row(first)}: item {frame.index[first]!r} has no title, genres or overview, "
+            f"so there is nothing to go by; fill one in or leave the item out ({len(textless)} such rows)"
         )
 
 
-def _says_something(cell: str | tuple[str, ...]) -> bool:
+def _has_text(cell: str | tuple[str, ...]) -> bool:
     """Whether a text, or a member of a set, has a letter or digit in it."""
     return any(character.isalnum() for text in ((cell,) if isinstance(cell, str) else cell) for character in text)

@@ -88,8 +88,7 @@ def _on_scale(table: Table, column: str, scale: RatingScale | None) -> tuple[Flo
     if len(unusable):
         value = ratings[unusable[0]]
         raise DataError(
-            f"{table.where(int(unusable[0]), column)}: the rating is "
-            f"{'missing' if np.isnan(value) else 'infinite'}; "
+            f"{table.where(int(unusable[0]), column)}: the rating is {'missing' if np.isnan(value) else 'infinite'}; "
             f"fix or remove the row ({len(unusable)} such rows)"
         )
     if scale is None:
@@ -105,17 +104,16 @@ def _on_scale(table: Table, column: str, scale: RatingScale | None) -> tuple[Flo
     off_scale = np.flatnonzero(~scale.contains(ratings))
     if len(off_scale):
         raise ScaleError(
-            f"{table.where(int(off_scale[0]), column)}: rating {ratings[off_scale[0]]:g} "
-            f"is not on the scale {scale}; "
+            f"{table.where(int(off_scale[0]), column)}: rating {ratings[off_scale[0]]:g} is not on the scale {scale}; "
             f"declare another --scale or fix the row ({len(off_scale)} such rows)"
         )
     return scale.round(ratings), scale
 
 
-def _catalogue(known: pd.DataFrame | None, rated: Ids, what: str) -> tuple[pd.DataFrame, IntArray]:
+def _catalogue(listed: pd.DataFrame | None, rated: Ids, what: str) -> tuple[pd.DataFrame, IntArray]:
     """The frame of all ids, and the frame's row number of every rating."""
     names = pd.Index(rated.names, dtype=object)
-    frame = pd.DataFrame(index=names) if known is None else known
+    frame = pd.DataFrame(index=names) if listed is None else listed
     unlisted = names[frame.index.get_indexer(names) < 0]
     if len(unlisted):
         _log.warning("%ss without a row of their own: %d, for example %r", what, len(unlisted), unlisted[0])
@@ -129,11 +127,8 @@ def _fill_missing(frame: pd.DataFrame) -> pd.DataFrame:
     for column in frame.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]]:
         is_set = frame[column].map(lambda value: isinstance(value, tuple)).any()
         empty = () if is_set else ""
-        frame[column] = pd.Series(
-            [value if isinstance(value, str | tuple) else empty for value in frame[column]],
-            frame.index,
-            dtype=object,
-        )
+        values = [value if isinstance(value, str | tuple) else empty for value in frame[column]]
+        frame[column] = pd.Series(values, frame.index, dtype=object)
     return frame
 
 
@@ -170,10 +165,8 @@ def _resolve_repeats(
         later = int(np.flatnonzero(pair.duplicated(keep="first"))[0])
         first = int(np.flatnonzero(pair == pair[later])[0])
         raise DataError(
-            f"{table.path.name} row {table.row(later)}, columns {columns[0]!r} and {columns[1]!r}: "
-            f"the same pair as in row "
-            f"{table.row(first)}; remove one, or choose duplicates last or mean "
-            f"({int(repeated.sum())} such rows)"
+            f"{table.path.name} row {table.row(later)}, columns {columns[0]!r} and {columns[1]!r}: the same pair as in "
+            f"row {table.row(first)}; remove one, or choose duplicates last or mean ({int(repeated.sum())} such rows)"
         )
     kept = "the last rating counts" if policy == "last" else "the mean counts, rounded to the scale"
     _log.warning("%s: %d rows repeat a (user, item) pair; %s", table.path.name, int(repeated.sum()), kept)

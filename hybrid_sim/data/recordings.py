@@ -1,11 +1,11 @@
-"""The LLM ratings that a benchmark is given: one table, several, or a folder of them, as one recording."""
+"""Recorded LLM ratings of a benchmark: one table, several, or a folder of them, as one recording."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,13 @@ from hybrid_sim.core.types import RatingScale
 from hybrid_sim.data.columns import read_table
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 
-USER_COLUMNS = ("user_id", "userId", "user")
-ITEM_COLUMNS = ("item_id", "movie_id", "itemId", "movieId", "item")
-RATING_COLUMNS = ("llm_rating", "simulated_ratings", "simulated_rating", "rating")
-"""Names of columns that are looked for, in this order, where the caller names none. Lusifer's recordings hold
-the true rating as `rating` and the LLM's as `simulated_ratings`."""
+USUAL_NAMES = {
+    "user": ("user_id", "userId", "user"),
+    "item": ("item_id", "movie_id", "itemId", "movieId", "item"),
+    "rating": ("llm_rating", "simulated_ratings", "simulated_rating", "rating"),
+}
+"""Names of columns that are looked for, in this order, where the caller names none. Lusifer's recordings hold the true
+rating as `rating` and the LLM's as `simulated_ratings`."""
 
 SUSPICIOUS = 0.95
 """Share of recorded ratings equal to the true ones above which a column must be the truth itself: people who
@@ -60,12 +62,11 @@ def read_recordings(
 
 
 def shuffle_within_users(recording: RecordedRatings, seed: int) -> RecordedRatings:
-    """The same ratings, dealt out at random among the pairs of each user.
+    """The same ratings, permuted among the pairs of each user.
 
-    What is gained with these is knowledge of users' levels, not of tastes: the control of an LLM's gain.
+    They hold users' levels but not their tastes: the control for the gain by an LLM's ratings.
     """
-    source = permute_within_groups(recording.user_ids, seed)
-    return RecordedRatings(recording.user_ids, recording.item_ids, recording.ratings[source], recording.n_missing)
+    return replace(recording, ratings=recording.ratings[permute_within_groups(recording.user_ids, seed)])
 
 
 def _tables_of(path: Path) -> list[Path]:
@@ -82,17 +83,10 @@ def _tables_of(path: Path) -> list[Path]:
 
 def _read(path: Path, dataset: Dataset, columns: RecordingColumns) -> RecordedRatings:
     names = read_table(path, wanted=()).names
-    rating = _column(columns.rating, RATING_COLUMNS, names, path, "--llm-rating-col")
-    recording = read_recorded(
-        path,
-        dataset.scale,
-        user=_column(columns.user, USER_COLUMNS, names, path, "--llm-user-col"),
-        item=_column(columns.item, ITEM_COLUMNS, names, path, "--llm-item-col"),
-        rating=rating,
-        model=columns.model,
-    )
-    _log.info("%s: %d LLM ratings from column %r", path.name, len(recording), rating)
-    _refuse_truth(recording, dataset, path, rating)
+    named = {field: getattr(columns, field) or _usual_name(field, names, path) for field in USUAL_NAMES}
+    recording = read_recorded(path, dataset.scale, model=columns.model, **named)
+    _log.info("%s: %d LLM ratings from column %r", path.name, len(recording), named["rating"])
+    _refuse_truth(recording, dataset, path, named["rating"])
     return recording
 
 
@@ -136,16 +130,14 @@ def read_recorded(
     return RecordedRatings(users.names[users.codes], items.names[items.codes], ratings, int(missing.sum()))
 
 
-def _column(named: str | None, usual: Sequence[str], names: Sequence[str], path: Path, option: str) -> str:
-    if named is not None:
-        return named
-    found = next((name for name in usual if name in names), None)
-    if found is None:
-        raise DataError(
-            f"{path.name} has none of the columns {', '.join(usual)}; it has {', '.join(map(repr, names))}; "
-            f"name the right one with {option}"
-        )
-    return found
+def _usual_name(field: str, names: Sequence[str], path: Path) -> str:
+    for name in USUAL_NAMES[field]:
+        if name in names:
+            return name
+    raise DataError(
+        f"{path.name} has none of the columns {', '.join(USUAL_NAMES[field])}; it has {', '.join(map(repr, names))}; "
+        f"name the right one with --llm-{field}-col"
+    )
 
 
 def _refuse_truth(recording: RecordedRatings, dataset: Dataset, path: Path, column: str) -> None:
@@ -156,5 +148,5 @@ def _refuse_truth(recording: RecordedRatings, dataset: Dataset, path: Path, colu
     if known.sum() >= 20 and agreed.mean() >= SUSPICIOUS:
         raise DataError(
             f"{path.name}, column {column!r}: {agreed.mean():.0%} of its ratings equal the true ones, so it "
-            "holds the truth and not an LLM's opinion; name the LLM's column with --llm-rating-col"
+            "holds the truth and not an LLM's ratings; name the LLM's column with --llm-rating-col"
         )

@@ -48,8 +48,7 @@ def detect_scale(ratings: FloatArray) -> tuple[RatingScale, bool]:
     distinct = np.unique(ratings)
     if len(distinct) == 1:
         raise ScaleError(
-            f"all {len(ratings)} ratings are {distinct[0]:g}, which does not tell the scale; "
-            "declare it, for example "
+            f"all {len(ratings)} ratings are {distinct[0]:g}, which does not tell the scale; declare it, for example "
             "--scale 1:5 (scale=parse_scale('1:5'))"
         )
     for text in KNOWN_SCALES:
@@ -58,8 +57,7 @@ def detect_scale(ratings: FloatArray) -> tuple[RatingScale, bool]:
             return scale, True
     if len(distinct) > MAX_LEVELS:
         raise ScaleError(
-            f"{len(distinct)} distinct ratings between {distinct[0]:g} and {distinct[-1]:g} are no scale "
-            "of at most "
+            f"{len(distinct)} distinct ratings between {distinct[0]:g} and {distinct[-1]:g} are no scale of at most "
             f"{MAX_LEVELS} levels; round them, then declare --scale low:high:step"
         )
     return RatingScale(tuple(distinct.tolist())), False

@@ -187,20 +187,13 @@ def _names(members: list[Any]) -> tuple[str, ...]:
 
 def _read_items(path: Path | str, columns: ColumnMap, delimiter: str | None, encoding: str) -> pd.DataFrame:
     item_id = columns.items_id or columns.item
-    wanted = [
-        item_id,
-        columns.title,
-        columns.year,
-        columns.genres,
-        columns.overview,
-        *columns.item_features,
-    ]
+    wanted = [item_id, columns.title, columns.year, columns.genres, columns.overview, *columns.item_features]
     table = read_table(path, wanted=wanted, delimiter=delimiter, encoding=encoding)
     table.require(item_id, "--items-id-col")
     data: dict[str, Any] = {}
-    for field, read in _READERS.items():
+    for field, (read, empty) in _ITEM_FIELDS.items():
         column = _optional(table, columns, field)
-        data[field] = _EMPTY[field](len(table)) if column is None else read(table, column)
+        data[field] = empty_column(empty, len(table)) if column is None else read(table, column)
     for feature in columns.item_features:
         table.require(feature, "--item-feature")
         data[feature] = _feature(table, feature)
@@ -212,10 +205,10 @@ def _read_users(path: Path | str, columns: ColumnMap, delimiter: str | None, enc
     wanted = [user_id, *columns.user_features]
     table = read_table(path, wanted=wanted, delimiter=delimiter, encoding=encoding)
     table.require(user_id, "--users-id-col")
-    chosen = columns.user_features != ColumnMap.user_features
+    is_default = columns.user_features == ColumnMap.user_features
     data: dict[str, Any] = {}
     for feature in columns.user_features:
-        if chosen:
+        if not is_default:
             table.require(feature, "user_features")
         if feature in table.columns:
             data[feature] = _feature(table, feature)
@@ -246,18 +239,18 @@ def _years(table: Table, column: str) -> FloatArray:
     return np.where((years < YEARS[0]) | (years > YEARS[1]), np.nan, years)
 
 
-_READERS: dict[str, Callable[[Table, str], Any]] = {
-    "title": Table.texts,
-    "year": _years,
-    "genres": read_sets,
-    "overview": Table.texts,
+_ITEM_FIELDS: dict[str, tuple[Callable[[Table, str], Any], Any]] = {
+    "title": (Table.texts, ""),
+    "year": (_years, np.nan),
+    "genres": (read_sets, ()),
+    "overview": (Table.texts, ""),
 }
-_EMPTY: dict[str, Callable[[int], Any]] = {
-    "title": lambda n: [""] * n,
-    "year": lambda n: np.full(n, np.nan),
-    "genres": lambda n: [()] * n,
-    "overview": lambda n: [""] * n,
-}
+"""How each field of an item is read, and its value where the table lacks the column."""
+
+
+def empty_column(value: Any, n: int) -> Any:
+    """A column of `n` missing values, NaN, "" or (), for `frame_by_id`."""
+    return np.full(n, value) if isinstance(value, float) else [value] * n
 
 
 def _feature(table: Table, column: str) -> Any:

@@ -64,16 +64,16 @@ def add_tmdb(dataset: Dataset, texts: pd.DataFrame, *, votes: bool = False) -> D
     popularity and revenue always are.
     """
     items = dataset.items.copy()
-    found = texts.reindex(items.index)
+    aligned = texts.reindex(items.index)
     for name in texts.columns:
         if name in VOTES.values() and not votes:
             continue
         if texts[name].dtype != object:
-            items[name] = found[name]
+            items[name] = aligned[name]
             continue
         empty: Any = () if name in SETS.values() else ""
         old = items[name].tolist() if name in items else [empty] * len(items)
-        new = [value if isinstance(value, str | tuple) else empty for value in found[name]]
+        new = [value if isinstance(value, str | tuple) else empty for value in aligned[name]]
         items[name] = pd.Series([b or a for a, b in zip(old, new, strict=True)], items.index, dtype=object)
     return replace(dataset, items=items)
 

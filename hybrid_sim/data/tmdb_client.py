@@ -1,4 +1,4 @@
-"""A small client of the TMDB API: film texts by title and year, every answer kept on disk.
+"""A small client of the TMDB API: film texts by title and year, every answer cached on disk.
 
 This product uses the TMDB API but is not endorsed or certified by TMDB.
 """
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Film:
 
 @dataclass(frozen=True)
 class TmdbClient:
-    """Asks TMDB, or the answers kept in the folder `cache`.
+    """Requests films from TMDB; answers are cached in the folder `cache`.
 
     `key` is a v3 key (sent as a parameter, as TMDB wants it) or a v4 token (sent in a header); no message,
     log, file or repr shows it.
@@ -77,10 +78,10 @@ class TmdbClient:
             StorageError: the cache cannot be written.
         """
         query = {"query": plain_title(title), **({} if np.isnan(year) else {"year": str(int(year))})}
-        found = _field(self._get("/search/movie", query), "results", list)
-        if not found:
+        matches = _field(self._get("/search/movie", query), "results", list)
+        if not matches:
             return None
-        number = _field(found[0], "id", int)
+        number = _field(matches[0], "id", int)
         return _film(self._get(f"/movie/{number}", {"append_to_response": "credits"}))
 
     def fetch(self, dataset: Dataset) -> pd.DataFrame:
@@ -93,24 +94,19 @@ class TmdbClient:
                 if film is not None:
                     films[item_id] = film
                 task.advance(1, title)
-        index = pd.Index(list(films), dtype=object)
-        names = ("overview", "language", "countries", "companies", "cast", "director", "collection")
-        columns = {
-            name: pd.Series([getattr(film, name) for film in films.values()], index, dtype=object) for name in names
-        }
-        runtime = pd.Series([film.runtime for film in films.values()], index, dtype=float)
-        return pd.DataFrame({**columns, "runtime": runtime}, index=index)
+        names = ("overview", "language", "countries", "companies", "cast", "director", "collection", "runtime")
+        rows = [[getattr(film, name) for name in names] for film in films.values()]
+        frame = pd.DataFrame(rows, pd.Index(list(films), dtype=object), names, dtype=object)
+        return frame.astype({"runtime": float})
 
     def _get(self, path: str, query: Mapping[str, str]) -> Any:
         """The JSON answer, from the cache where it is there and whole."""
-        asked = f"{path}?{urlencode(sorted(query.items()))}"
-        kept = self.cache / f"{hashlib.sha256(f'{self.base_url}{asked}'.encode()).hexdigest()}.json"
-        if kept.is_file():
-            try:
-                return json.loads(kept.read_bytes())
-            except ValueError:
-                pass  # A damaged answer is asked for again.
-        body = self._request(asked)
+        target = f"{path}?{urlencode(sorted(query.items()))}"
+        cached = self.cache / f"{hashlib.sha256(f'{self.base_url}{target}'.encode()).hexdigest()}.json"
+        if cached.is_file():
+            with suppress(ValueError):  # a damaged answer is requested again
+                return json.loads(cached.read_bytes())
+        body = self._request(target)
         try:
             answer = json.loads(body)
         except ValueError:
@@ -119,11 +115,11 @@ class TmdbClient:
             self.cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self.cache} cannot be written: {error.strerror or error}") from error
-        write_whole(kept, body)
+        write_whole(cached, body)
         return answer
 
-    def _request(self, asked: str) -> bytes:
-        shown = self.base_url + asked
+    def _request(self, target: str) -> bytes:
+        shown = self.base_url + target
         is_token = self.key.count(".") == 2
         address = shown if is_token else f"{shown}&{urlencode({'api_key': self.key})}"
         headers = {"Authorization": f"Bearer {self.key}"} if is_token else {}

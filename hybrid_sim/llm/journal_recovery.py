@@ -1,7 +1,7 @@
 """Recovery of damaged journals: detected on opening, set aside, and rescued row by row. Paid answers are never lost.
 
 SQLite finds a table's rows through pages that lead to them, so one damaged page can hide all. But each page of rows
-(a leaf) can be read by itself, as if it were the only page of its table; whether a row is whole, its checksum tells.
+(a leaf) can be read by itself, as if it were the only page of its table; its checksum shows whether a row is whole.
 """
 
 from __future__ import annotations
@@ -198,8 +198,8 @@ def _rows(pages: Sequence[bytes]) -> dict[str, dict[int, Row]]:
             connection.execute("PRAGMA writable_schema=ON")
             connection.execute("UPDATE sqlite_schema SET rootpage = ? WHERE type = 'table'", (number,))
             connection.execute("PRAGMA writable_schema=RESET")
-            for table, kept in rows.items():
-                _keep(kept, _readable(connection, select(table)))
+            for table, by_number in rows.items():
+                _merge(by_number, _readable(connection, select(table)))
     connection.close()
     return rows
 
@@ -214,8 +214,8 @@ def _readable(connection: sqlite3.Connection, query: str) -> Iterable[Row]:
         return
 
 
-def _keep(kept: dict[int, Row], rows: Iterable[Row]) -> None:
+def _merge(by_number: dict[int, Row], rows: Iterable[Row]) -> None:
     """Of two versions of an attempt, on an old and a new page, the settled one counts."""
     for row in rows:
-        if row[0] not in kept or "open" not in row:
-            kept[row[0]] = row
+        if row[0] not in by_number or "open" not in row:
+            by_number[row[0]] = row

@@ -60,15 +60,15 @@ class RateLimiter:
         self.in_a_row, self._alone = 0, False
         self.limit = min(self.concurrency, self.limit + 1 / self.limit)
 
-    def refused(self, slot: Slot, asked: float | None) -> None:
-        """A call met the server's rate limit; `asked` is the pause in seconds that the server asks for."""
-        pause = asked or 0.0
+    def refused(self, slot: Slot, retry_after: float | None) -> None:
+        """A call met the server's rate limit; `retry_after` is the pause in seconds that the server asks for."""
+        pause = retry_after or 0.0
         if slot.episode == self.episodes:
             self.episodes += 1
             self.in_a_row += 1
             self.limit = max(1.0, self.limit / 2)
             self._alone = True
-            if asked is None or self.in_a_row > 1:
+            if retry_after is None or self.in_a_row > 1:
                 guess = min(self.first_wait * 2.0 ** (self.in_a_row - 1), _LONGEST_GUESS)
                 pause += guess * self._random.uniform(0.5, 1.0)
         self._open_at = max(self._open_at, asyncio.get_running_loop().time() + pause)

@@ -1,4 +1,4 @@
-"""Whether a profile quotes ratings or names titles although it was told not to.
+"""Checks whether a profile quotes ratings or names titles against its settings.
 
 Models do: 48% of the profiles recorded by Lusifer (Ebrat et al. 2024) quote ratings against their prompt.
 """

@@ -22,7 +22,7 @@ _log = logging.getLogger("hybrid_sim")
 
 
 class Asks(Protocol):
-    """A door to a language model."""
+    """A client of a language model."""
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Failure]:
         """The answer of each question, in order, or why there is none."""
@@ -59,15 +59,15 @@ class LLMWriter:
         return [profiles[row] for row in range(len(drafts))]
 
     def _ask(self, drafts: Sequence[Draft]) -> list[Answer | Failure]:
-        """The last word of the model on each draft."""
+        """The final answer on each draft."""
         if not drafts:
             return []
         questions = [self.prompts.question(self.dataset, d.user, d.batch, d.before) for d in drafts]
         answers = list(self.llm.ask(questions))
         again: dict[int, Question] = {}
         for row, answer in enumerate(answers):
-            if isinstance(answer, Answer) and (found := self._faults(drafts[row], answer.value)):
-                again[row] = ask_again(questions[row], answer.text, found)
+            if isinstance(answer, Answer) and (broken := self._faults(drafts[row], answer.value)):
+                again[row] = ask_again(questions[row], answer.text, broken)
         if again:
             for row, second in zip(again, self.llm.ask(list(again.values())), strict=True):
                 answers[row] = second if isinstance(second, Answer) else answers[row]

@@ -23,7 +23,7 @@ COLUMNS = ("user_id", "version", "summary", "likes", "dislikes", "change", "at")
 """Columns of a table of profiles; user_id and summary are needed."""
 
 SIGNS_GUESSED = "signs guessed"
-"""The flag of a profile whose likes and dislikes were told apart by the words of its summary."""
+"""The flag of a profile whose likes and dislikes were read from the words of its summary."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -33,7 +33,7 @@ def read_recorded_profiles(path: Path | str) -> dict[str, Timeline]:
 
     A table has a row per version: `user_id`, `summary`, and, if they are known, `version` (else the order of the rows),
     `likes` and `dislikes` (a list, a JSON list, or phrases between semicolons), `change` and `at` (seconds UTC). Where
-    neither likes nor dislikes are given they are told apart in the summary (`told_apart`) and flagged. The table that
+    neither likes nor dislikes are given they are read from the summary (`split_by_sign`) and flagged. The table that
     was recorded with Lusifer (Ebrat et al. 2024), a row per user, is known by its columns; users without a profile
     are left out.
 
@@ -50,14 +50,14 @@ def read_recorded_profiles(path: Path | str) -> dict[str, Timeline]:
     return {user: Timeline(tuple(own)) for user, own in versions.items()}
 
 
-def told_apart(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_by_sign(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Likes and dislikes in a text that holds both, clause by clause; clauses without a sign are left out.
 
     A clause ends with its sentence, at a semicolon, or where "but", "while" and the like turn the sense. It is a
     dislike if it has a word such as "dislikes", "aversion", "poorly" or "lower", else a like if it has one such as
     "prefers", "enjoys" or "favourite". Irony, and a "not" before a sign word, are not understood.
 
-    >>> told_apart("She enjoys quiet dramas, but dislikes horror. Age 24.")
+    >>> split_by_sign("She enjoys quiet dramas, but dislikes horror. Age 24.")
     (('She enjoys quiet dramas',), ('dislikes horror',))
     """
     likes, dislikes = [], []
@@ -142,7 +142,7 @@ def _profile(
 ) -> UserProfile:
     guessed = not (likes or dislikes)
     if guessed:
-        likes, dislikes = told_apart(summary)
+        likes, dislikes = split_by_sign(summary)
     text = "\n".join((summary, *likes, *dislikes))
     return UserProfile(
         user_id=user,

@@ -1,4 +1,4 @@
-"""The profile writer that needs no language model: it says in words what the ratings themselves say."""
+"""The profile writer without a language model: it describes a user's ratings in words."""
 
 from __future__ import annotations
 
@@ -174,11 +174,8 @@ class StatisticalWriter:
         """The genres that the user rates more often than others do."""
         genres = self.tags_.columns("genre")
         best = [place for place in np.argsort(-excess, kind="stable")[:3] if excess[place] > OFTEN]
-        return (
-            f"Chooses {listed([self.tags_.names[genres[place]] for place in best])} more often than others."
-            if best
-            else ""
-        )
+        names = [self.tags_.names[genres[place]] for place in best]
+        return f"Chooses {listed(names)} more often than others." if names else ""
 
 
 def statistical_profiles(dataset: Dataset) -> list[UserProfile]:

@@ -101,8 +101,8 @@ def unseen(state: UserState, dataset: Dataset) -> int:
         return int(state.history.simulated.sum())
     ids = item_ids(dataset, state.history)
     ends = range(len(ids), len(evidence) - 1, -1)
-    found = next((end for end in ends if ids[end - len(evidence) : end] == evidence), None)
-    return int(state.history.simulated.sum()) if found is None else len(ids) - found
+    seen = next((end for end in ends if ids[end - len(evidence) : end] == evidence), None)
+    return int(state.history.simulated.sum()) if seen is None else len(ids) - seen
 
 
 def item_ids(dataset: Dataset, history: History) -> list[str]:
