@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from hybrid_sim.core.errors import HybridSimError
 from hybrid_sim.llm.batch import OpenBatches, Polling, run_batch
 from hybrid_sim.llm.outcomes import Fault, Reply
 from hybrid_sim.llm.question import Question
-from hybrid_sim.llm.sending import Finish, Request, Resources, Sender
+from hybrid_sim.llm.sending import Finish, Request, Sender
 
 _REPEATED = ("again", "retry", "wait", "adapt")
 """Remedies that a second batch may bring."""
@@ -17,6 +18,7 @@ _REPEATED = ("again", "retry", "wait", "adapt")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class BatchSender(Sender):
     """Sends many questions at once in batches.
 
@@ -25,9 +27,7 @@ class BatchSender(Sender):
     interrupted, and the next run waits for it.
     """
 
-    def __init__(self, resources: Resources, polling: Polling | None = None) -> None:
-        super().__init__(resources)
-        self._polling = polling or Polling()
+    polling: Polling
 
     def interrupt(self) -> None:
         """Wait no longer."""
@@ -39,7 +39,7 @@ class BatchSender(Sender):
         faults = await self._send_batch(questions, limits, finish)
         if faults and self.stopped is None:
             _log.info("%d of %d questions are asked again in a second batch", len(faults), len(questions))
-            self._counts.asked_again += len(faults)
+            self.counts.asked_again += len(faults)
             again = {key: questions[key] for key in faults}
             limits = {key: fault.next_limit(limits[key]) for key, fault in faults.items()}
             faults = await self._send_batch(again, limits, finish)
@@ -67,7 +67,7 @@ class BatchSender(Sender):
                 finish(key, outcome)
 
         try:
-            await run_batch(self._client, bodies, self._journal, deliver, self._polling)
+            await run_batch(self.client, bodies, self.journal, deliver, self.polling)
         except HybridSimError as error:
             self.stop(error)
         finally:
@@ -82,14 +82,14 @@ class BatchSender(Sender):
         if self.stopped is not None:
             return requests
         try:
-            submitted = OpenBatches(self._journal).keys()
+            submitted = OpenBatches(self.journal).keys()
             for key in sorted(questions, key=lambda key: key not in submitted):
                 question, limit = questions[key], limits[key]
-                attempt = self._journal.resume(key) if key in submitted else None
+                attempt = self.journal.resume(key) if key in submitted else None
                 if attempt is not None:
-                    requests[key] = Request(question, limit, attempt[0], self._budget.adopt(attempt[1]))
+                    requests[key] = Request(question, limit, attempt[0], self.budget.adopt(attempt[1]))
                     continue
-                reservation = self._budget.reserve(self._worst_cost(question, limit))
+                reservation = self.budget.reserve(self._worst_cost(question, limit))
                 requests[key] = self._begin(key, question, limit, reservation)
         except HybridSimError as error:
             self.stop(error)
@@ -98,7 +98,7 @@ class BatchSender(Sender):
     def _settle_unsubmitted(self, requests: Mapping[str, Request]) -> None:
         """Commit that requests were never submitted; those in an open batch stay open."""
         try:
-            submitted = OpenBatches(self._journal).keys() if requests else set()
+            submitted = OpenBatches(self.journal).keys() if requests else set()
             for key, request in requests.items():
                 if key not in submitted:
                     self._commit(request, Fault("skip", "the batch was not submitted", "not_asked"))

@@ -22,7 +22,7 @@ from hybrid_sim.llm.direct_sending import Backoff, DirectSender
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.prices import check_price, price_of
 from hybrid_sim.llm.question import Answer, Failure, Question
-from hybrid_sim.llm.sending import Counts, Resources, Sender
+from hybrid_sim.llm.sending import Counts, Sender
 from hybrid_sim.llm.transport import Endpoint, EndpointClient
 
 _Deliver = Callable[[str, Answer | Failure], None]
@@ -49,7 +49,7 @@ class LLM:
     ) -> None:
         self.settings, self.journal, self.budget, self.replay, self.batch = settings, journal, budget, replay, batch
         self.counts = Counts()
-        self._backoff, self._polling = backoff, polling
+        self._backoff, self._polling = backoff or Backoff(), polling or Polling()
         self._client: EndpointClient | None = None
         self._sender: Sender | None = None
         self._runner: asyncio.Runner | None = None
@@ -134,11 +134,8 @@ class LLM:
             if self.budget.max_money is not None:
                 check_price(price, self.settings.model, file)
             self._client = EndpointClient(endpoint, self.settings.concurrency, self.settings.deadline)
-            resources = Resources(self.settings, self._client, self.journal, self.budget, price, self.counts)
-            if self.batch:
-                self._sender = BatchSender(resources, self._polling)
-            else:
-                self._sender = DirectSender(resources, self._backoff)
+            shared = (self.settings, self._client, self.journal, self.budget, price, self.counts)
+            self._sender = BatchSender(*shared, self._polling) if self.batch else DirectSender(*shared, self._backoff)
         return self._sender
 
     def _note(self) -> str:

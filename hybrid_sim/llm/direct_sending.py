@@ -16,7 +16,7 @@ from hybrid_sim.llm.budget import Reservation
 from hybrid_sim.llm.outcomes import Fault
 from hybrid_sim.llm.question import Answer, Question
 from hybrid_sim.llm.rate_limiter import MAX_EPISODES, RateLimiter, Slot
-from hybrid_sim.llm.sending import Finish, Request, Resources, Sender
+from hybrid_sim.llm.sending import Finish, Request, Sender
 
 MAX_EXHAUSTED = 3
 """Questions in a row that use up all attempts, while no call is answered, before the endpoint counts as dead."""
@@ -36,16 +36,18 @@ class Backoff:
     longest_wait: float = 60.0
 
 
+@dataclass(eq=False)
 class DirectSender(Sender):
     """Sends questions as calls of the chat endpoint.
 
     A reply that fails its check is requested once more. An interruption lets calls in flight finish.
     """
 
-    def __init__(self, resources: Resources, backoff: Backoff | None = None) -> None:
-        super().__init__(resources)
-        self._backoff = backoff or Backoff()
-        self._limiter = RateLimiter(self._settings.concurrency, self._backoff.first_wait)
+    backoff: Backoff
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._limiter = RateLimiter(self.settings.concurrency, self.backoff.first_wait)
         self._halt = asyncio.Event()
         self._n_replies = self._n_exhausted = self._n_rejected = 0
 
@@ -59,7 +61,7 @@ class DirectSender(Sender):
             for key, question in queue:
                 finish(key, await self._outcome(key, question))
 
-        n_workers = min(self._settings.concurrency, len(questions))
+        n_workers = min(self.settings.concurrency, len(questions))
         workers = [asyncio.create_task(work()) for _ in range(n_workers)]
         try:
             await asyncio.gather(*workers)
@@ -87,7 +89,7 @@ class DirectSender(Sender):
         """The final outcome of a question; a reply that was cut off is requested again with twice the tokens."""
         outcome = await self._with_retries(key, question, question.max_tokens)
         if isinstance(outcome, Fault) and outcome.remedy == "again" and not self._halt.is_set():
-            self._counts.asked_again += 1
+            self.counts.asked_again += 1
             outcome = await self._with_retries(key, question, outcome.next_limit(question.max_tokens))
         return outcome
 
@@ -102,12 +104,12 @@ class DirectSender(Sender):
             return outcome
 
         def is_over(state: tenacity.RetryCallState) -> bool:
-            return n_failed >= self._settings.attempts or self._halt.is_set()
+            return n_failed >= self.settings.attempts or self._halt.is_set()
 
         def pause(state: tenacity.RetryCallState) -> float:
             if _fault(state).remedy != "retry":
                 return 0.0
-            longest = min(self._backoff.first_wait * 2.0 ** (n_failed - 1), self._backoff.longest_wait)
+            longest = min(self.backoff.first_wait * 2.0 ** (n_failed - 1), self.backoff.longest_wait)
             return longest * random.Random(f"{key} {n_failed}").uniform(0.5, 1.0)
 
         retrying = tenacity.AsyncRetrying(
@@ -122,7 +124,7 @@ class DirectSender(Sender):
             outcome: Answer | Fault = await retrying(attempt)
         finally:
             slot.release()
-        if isinstance(outcome, Fault) and outcome.remedy == "retry" and n_failed >= self._settings.attempts:
+        if isinstance(outcome, Fault) and outcome.remedy == "retry" and n_failed >= self.settings.attempts:
             self._count_exhausted(outcome, answered_meanwhile=self._n_replies > n_replies)
         if isinstance(outcome, Fault) and outcome.remedy in ("wait", "adapt"):
             return self._not_asked()  # The run has ended while the question waited.
@@ -130,8 +132,8 @@ class DirectSender(Sender):
 
     def _count_retry(self, state: tenacity.RetryCallState) -> None:
         fault = _fault(state)
-        self._counts.retried += 1
-        self._counts.possibly_paid_twice += fault.possibly_paid
+        self.counts.retried += 1
+        self.counts.possibly_paid_twice += fault.possibly_paid
         _log.info("%s; trying again", fault.message)
 
     async def _sleep(self, seconds: float) -> None:
@@ -145,7 +147,7 @@ class DirectSender(Sender):
         """Stop the run if the faults that used up all attempts of a question mean that the endpoint is dead."""
         self._n_exhausted = 0 if answered_meanwhile else self._n_exhausted + 1
         if self._n_exhausted and (fault.unreached or not self._n_replies or self._n_exhausted >= MAX_EXHAUSTED):
-            attempts = f"in {self._settings.attempts} attempts"
+            attempts = f"in {self.settings.attempts} attempts"
             self.stop(NetworkError(f"{fault.message}, {attempts}; run the same command again later"))
 
     async def _attempt(self, slot: Slot, key: str, question: Question, max_tokens: int) -> Answer | Fault:
@@ -160,7 +162,7 @@ class DirectSender(Sender):
             return self._not_asked()
         body = self._format.body(question, max_tokens)
         try:
-            outcome = self._checked(question, await self._client.send(json.dumps(body).encode()))
+            outcome = self._checked(question, await self.client.send(json.dumps(body).encode()))
         except BaseException:
             self._committed(request, Fault("skip", "interrupted in flight", possibly_paid=True))
             raise
@@ -174,7 +176,7 @@ class DirectSender(Sender):
         """A slot and the worst-case cost of one call; None once nothing more is sent."""
         while await slot.acquire() and not self._halt.is_set():
             try:
-                return self._budget.reserve(worst)
+                return self.budget.reserve(worst)
             except BudgetError as error:
                 is_alone = self._limiter.in_flight == 1
                 slot.release()
@@ -199,7 +201,7 @@ class DirectSender(Sender):
             case "wait":
                 self._limiter.refused(slot, fault.after)
                 slot.release()
-                self._counts.pauses = self._limiter.episodes
+                self.counts.pauses = self._limiter.episodes
                 if self._limiter.in_a_row > MAX_EPISODES:
                     times = f"{MAX_EPISODES} times in a row"
                     self.stop(BudgetError(f"{fault.message}, {times}; run the same command later"))

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hybrid_sim.core.errors import HybridSimError, ReplyError
 from hybrid_sim.core.settings import LLMSettings
@@ -48,18 +48,6 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What a sender works with; `price` is None where it is not known."""
-
-    settings: LLMSettings
-    client: EndpointClient
-    journal: Journal
-    budget: Budget
-    price: Price | None
-    counts: Counts
-
-
-@dataclass(frozen=True)
 class Request:
     """A question that is being asked, with its token limit, attempt in the journal and reservation in the budget."""
 
@@ -69,20 +57,26 @@ class Request:
     reservation: Reservation
 
 
+@dataclass(eq=False)
 class Sender(ABC):
-    """Sends questions to one endpoint, within one event loop.
+    """Sends questions to one endpoint, within one event loop. `price` is None where it is not known.
 
     `stopped` is why the run had to stop: the first such error. From then on questions end as not asked. `interrupted`:
     the user has interrupted the present call of `send`.
     """
 
-    def __init__(self, resources: Resources) -> None:
-        self.stopped: HybridSimError | None = None
-        self.interrupted = False
-        self._settings, self._client, self._journal = resources.settings, resources.client, resources.journal
-        self._budget, self._price, self._counts = resources.budget, resources.price, resources.counts
-        endpoint = self._client.endpoint
-        self._format = RequestFormat(self._settings, takes_new_token_field=endpoint.takes_new_token_field)
+    settings: LLMSettings
+    client: EndpointClient
+    journal: Journal
+    budget: Budget
+    price: Price | None
+    counts: Counts
+    stopped: HybridSimError | None = field(default=None, init=False)
+    interrupted: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        endpoint = self.client.endpoint
+        self._format = RequestFormat(self.settings, takes_new_token_field=endpoint.takes_new_token_field)
         self._truncation = TruncationCheck(endpoint.address)
         self._task: asyncio.Task[None] | None = None
 
@@ -96,16 +90,16 @@ class Sender(ABC):
 
         def finish(key: str, outcome: Answer | Fault) -> None:
             if isinstance(outcome, Answer):
-                self._counts.answered += 1
+                self.counts.answered += 1
                 deliver(key, outcome)
             else:
-                self._counts.failed += 1
+                self.counts.failed += 1
                 _log.info("prompt %s: %s: %s", questions[key].prompt, outcome.kind, outcome.message)
                 deliver(key, outcome.failure)
 
         fitting = {}
         for key, question in questions.items():
-            too_long = beyond_context(question, self._settings.context_tokens)
+            too_long = beyond_context(question, self.settings.context_tokens)
             if too_long:
                 finish(key, Fault("skip", too_long, "context"))
             else:
@@ -135,7 +129,7 @@ class Sender(ABC):
         return Fault("skip", str(self.stopped or "interrupted"), "not_asked")
 
     def _worst_cost(self, question: Question, max_tokens: int) -> int | None:
-        return self._price.worst(most_prompt_tokens(question), max_tokens) if self._price else None
+        return self.price.worst(most_prompt_tokens(question), max_tokens) if self.price else None
 
     def _begin(self, key: str, question: Question, max_tokens: int, reservation: Reservation) -> Request:
         """Commit that a question is about to be sent.
@@ -144,11 +138,11 @@ class Sender(ABC):
             HybridSimError: it cannot be committed, so it must not be sent; the reservation is released.
         """
         try:
-            attempt = self._journal.start(key, question.prompt, reservation.worst, size=size_of(question))
+            attempt = self.journal.start(key, question.prompt, reservation.worst, size=size_of(question))
         except HybridSimError:
-            self._budget.release(reservation)
+            self.budget.release(reservation)
             raise
-        self._counts.calls += 1
+        self.counts.calls += 1
         return Request(question, max_tokens, attempt, reservation)
 
     def _checked(self, question: Question, outcome: Reply | Fault) -> Answer | Fault:
@@ -173,14 +167,14 @@ class Sender(ABC):
         """
         cost: int | None = 0
         if isinstance(outcome, Answer) or outcome.usage.prompt_tokens is not None or outcome.possibly_paid:
-            cost = self._price.cost(outcome.usage) if self._price else None
+            cost = self.price.cost(outcome.usage) if self.price else None
         try:
             if isinstance(outcome, Answer):
-                self._journal.finish(request.attempt, outcome, cost)
+                self.journal.finish(request.attempt, outcome, cost)
             else:
-                self._journal.fail(request.attempt, outcome.failure, cost, possibly_paid=outcome.possibly_paid)
+                self.journal.fail(request.attempt, outcome.failure, cost, possibly_paid=outcome.possibly_paid)
         finally:
-            self._budget.settle(request.reservation, cost)
+            self.budget.settle(request.reservation, cost)
 
     def _apply(self, fault: Fault, body: dict[str, object]) -> Fault:
         """Do what a fault demands of the whole run: adapt the format of requests, or stop."""
