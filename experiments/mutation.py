@@ -126,7 +126,7 @@ def _copy(place: Path) -> Path:
     place.mkdir()
     for source in (ROOT / name for name in COPIED if (ROOT / name).exists()):
         if source.is_dir():
-            shutil.copytree(source, place / source.name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+            shutil.copytree(source, place / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, place / source.name)
     return place
