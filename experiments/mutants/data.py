@@ -91,8 +91,13 @@ MUTANTS = [
     ),
     # downloads
     (f"{DATA}/download.py", "    if actual != expected.lower():\n", "    if False:\n", DOWNLOAD),
-    (f"{DATA}/download.py", 'path.is_absolute() or ".." in path.parts or path.parts[:1] != (name,)', "False", DOWNLOAD),
-    (f"{DATA}/download.py", "            if size > left:\n", "            if False:\n", DOWNLOAD),
+    (
+        f"{DATA}/download.py",
+        'target.is_absolute() or ".." in target.parts or target.parts[:1] != (name,)',
+        "False",
+        DOWNLOAD,
+    ),
+    (f"{DATA}/download.py", "> archive.max_bytes * MAX_EXPANSION:", "< 0:", DOWNLOAD),
     (f"{DATA}/download.py", "    if target.is_dir():\n", "    if False:\n", DOWNLOAD),
     (f"{DATA}/http.py", "            if size > max_bytes:\n", "            if False:\n", DOWNLOAD),
     (f"{DATA}/http.py", "if time.monotonic() - started > deadline:", "if False:", DOWNLOAD),

@@ -145,8 +145,8 @@ MUTANTS = [
     (LLM + "tokens.py", "if usage.counted and usage.answers}", "if usage.counted}", PROTOCOL),
     (LLM + "tokens.py", "if usage.counted and usage.answers}", "if usage.answers}", PROTOCOL),
     # replies
-    (LLM + "replies.py", "if size > max_bytes:", "if False:", REPLIES),
-    (LLM + "replies.py", "if depth > max_depth:", "if False:", REPLIES),
+    (LLM + "replies.py", "if size > MAX_BYTES:", "if False:", REPLIES),
+    (LLM + "replies.py", "if depth > MAX_DEPTH:", "if False:", REPLIES),
     (LLM + "replies.py", "if len(content) < len(pairs):", "if False:", REPLIES),
     (LLM + "replies.py", "if not math.isfinite(number):", "if False:", REPLIES),
     (LLM + "replies.py", "if len(digits) > _MAX_DIGITS:", "if False:", REPLIES),

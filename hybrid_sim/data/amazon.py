@@ -107,13 +107,10 @@ def _flat_categories(paths: list[list[str]]) -> tuple[str, ...]:
 
 def _with_text_columns(items: pd.DataFrame) -> pd.DataFrame:
     """Products without metadata have an empty text, not a missing column."""
-    empty: dict[str, Any] = {"title": "", "genres": (), "overview": ""}
-    missing = {
-        name: pd.Series([value] * len(items), items.index, dtype=object)
-        for name, value in empty.items()
-        if name not in items
-    }
-    return items.assign(**missing, year=np.nan)
+    for name, empty in {"title": "", "genres": (), "overview": ""}.items():
+        if name not in items:
+            items[name] = pd.Series([empty] * len(items), items.index, dtype=object)
+    return items.assign(year=np.nan)
 
 
 DATASETS.add(

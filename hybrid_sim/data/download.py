@@ -83,36 +83,27 @@ def _check(path: Path, expected: str, address: str) -> None:
 
 
 def _unpack(path: Path, folder: Path, name: str, archive: Archive, address: str) -> Path:
-    """The unpacked folder `name`; entries that lead outside are refused, sizes counted while unpacking."""
-    left = archive.max_bytes * MAX_EXPANSION
+    """The unpacked folder `name`; an archive with entries that lead outside, or too large, is refused as a whole.
+
+    An entry never unpacks to more than the size that the archive states of it: `zipfile` reads no further.
+    """
     try:
-        with zipfile.ZipFile(path) as bundle, track(f"unpack {name}", len(bundle.infolist())) as task:
-            for entry in bundle.infolist():
-                left -= _unpack_entry(bundle, entry, folder, name, left, address)
-                task.advance(1, entry.filename)
+        with zipfile.ZipFile(path) as bundle:
+            entries = bundle.infolist()
+            for entry in entries:
+                target = PurePosixPath(entry.filename.replace("\\", "/"))
+                if target.is_absolute() or ".." in target.parts or target.parts[:1] != (name,):
+                    raise NetworkError(
+                        f"{address}: the entry {entry.filename!r} leads outside the folder {name}; not unpacked"
+                    )
+            if sum(entry.file_size for entry in entries) > archive.max_bytes * MAX_EXPANSION:
+                raise NetworkError(f"{address} unpacks to more than is expected of {name}; not unpacked")
+            with track(f"unpack {name}", len(entries)) as task:
+                for entry in entries:
+                    bundle.extract(entry, folder)
+                    task.advance(1, entry.filename)
     except zipfile.BadZipFile as error:
         raise NetworkError(f"{address} is not a zip file ({error}); try again") from error
     if not (folder / name).is_dir():
         raise NetworkError(f"{address} holds no folder {name}")
     return folder / name
-
-
-def _unpack_entry(
-    bundle: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, name: str, left: int, address: str
-) -> int:
-    """Unpack one entry of at most `left` bytes; returns its size."""
-    path = PurePosixPath(entry.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or path.parts[:1] != (name,):
-        raise NetworkError(f"{address}: the entry {entry.filename!r} leads outside the folder {name}; not unpacked")
-    if entry.is_dir():
-        return 0
-    target = folder.joinpath(*path.parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    size = 0
-    with bundle.open(entry) as source, target.open("wb") as file:
-        while piece := source.read(1 << 20):
-            size += len(piece)
-            if size > left:
-                raise NetworkError(f"{address} unpacks to more than is expected of {name}; not unpacked")
-            file.write(piece)
-    return size

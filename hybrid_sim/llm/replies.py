@@ -24,7 +24,7 @@ _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _R = TypeVar("_R", bound=BaseModel)
 
 
-def read_json(text: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+def read_json(text: str) -> Any:
     """The one JSON value that the reply consists of; it may stand in a Markdown fence, but not in prose.
 
     Numbers are finite, no object names a key twice, and strings are valid Unicode.
@@ -38,8 +38,8 @@ def read_json(text: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEP
     Raises:
         ReplyError: it is anything else, or is longer or nested deeper than allowed.
     """
-    content = _content(text, max_bytes)
-    _refuse_depth(content, max_depth)
+    content = _content(text)
+    _refuse_depth(content)
     try:
         value = _DECODER.decode(content)
     except json.JSONDecodeError as error:
@@ -50,7 +50,7 @@ def read_json(text: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEP
     return value
 
 
-def read_reply(text: str, model: type[_R], *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> _R:
+def read_reply(text: str, model: type[_R]) -> _R:
     """The reply as this pydantic model, read as strictly as by `read_json`, with the model's keys and types alone.
 
     Declare a number by its bounds: a `Literal` of numbers takes `true` for 1 and 4.0 for 4, since they are equal.
@@ -58,36 +58,36 @@ def read_reply(text: str, model: type[_R], *, max_bytes: int = MAX_BYTES, max_de
     Raises:
         ReplyError: the reply is not JSON or not what the model asks for.
     """
-    read_json(text, max_bytes=max_bytes, max_depth=max_depth)
+    read_json(text)
     try:
         # Read from the text again because only there pydantic's strict mode takes a list for a tuple.
-        return model.model_validate_json(_content(text, max_bytes), strict=True, extra="forbid")
+        return model.model_validate_json(_content(text), strict=True, extra="forbid")
     except ValidationError as error:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ReplyError(f"the reply is not what was asked for: {first_mistake(error, 'the whole')}{more}") from None
 
 
-def _content(text: str, max_bytes: int) -> str:
+def _content(text: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise ReplyError("the reply is not valid Unicode") from None
-    if size > max_bytes:
-        raise ReplyError(f"the reply is longer than {max_bytes:,} bytes")
+    if size > MAX_BYTES:
+        raise ReplyError(f"the reply is longer than {MAX_BYTES:,} bytes")
     content = text.strip()
     if content.startswith(_FENCE) and content.endswith(_FENCE):
         return content[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
     return content
 
 
-def _refuse_depth(content: str, max_depth: int) -> None:
+def _refuse_depth(content: str) -> None:
     """Count brackets outside strings; the pattern takes an unclosed string to its end, so that time stays linear."""
     depth = 0
     for mark in _MARKS.findall(content):
         if mark in ("[", "{"):
             depth += 1
-            if depth > max_depth:
-                raise ReplyError(f"the reply is nested deeper than {max_depth} levels")
+            if depth > MAX_DEPTH:
+                raise ReplyError(f"the reply is nested deeper than {MAX_DEPTH} levels")
         elif mark in ("]", "}"):
             depth -= 1
 

@@ -29,22 +29,22 @@ _DEMOGRAPHICS = ("age_group", "age", "gender", "occupation")
 def item_records(dataset: Dataset, items: IntArray, overview: int = MAX_OVERVIEW) -> list[Record]:
     """Title with year, genres and overview of each item, as far as known; -1, an unknown item, has an empty record.
 
-    `overview` is how many characters of the overview are shown; 0 leaves it out.
+    `overview` is how many characters of the overview are shown.
     """
     columns = [_column(dataset.items, name, items) for name in ("title", "year", "genres", "overview")]
     return [
         _without_empty(
             title=_title(title, year),
             genres=_phrases(genres),
-            overview=shown_text(text or "", overview) if overview else "",
+            overview=shown_text(text or "", overview),
         )
         for title, year, genres, text in zip(*columns, strict=True)
     ]
 
 
-def rated_records(dataset: Dataset, history: History, overview: int = MAX_OVERVIEW_OF_RATED) -> list[Record]:
+def rated_records(dataset: Dataset, history: History) -> list[Record]:
     """The items of a history with the ratings that the user gave them, in the order of the history."""
-    items = item_records(dataset, history.item, overview)
+    items = item_records(dataset, history.item, MAX_OVERVIEW_OF_RATED)
     return [{**item, "rating": plain_number(rating)} for item, rating in zip(items, history.rating, strict=True)]
 
 
