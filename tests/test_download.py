@@ -111,6 +111,15 @@ def test_a_bomb_is_refused(httpserver: HTTPServer, tmp_path: Path) -> None:
     assert is_empty(tmp_path)
 
 
+def test_an_entry_that_states_too_small_a_size_is_refused(httpserver: HTTPServer, tmp_path: Path) -> None:
+    size, stated = (1 << 20).to_bytes(4, "little"), (100).to_bytes(4, "little")
+    content = archive({"ml-100k/u.data": bytes(1 << 20)}).replace(size, stated)
+    httpserver.expect_request("/ml-100k.zip").respond_with_data(content)
+    with pytest.raises(NetworkError, match="is not a zip file"):
+        download("ml-100k", tmp_path, mirror=httpserver.url_for(""), md5=md5(content))
+    assert is_empty(tmp_path)
+
+
 def test_a_body_without_end_is_refused(httpserver: HTTPServer, tmp_path: Path) -> None:
     def endless(_: Request) -> Response:
         return Response((bytes(1 << 20) for _ in range(1000)), mimetype="application/zip")
