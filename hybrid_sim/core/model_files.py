@@ -26,7 +26,7 @@ from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.serialization import PACKAGES, from_structure, read_arrays, to_structure, write_arrays
 
 FORMAT = "hybrid-sim model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST, MODEL, ARRAYS = "manifest.json", "model.json", "arrays.npz"
 
 __all__ = ["PACKAGES", "SavedModel", "load", "save"]
