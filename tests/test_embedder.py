@@ -345,15 +345,14 @@ def test_progress_counts_only_what_is_computed(tmp_path: Path) -> None:
         def advance(self, steps_done: int = 1, note: str = "") -> None:
             steps.append(steps_done)
 
-    class Listener:
-        @contextmanager
-        def start(self, label: str, total: int) -> Iterator[Task]:
-            totals.append((label, total))
-            yield Task()
+    @contextmanager
+    def listener(label: str, total: int) -> Iterator[Task]:
+        totals.append((label, total))
+        yield Task()
 
     cached = CachedEmbedder(Hashed(), str(tmp_path))
     cached.embed(FILMS)
-    with progress.listen(Listener()):
+    with progress.listen(listener):
         cached.embed([*FILMS, *(f"film {number}" for number in range(1000))])
     assert totals == [("embedding texts (hashed)", 1000)]
     assert sum(steps) == 1000

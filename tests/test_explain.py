@@ -385,6 +385,6 @@ def test_why_refuses_what_a_run_does_not_have(
     run.simulator.rmdir()
     with pytest.raises(SettingsError, match="no simulator to make one"):
         ask_why([str(run.path), *last], capsys)
-    run.explanations.write_text('{"user_id": "a", "item_id": "b"}\n{"user_id": "a"\n')
-    with pytest.raises(DataError, match=r"explanations\.jsonl line 2 is not an explanation"):
+    run.explanations.write_text('{"user_id": "a"\n')
+    with pytest.raises(DataError, match=r"explanations\.jsonl line 1 is not an explanation"):
         ask_why([str(run.path), *last], capsys)
