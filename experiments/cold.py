@@ -33,6 +33,7 @@ from hybrid_sim.evaluation.scores import (
     SUPPORT_BUCKETS,
     Groups,
     Losses,
+    Predictions,
     compare,
     rmse_interval,
     row_losses,
@@ -80,7 +81,7 @@ class Bench:
 
     def losses(self, model: str, protocol: str, fold: Fold, distribution: RatingDistribution) -> Losses:
         """What each held-out rating of a fold costs a model."""
-        return row_losses(model, fold.held_out, distribution, protocol=protocol, fold=fold.number)
+        return row_losses(Predictions(model, fold.held_out, distribution, protocol=protocol, fold=fold.number))
 
 
 def recorded_llm(bench: Bench) -> dict[str, Any]:

@@ -11,17 +11,15 @@ import pandas as pd
 import pytest
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.errors import DataError, InputError, SettingsError
-from hybrid_sim.core.provenance import provenance
+from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import RecordingColumns, read_recordings, shuffle_within_users
 from hybrid_sim.data.world import make_world
-from hybrid_sim.evaluation.bench import Benchmark, Opinion, bench, choose_models
+from hybrid_sim.evaluation.bench import Benchmark, bench, choose_models
 from hybrid_sim.evaluation.bench_report import BenchResult, table_text, write_json
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol, parse_folds
 from hybrid_sim.evaluation.resources import measured
-from hybrid_sim.evaluation.scoreboard import shared_rows
-from hybrid_sim.evaluation.scores import row_losses
+from hybrid_sim.evaluation.scores import Losses, Predictions, row_losses, shared_rows
 from hybrid_sim.models.recorded import RecordedRatings
 
 
@@ -35,9 +33,7 @@ FEW = ("biases", "svd")
 
 
 def run(benchmark: Benchmark, protocol: Protocol) -> BenchResult:
-    return benchmark.run(
-        protocol, lambda embedder: provenance(["hybrid-sim"], benchmark.seed, protocol.dataset, embedder)
-    )
+    return benchmark.run(protocol, ["hybrid-sim"])
 
 
 def recorded(dataset: Dataset, share: float, seed: int = 0) -> RecordedRatings:
@@ -62,8 +58,8 @@ def with_other_held_out(dataset: Dataset, protocol: Protocol) -> Dataset:
     return replace(dataset, rating=rating, timestamp=timestamp)
 
 
-def answers(benchmark: Benchmark, protocol: Protocol) -> dict[str, Opinion]:
-    return {opinion.model: opinion for opinion in benchmark.opinions(next(protocol.folds()))}
+def answers(benchmark: Benchmark, protocol: Protocol) -> dict[str, Predictions]:
+    return {of_model.model: of_model for of_model in benchmark.predictions(next(protocol.folds()))}
 
 
 @pytest.mark.parametrize("name", ["kfold", "last40", "cold-items"])
@@ -75,8 +71,8 @@ def test_shuffled_held_out_ratings_change_no_prediction(world: Dataset, name: st
     assert not np.array_equal(before.rating, after.rating)
     first, second = answers(benchmark, protocol), answers(benchmark, shuffled)
     assert list(first) == ["user_mean", "biases", "knn", "svd", "hybrid"]
-    for model, opinion in first.items():
-        np.testing.assert_array_equal(opinion.distribution.probs, second[model].distribution.probs, err_msg=model)
+    for model, predicted in first.items():
+        np.testing.assert_array_equal(predicted.distribution.probs, second[model].distribution.probs, err_msg=model)
     for end in ("low", "high"):
         np.testing.assert_array_equal(getattr(first["hybrid"], end), getattr(second["hybrid"], end))
 
@@ -102,7 +98,7 @@ def test_baselines_answer_every_row_and_count_what_they_could_not(world: Dataset
     protocol = make_protocol("cold-items", world, folds=[1])
     got = answers(Benchmark(("global_mean", "item_mean", "svd")), protocol)
     n = len(protocol.splits[0][1].test_rows)
-    assert all(opinion.distribution.answered.all() for opinion in got.values())
+    assert all(predicted.distribution.answered.all() for predicted in got.values())
     assert (got["item_mean"].n_fallback, got["global_mean"].n_fallback) == (n, 0)
     np.testing.assert_array_equal(got["item_mean"].distribution.probs, got["global_mean"].distribution.probs)
 
@@ -180,7 +176,7 @@ def test_a_fold_without_recorded_pairs_is_that_of_the_hybrid(world: Dataset, cap
     protocol = make_protocol("kfold", world, folds=[1, 2])
     here = world.take(protocol.splits[0][1].test_rows)
     benchmark = Benchmark(choose_models(["hybrid+llm", "llm"], True), recorded(here, 1.0), members=FEW)
-    first, second = ({o.model: o for o in benchmark.opinions(fold)} for fold in protocol.folds())
+    first, second = ({p.model: p for p in benchmark.predictions(fold)} for fold in protocol.folds())
     assert list(first) == ["hybrid", "llm", "hybrid+llm"]
     assert list(second) == ["hybrid", "hybrid+llm"]
     plain, corrected = second["hybrid"].distribution.probs, second["hybrid+llm"].distribution.probs
@@ -201,14 +197,14 @@ def test_models_are_chosen_by_name() -> None:
 
 def test_shared_rows_are_what_both_were_scored_on(world: Dataset) -> None:
     held_out = world.take(np.arange(50))
-    opinion = RatingDistribution.from_mean(world.scale, held_out.rating, 1.0)
+    predicted = RatingDistribution.from_mean(world.scale, held_out.rating, 1.0)
 
-    def losses(model: str, rows: slice, fold: int) -> object:
-        return row_losses(model, held_out.take(np.arange(50)[rows]), opinion.take(rows), protocol="kfold", fold=fold)
+    def losses(model: str, rows: slice, fold: int) -> Losses:
+        return row_losses(Predictions(model, held_out.take(np.arange(50)[rows]), predicted.take(rows), fold=fold))
 
     a = [losses("a", slice(0, 40), 1), losses("a", slice(0, 50), 2)]
     b = [losses("b", slice(10, 50), 1)]
-    left, right = shared_rows(a, b)  # type: ignore[arg-type] # narrowed to keep the helper short
+    left, right = shared_rows(a, b)
     assert [(part.fold, len(part.user)) for part in left] == [(1, 30)]
     np.testing.assert_array_equal(left[0].user, right[0].user)
     np.testing.assert_array_equal(left[0].item, right[0].item)
@@ -334,15 +330,6 @@ def test_effort_sees_time_and_memory() -> None:
     with measured() as effort:
         pass
     assert effort.peak_mb < 20
-
-
-def test_opinions_must_answer_unless_they_are_recordings(world: Dataset) -> None:
-    from hybrid_sim.evaluation.scoreboard import Scoreboard
-
-    fold = next(make_protocol("kfold", world, folds=[1]).folds())
-    silent = RatingDistribution.abstain(world.scale, len(fold.held_out))
-    with pytest.raises(InputError, match="abstains"):
-        Scoreboard("kfold").add(fold, Opinion("mute", silent, 0.0, 0.0))
 
 
 def test_a_scale_with_a_level_0_is_no_reason_to_stop_and_the_unusual_setting_is_named(

@@ -20,6 +20,7 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bench_report import BenchResult, table_text, write_json
 from hybrid_sim.evaluation.scores import (
     Losses,
+    Predictions,
     ResultRow,
     compare,
     rmse_interval,
@@ -64,23 +65,10 @@ def report(synthetic: bool = True, models: tuple[str, ...] = ("close", "far", "f
         opinions = (opinion(held_out, 0.5), opinion(held_out, 1.0), constant(held_out))
         for model, distribution in zip(models, opinions, strict=True):
             low, high = ends(distribution)
-            results.append(
-                score(
-                    model,
-                    held_out,
-                    distribution,
-                    protocol="last40",
-                    fold=fold,
-                    low=low,
-                    high=high,
-                    seconds=1.25,
-                )
-            )
-            losses[model].append(row_losses(model, held_out, distribution, protocol="last40", fold=fold))
-            counts = np.arange(len(held_out)) % 25
-            support += score_by_support(
-                model, held_out, distribution, counts, protocol="last40", fold=fold, low=low, high=high
-            )
+            predicted = Predictions(model, held_out, distribution, low, high, "last40", fold, seconds=1.25)
+            results.append(score(predicted))
+            losses[model].append(row_losses(predicted))
+            support += score_by_support(predicted, np.arange(len(held_out)) % 25)
     command = ["hybrid-sim", "bench"]
     return BenchResult(
         provenance(command, 7, dataset(synthetic=synthetic), "tf-idf"),
@@ -95,7 +83,8 @@ def test_score_is_the_measures_of_the_expected_rating_and_of_a_sample() -> None:
     held_out = dataset()
     distribution = opinion(held_out, 0.7)
     low, high = ends(distribution)
-    row = score("m", held_out, distribution, protocol="full", fold=3, low=low, high=high, n_fallback=5)
+    predicted = Predictions("m", held_out, distribution, low, high, "full", 3, n_fallback=5)
+    row = score(predicted)
     truth, expected = held_out.rating, distribution.mean()
     assert (row.model, row.protocol, row.fold, row.n, row.n_abstained, row.n_fallback) == (
         "m",
@@ -112,8 +101,8 @@ def test_score_is_the_measures_of_the_expected_rating_and_of_a_sample() -> None:
     assert row.scores["coverage"] == metrics.interval_coverage(truth, low, high)
     assert row.scores["within_user_sd_real"] == metrics.within_user_sd(truth, held_out.user)
     assert 0 < row.scores["kl"] < 0.2
-    assert row == score("m", held_out, distribution, protocol="full", fold=3, low=low, high=high, n_fallback=5)
-    other = score("m", held_out, distribution, protocol="full", fold=3, seed=1)
+    assert row == score(replace(predicted))
+    other = score(replace(predicted, low=None, high=None, seed=1))
     assert (other.scores["rmse"], other.scores["coverage"], other.scores["width"]) == (row.scores["rmse"], None, None)
     assert other.scores["kl"] != row.scores["kl"]
 
@@ -122,8 +111,8 @@ def test_the_order_of_rows_changes_no_figure() -> None:
     held_out = dataset()
     distribution = opinion(held_out, 0.7)
     order = np.random.default_rng(0).permutation(len(held_out))
-    a = score("m", held_out, distribution, protocol="full", fold=1)
-    b = score("m", held_out.take(order), distribution.take(order), protocol="full", fold=1)
+    a = score(Predictions("m", held_out, distribution))
+    b = score(Predictions("m", held_out.take(order), distribution.take(order)))
     for name in ("rmse", "pearson", "log_loss", "ece", "kl", "wasserstein", "within_user_sd"):
         assert a.scores[name] == pytest.approx(b.scores[name], abs=1e-12)
 
@@ -135,17 +124,17 @@ def test_rows_that_abstain_are_refused_or_counted() -> None:
     probs[[3, 8, 9]] = np.nan
     distribution = RatingDistribution(SCALE, probs)
     with pytest.raises(InputError, match=r"row 3 abstains \(3 of 400 rows\)"):
-        score("m", held_out, distribution, protocol="full", fold=1)
+        score(Predictions("m", held_out, distribution))
     with pytest.raises(InputError, match="row 3 abstains"):
-        row_losses("m", held_out, distribution, protocol="full", fold=1)
+        row_losses(Predictions("m", held_out, distribution))
     low, high = np.where(distribution.answered, ends(full), np.nan)
-    row = score("m", held_out, distribution, protocol="full", fold=1, low=low, high=high, skip_abstained=True)
+    row = score(Predictions("m", held_out, distribution, low, high).answered())
     assert (row.n, row.n_abstained) == (397, 3)
     rest = np.flatnonzero(distribution.answered)
     assert row.scores["rmse"] == metrics.rmse(held_out.rating[rest], full.take(rest).mean())
     silent = RatingDistribution.abstain(SCALE, 400)
     with pytest.raises(InputError, match="nobody answered"):
-        score("m", held_out, silent, protocol="full", fold=1, skip_abstained=True)
+        score(Predictions("m", held_out, silent).answered())
 
 
 def test_scores_by_support_are_those_of_the_rows_in_the_bucket() -> None:
@@ -153,7 +142,7 @@ def test_scores_by_support_are_those_of_the_rows_in_the_bucket() -> None:
     distribution = opinion(held_out, 0.7)
     low, high = ends(distribution)
     counts = np.resize(np.array([0, 1, 5, 20, 6]), len(held_out))
-    rows = score_by_support("m", held_out, distribution, counts, protocol="full", fold=1, low=low, high=high)
+    rows = score_by_support(Predictions("m", held_out, distribution, low, high), counts)
     assert [(row.support, row.n) for row in rows] == [("0", 80), ("1-5", 160), ("6-20", 160)]
     here = counts == 0
     assert rows[0].coverage == metrics.interval_coverage(held_out.rating[here], low[here], high[here])
@@ -183,8 +172,8 @@ def test_comparisons_agree_with_the_means_over_folds_of_the_rows() -> None:
 def test_every_metric_can_be_compared_over_items(metric: str) -> None:
     held_out = dataset()
     a, b = opinion(held_out, 0.5), constant(held_out)
-    rows = [score(name, held_out, d, protocol="full", fold=1) for name, d in (("a", a), ("b", b))]
-    of_a, of_b = (row_losses(name, held_out, d, protocol="full", fold=1) for name, d in (("a", a), ("b", b)))
+    rows = [score(Predictions(name, held_out, d)) for name, d in (("a", a), ("b", b))]
+    of_a, of_b = (row_losses(Predictions(name, held_out, d)) for name, d in (("a", a), ("b", b)))
     over_items = compare([of_a], [of_b], metric, "items", n_boot=200)
     assert over_items.estimate == pytest.approx(rows[0].scores[metric] - rows[1].scores[metric])
     assert (over_items.groups, over_items.n_groups) == ("items", 50)
@@ -192,9 +181,9 @@ def test_every_metric_can_be_compared_over_items(metric: str) -> None:
 
 def test_models_on_different_rows_are_not_compared() -> None:
     held_out = dataset()
-    a = row_losses("a", held_out, constant(held_out), protocol="full", fold=1)
+    a = row_losses(Predictions("a", held_out, constant(held_out)))
     part = held_out.take(np.arange(300))
-    b = row_losses("b", part, constant(part), protocol="full", fold=1)
+    b = row_losses(Predictions("b", part, constant(part)))
     with pytest.raises(InputError, match="a and b were not scored on the same rows"):
         compare([a], [b])
     with pytest.raises(InputError, match="a and a were not scored on the same rows"):
@@ -356,7 +345,7 @@ def test_figure_refuses_what_it_cannot_draw(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no RMSE intervals of protocol 'full'"):
         save_rmse_figure(report(), tmp_path / "rmse.png", protocol="full")
     alone = dataset().take(np.array([0]))
-    losses = row_losses("one", alone, constant(alone), protocol="full", fold=1)
+    losses = row_losses(Predictions("one", alone, constant(alone)))
     one = replace(report(), intervals=[rmse_interval([losses])])
     save_rmse_figure(one, tmp_path / "one.png")  # a single user has no interval, only a dot
     assert (tmp_path / "one.png").exists()

@@ -1,6 +1,6 @@
 """The benchmark: every model on every fold of a protocol, scored on the same rows, with intervals.
 
-Models learn from the training ratings and are then asked about held-out (user, item) pairs; neither ratings
+Models learn from the training ratings and then predict held-out (user, item) pairs; neither ratings
 nor times of held-out rows reach them. The exception is `hybrid+llm`: how far to trust recorded LLM ratings is
 learned on ratings of *other* users of the same fold (cross-fitted), which the report says.
 """
@@ -8,7 +8,7 @@ learned on ratings of *other* users of the same fold (cross-fitted), which the r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,14 +18,24 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 from hybrid_sim.core.progress import track
-from hybrid_sim.core.provenance import Provenance, provenance
-from hybrid_sim.core.rater import Rater
-from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core.provenance import provenance
+from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import shuffle_within_users
 from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.evaluation.resources import measured
-from hybrid_sim.evaluation.scoreboard import Opinion, Scoreboard
+from hybrid_sim.evaluation.scores import (
+    Losses,
+    Predictions,
+    ResultRow,
+    SupportRow,
+    compare,
+    rmse_interval,
+    row_losses,
+    score,
+    score_by_support,
+    shared_rows,
+)
 from hybrid_sim.models import RATERS, make_rater
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.retrieval.embedder import embedder_for
@@ -91,8 +101,7 @@ def bench(
     chosen = choose_models(models, recording is not None)
     made = make_protocol(protocol, dataset, folds=folds, seed=seed) if isinstance(protocol, str) else protocol
     only = None if members is None else tuple(members)
-    benchmark = Benchmark(chosen, recording, seed, n_jobs, embedder, only, tuple(without))
-    return benchmark.run(made, lambda name: provenance(command, seed, dataset, name))
+    return Benchmark(chosen, recording, seed, n_jobs, embedder, only, tuple(without)).run(made, command)
 
 
 @dataclass(frozen=True)
@@ -110,101 +119,124 @@ class Benchmark:
     members: tuple[str, ...] | None = None
     without: tuple[str, ...] = ()
 
-    def run(self, protocol: Protocol, make_provenance: Callable[[str | None], Provenance]) -> BenchResult:
-        """Fit, ask and score all models on all folds; `make_provenance` is called with the name of the embedder.
+    def run(self, protocol: Protocol, command: Sequence[str] = ()) -> BenchResult:
+        """Fit, query and score all models on all folds; `command` is kept in the provenance.
 
         Raises:
             SettingsError: a fold holds nothing out, or leaves nothing to learn from.
+            InputError: a model without recorded ratings abstains from a row.
         """
-        board = Scoreboard(protocol.name, protocol.groups, self.seed)
+        results: list[ResultRow] = []
+        support: list[SupportRow] = []
+        losses: dict[str, list[Losses]] = {}
+        embedder = None
         with track(f"bench {protocol.name}", len(protocol.splits) * len(self.models)) as task:
             for fold in protocol.folds():
-                for opinion in self.opinions(fold):
-                    board.add(fold, opinion, skip_abstained=opinion.model == LLM)
-                    task.advance(1, f"fold {fold.number}, {opinion.model}")
-        notes = self._settings_notes(protocol.dataset.scale)
-        for note in notes:
-            _log.warning("%s", note)
-        notes += [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
-        notes = [*protocol.notes, *notes]
-        return board.report(make_provenance(board.embedder), self._comparisons(), notes, order=MODELS)
+                for of_model in self.predictions(fold):
+                    scored = replace(of_model.answered() if of_model.model == LLM else of_model, protocol=protocol.name)
+                    results.append(score(scored))
+                    support += score_by_support(scored, fold.train.item_counts[scored.held_out.item])
+                    embedder = scored.embedder or embedder
+                    if scored.compared:
+                        losses.setdefault(scored.model, []).append(row_losses(scored))
+                    task.advance(1, f"fold {fold.number}, {scored.model}")
+        compared = []
+        for first, second, metric in self._comparisons():
+            if first in losses and second in losses:
+                a, b = shared_rows(losses[first], losses[second])
+                compared.append(compare(a, b, metric, protocol.groups, seed=self.seed))
+        results.sort(key=lambda row: MODELS.index(row.model))
+        intervals = [
+            rmse_interval(losses[name], protocol.groups, seed=self.seed)
+            for name in dict.fromkeys(row.model for row in results)
+            if name in losses
+        ]
+        notes = (*protocol.notes, *self._notes(protocol.dataset.scale))
+        made = provenance(command, self.seed, protocol.dataset, embedder)
+        return BenchResult(made, results, intervals, compared, support, notes)
 
     def _comparisons(self) -> list[tuple[str, str, str]]:
-        """The hybrid against all others, and what the LLM adds to it."""
+        """The hybrid against all others, and what the LLM adds to it: two models and a metric."""
         pairs: list[tuple[str, str, str]] = [(HYBRID, name, "rmse") for name in (*BASELINES, LLM)]
         pairs += [(HYBRID_LLM, HYBRID, "rmse"), (HYBRID_LLM, HYBRID, "log_loss")]
         pairs += [(CONTROL, HYBRID, "rmse"), (HYBRID_LLM, CONTROL, "rmse")]
         return [pair for pair in pairs if {pair[0], pair[1]} <= set(self.models)]
 
-    def opinions(self, fold: Fold) -> Iterator[Opinion]:
-        """Each model's opinion about the held-out pairs of a fold, in the order of `models`.
+    def predictions(self, fold: Fold) -> Iterator[Predictions]:
+        """Each model's predictions of the held-out pairs of a fold, in the order of `models`.
 
-        All but `hybrid+llm` and its control are asked with nothing but the pairs. `llm` has no opinion about
-        a fold of which no pair was recorded.
+        All but `hybrid+llm` and its control get nothing but the pairs. `llm` predicts nothing on a fold of which no
+        pair was recorded.
         """
-        hybrid: Opinion | None = None
-        for opinion in self._without_llm(fold.train, fold.held_out.pairs):
-            hybrid = opinion if opinion.model == HYBRID else hybrid
-            yield opinion
+        hybrid: Predictions | None = None
+        for name in self.models:
+            if name == HYBRID:
+                hybrid = self._hybrid(fold)
+                yield hybrid
+            elif name not in WITH_LLM:
+                yield self._baseline(name, fold)
         if self.recording is not None and set(self.models) & set(WITH_LLM):
             yield from self._with_llm(self.recording, hybrid, fold)
 
-    def _without_llm(self, train: Dataset, pairs: Pairs) -> Iterator[Opinion]:
-        mean = make_rater("global_mean").fit(train)
-        for name in self.models:
-            if name == HYBRID:
-                yield self._ask_simulator(train, pairs)
-            elif name not in WITH_LLM:
-                yield self._ask_baseline(name, train, pairs, mean)
-
-    def _ask_simulator(self, train: Dataset, pairs: Pairs) -> Opinion:
+    def _hybrid(self, fold: Fold) -> Predictions:
         from hybrid_sim.simulation.simulator import SOURCES, Simulator
 
         with measured() as effort:
-            simulator = Simulator(self.seed, self.members, self.embedder, self.n_jobs, self.without).fit(train)
-            got = simulator.predict_pairs(pairs)
-        return Opinion(
+            simulator = Simulator(self.seed, self.members, self.embedder, self.n_jobs, self.without).fit(fold.train)
+            got = simulator.predict_pairs(fold.held_out.pairs)
+        return Predictions(
             HYBRID,
+            fold.held_out,
             got.distribution,
-            effort.seconds,
-            effort.peak_mb,
+            got.low,
+            got.high,
+            fold=fold.number,
+            seed=self.seed,
+            seconds=effort.seconds,
+            peak_mb=effort.peak_mb,
             n_fallback=int((got.source != SOURCES[-1]).sum()),
-            low=got.low,
-            high=got.high,
             embedder=simulator.embedder_name_,
         )
 
-    def _ask_baseline(self, name: str, train: Dataset, pairs: Pairs, mean: Rater) -> Opinion:
-        """Where a baseline abstains it gets the distribution of all ratings, as Surprise answers with their mean."""
-        with measured() as effort:
-            distribution = self._baseline(name, train).fit(train).rate(pairs)
-        n_fallback = int((~distribution.answered).sum())
-        whole = distribution.filled(mean.rate(pairs))
-        return Opinion(name, whole, effort.seconds, effort.peak_mb, n_fallback=n_fallback)
+    def _baseline(self, name: str, fold: Fold) -> Predictions:
+        """Where a baseline abstains it gets the distribution of all ratings, as Surprise answers with their mean.
 
-    def _baseline(self, name: str, train: Dataset) -> Rater:
-        """The rater with settings that suit the scale, and the benchmark's seed and embedder where it has such."""
+        It has settings that suit the scale, and the benchmark's seed and embedder where it has such.
+        """
+        train, pairs = fold.train, fold.held_out.pairs
         reads_texts = "embedder" in RATERS[name].setting_names
         embedder = embedder_for(train, self.embedder) if reads_texts else None
-        return RATERS[name].suited_to(train.scale, embedder, self.seed)
+        with measured() as effort:
+            distribution = RATERS[name].suited_to(train.scale, embedder, self.seed).fit(train).rate(pairs)
+        return Predictions(
+            name,
+            fold.held_out,
+            distribution.filled(make_rater("global_mean").fit(train).rate(pairs)),
+            fold=fold.number,
+            seed=self.seed,
+            seconds=effort.seconds,
+            peak_mb=effort.peak_mb,
+            n_fallback=int((~distribution.answered).sum()),
+        )
 
-    def _settings_notes(self, scale: RatingScale) -> list[str]:
-        """A sentence per baseline whose default settings do not suit the scale."""
+    def _notes(self, scale: RatingScale) -> list[str]:
+        """A sentence per baseline whose default settings do not suit the scale, which is logged, and per LLM model."""
         notes = []
-        for name in set(self.models) & set(BASELINES):
+        for name in sorted(set(self.models) & set(BASELINES)):
             if unusual := RATERS[name].unusual_settings(scale):
                 settings = ", ".join(f"{setting}={value!r}" for setting, value in unusual.items())
                 notes.append(f"{name} is run with {settings}: its default does not suit the rating scale {scale}.")
-        return sorted(notes)
+                _log.warning("%s", notes[-1])
+        return notes + [LLM_NOTES[name] for name in self.models if name in LLM_NOTES]
 
-    def _with_llm(self, recording: RecordedRatings, hybrid: Opinion | None, fold: Fold) -> Iterator[Opinion]:
+    def _with_llm(self, recording: RecordedRatings, hybrid: Predictions | None, fold: Fold) -> Iterator[Predictions]:
         pairs = fold.held_out.pairs
         llm = Recorded(recording).fit(fold.train).rate(pairs)
         recorded = bool(llm.answered.any())
         if not recorded:
             _log.warning("fold %d: no held-out pair has an LLM rating, so hybrid+llm is hybrid", fold.number)
         elif LLM in self.models:
-            yield Opinion(LLM, llm, 0.0, 0.0)
+            yield Predictions(LLM, fold.held_out, llm, fold=fold.number, seed=self.seed, seconds=0.0, peak_mb=0.0)
         if hybrid is not None and HYBRID_LLM in self.models:
             yield replace(self._corrected(HYBRID_LLM, hybrid, llm, fold), compared=recorded)
         if hybrid is not None and CONTROL in self.models:
@@ -212,19 +244,17 @@ class Benchmark:
             shuffled = Recorded(mixed).fit(fold.train).rate(pairs)
             yield replace(self._corrected(CONTROL, hybrid, shuffled, fold), compared=recorded)
 
-    def _corrected(self, model: str, hybrid: Opinion, llm: RatingDistribution, fold: Fold) -> Opinion:
+    def _corrected(self, model: str, hybrid: Predictions, llm: RatingDistribution, fold: Fold) -> Predictions:
         from hybrid_sim.ensemble.correction import cross_fitted_correction
 
+        new_items = fold.groups == "items"
         with measured() as effort:
-            held_out = fold.held_out
-            new_items = fold.groups == "items"
-            corrected = cross_fitted_correction(hybrid.distribution, llm, held_out, self.seed, new_items=new_items)
-        return Opinion(
-            model,
-            corrected,
-            hybrid.seconds + effort.seconds,
-            max(hybrid.peak_mb, effort.peak_mb),
-            hybrid.n_fallback,
+            distribution = cross_fitted_correction(
+                hybrid.distribution, llm, fold.held_out, self.seed, new_items=new_items
+            )
+        seconds, peak_mb = (hybrid.seconds or 0.0) + effort.seconds, max(hybrid.peak_mb or 0.0, effort.peak_mb)
+        return replace(
+            hybrid, model=model, distribution=distribution, low=None, high=None, seconds=seconds, peak_mb=peak_mb
         )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hybrid_sim.core.document import aligned
+from hybrid_sim.core.document import Column, aligned
 from hybrid_sim.core.files import printable, write_json_file
 from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import METRICS, SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
@@ -36,6 +36,14 @@ class BenchResult:
         frame = self.to_frame()
         return frame.groupby(["protocol", "model"], sort=False)[list(METRICS)].mean()
 
+    def by_model(self, protocol: str) -> dict[str, list[ResultRow]]:
+        """The results of one protocol by model, in order of appearance."""
+        grouped: dict[str, list[ResultRow]] = {}
+        for row in self.results:
+            if row.protocol == protocol:
+                grouped.setdefault(row.model, []).append(row)
+        return grouped
+
     def __repr__(self) -> str:
         best = min(self.intervals, key=lambda row: row.estimate, default=None)
         lowest = f", lowest RMSE {best.estimate:.4f} by {best.model}" if best else ""
@@ -58,24 +66,58 @@ def write_json(report: BenchResult, path: Path) -> None:
     write_json_file(path, {**asdict(report), "results": [row.flat() for row in report.results]})
 
 
-Column = tuple[str, str, int]
-"""Field of a result (`ResultRow.flat`), heading, decimals."""
-
-EFFORT: tuple[Column, ...] = (
-    ("n_abstained", "abstained", 0),
-    ("n_fallback", "fallback", 0),
-    ("seconds", "seconds", 1),
-    ("peak_mb", "peak MB", 0),
+EFFORT = (
+    Column("n_abstained", "abstained", 0),
+    Column("n_fallback", "fallback", 0),
+    Column("seconds", "seconds", 1),
+    Column("peak_mb", "peak MB", 0),
 )
 """The third table: abstentions and cost."""
 
+TABLES = {
+    "accuracy": "* Rounded to the nearest level.",
+    "distribution": "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
+    "effort": "Abstained: left out of all figures. Fallback: another rater answered.",
+}
+"""The tables of measures with their notes."""
+
 
 def metric_columns(table: str) -> tuple[Column, ...]:
-    """The columns of a table: "accuracy", "distribution" (see `hybrid_sim.evaluation.scores.Metric`) or "effort"."""
+    """The fields of `ResultRow.flat` in one of the `TABLES` (see `hybrid_sim.evaluation.scores.Metric`)."""
     if table == "effort":
         return EFFORT
-    of_metrics = [(name, metric.title, metric.decimals) for name, metric in METRICS.items() if metric.table == table]
-    return (*((("n", "ratings", 0),) if table == "accuracy" else ()), *of_metrics)
+    of_metrics = [Column(name, m.title, m.decimals) for name, m in METRICS.items() if m.table == table]
+    return (*((Column("n", "ratings", 0),) if table == "accuracy" else ()), *of_metrics)
+
+
+def over_folds(rows: Sequence[ResultRow], field: str) -> float | None:
+    """The sum of a count, or the mean of another field, of one model over its folds; None where it does not apply."""
+    values = [row.flat()[field] for row in rows]
+    if not values or None in values:
+        return None
+    return float(sum(values)) if field.startswith("n") else float(sum(values) / len(values))
+
+
+def pooled_support(rows: Sequence[SupportRow]) -> list[SupportRow]:
+    """A row per model, in order of appearance, and bucket: all ratings of all folds together."""
+    cells: dict[tuple[str, str], list[SupportRow]] = {}
+    for row in rows:
+        cells.setdefault((row.model, row.support), []).append(row)
+    order = [(m, b) for m in dict.fromkeys(m for m, _ in cells) for b in SUPPORT_BUCKETS if (m, b) in cells]
+    return [_pooled(cells[key]) for key in order]
+
+
+def _pooled(rows: Sequence[SupportRow]) -> SupportRow:
+    n = sum(row.n for row in rows)
+    mean_square, coverage, width = (
+        sum(value * row.n for value, row in zip(values, rows, strict=True)) / n
+        for values in ([row.rmse**2 for row in rows], [row.coverage for row in rows], [row.width for row in rows])
+    )
+    return replace(rows[0], fold=_folds(rows), n=n, rmse=mean_square**0.5, coverage=coverage, width=width)
+
+
+def _folds(rows: Sequence[ResultRow | SupportRow]) -> str:
+    return ",".join(str(row.fold) for row in rows)
 
 
 def table_text(report: BenchResult) -> str:
@@ -86,52 +128,27 @@ def table_text(report: BenchResult) -> str:
 
 
 def _protocol_text(report: BenchResult, protocol: str) -> str:
-    by_model: dict[str, list[ResultRow]] = {}
-    for row in report.results:
-        if row.protocol == protocol:
-            by_model.setdefault(row.model, []).append(row)
+    by_model = report.by_model(protocol)
     folds = ", ".join(dict.fromkeys(str(row.fold) for rows in by_model.values() for row in rows))
     source = report.provenance
-    parts = [
-        printable(f"{dataset_label(source)}, protocol {protocol}, mean over folds {folds}, seed {source.seed}"),
-        _model_table(by_model, metric_columns("accuracy")),
-        "* Rounded to the nearest level.",
-        _model_table(by_model, metric_columns("distribution")),
-        "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
-        _model_table(by_model, metric_columns("effort")),
-        "Abstained: left out of all figures. Fallback: another rater answered.",
-    ]
-    if support := [row for row in report.support if row.protocol == protocol]:
-        parts += ["Interval coverage by number of training ratings of the item:", _support_text(support)]
+    parts = [printable(f"{dataset_label(source)}, protocol {protocol}, mean over folds {folds}, seed {source.seed}")]
+    for table, note in TABLES.items():
+        columns = metric_columns(table)
+        lines = [
+            [model, _folds(rows), *(_shown(over_folds(rows, c.name), c.decimals) for c in columns)]
+            for model, rows in by_model.items()
+        ]
+        parts += [aligned(["model", "folds", *(column.heading for column in columns)], lines), note]
+    if support := pooled_support([row for row in report.support if row.protocol == protocol]):
+        lines = [
+            [row.model, row.support, str(row.n), _shown(row.coverage, 4), _shown(row.width, 3)]
+            for row in sorted(support, key=lambda row: row.model)
+        ]
+        parts += ["Interval coverage by number of training ratings of the item:"]
+        parts += [aligned(["model", "training ratings", "ratings", "coverage", "width"], lines)]
     if comparisons := [row for row in report.comparisons if row.protocol == protocol]:
         parts += ["First minus second model, below zero the first is better:", _comparison_text(comparisons)]
     return "\n\n".join(parts)
-
-
-def _model_table(by_model: Mapping[str, list[ResultRow]], columns: Sequence[Column]) -> str:
-    lines = []
-    for model, rows in by_model.items():
-        cells = [model, ",".join(str(row.fold) for row in rows)]
-        for name, _, decimals in columns:
-            values = [row.flat()[name] for row in rows]
-            total = None if None in values else sum(values)
-            mean = total if total is None or name.startswith("n") else total / len(values)
-            cells.append(_shown(mean, decimals))
-        lines.append(cells)
-    return aligned(["model", "folds", *(heading for _, heading, _ in columns)], lines)
-
-
-def _support_text(support: Sequence[SupportRow]) -> str:
-    rows: dict[tuple[str, str], list[SupportRow]] = {}
-    for row in sorted(support, key=lambda row: SUPPORT_BUCKETS.index(row.support)):
-        rows.setdefault((row.model, row.support), []).append(row)
-    lines = []
-    for (model, bucket), parts in sorted(rows.items(), key=lambda entry: entry[0][0]):
-        n = sum(part.n for part in parts)
-        coverage = sum(part.coverage * part.n for part in parts) / n
-        width = sum(part.width * part.n for part in parts) / n
-        lines.append([model, bucket, str(n), _shown(coverage, 4), _shown(width, 3)])
-    return aligned(["model", "training ratings", "ratings", "coverage", "width"], lines)
 
 
 def _comparison_text(comparisons: Sequence[Comparison]) -> str:
@@ -143,7 +160,7 @@ def _comparison_text(comparisons: Sequence[Comparison]) -> str:
     return aligned(["models", "folds", "metric", "difference", "level", "interval", "resampled"], lines)
 
 
-def _shown(value: float | None, decimals: int, sign: bool = False) -> str:
+def _shown(value: float | None, decimals: int | None, sign: bool = False) -> str:
     if value is None:
         return "-"
     return "undefined" if np.isnan(value) else f"{value:{'+' if sign else ''}.{decimals}f}"

@@ -24,7 +24,7 @@ from hybrid_sim.core.registry import Registry
 from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.bootstrap import LEVEL, bootstrap_rmse, paired_bootstrap
+from hybrid_sim.evaluation.bootstrap import Statistic, bootstrap_rmse, paired_bootstrap
 
 Groups = Literal["users", "items"]
 
@@ -34,16 +34,41 @@ SUPPORT_BUCKETS = ("0", "1-5", "6-20", "> 20")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model predicts for the ratings `held_out`, one per row of `distribution`.
+    """What one model predicts for the ratings `held_out` of one fold, a row each of `distribution`, and what that took.
 
-    `low` and `high` are the prediction interval of each row, None where the model has none.
+    `low` and `high` are the prediction interval of each row, None where the model has none. `n_fallback` rows were
+    answered by a simpler rater, `n_abstained` further ones by nobody. `peak_mb` is the growth of memory (see
+    `hybrid_sim.evaluation.resources`), `embedder` the name of the text embedder. Predictions that are not `compared`
+    (those of another model, for want of LLM ratings) are scored but stay out of comparisons.
     """
 
+    model: str
     held_out: Dataset
     distribution: RatingDistribution
     low: FloatArray | None = None
     high: FloatArray | None = None
+    protocol: str = ""
+    fold: int | str = 1
     seed: int = 0
+    seconds: float | None = None
+    peak_mb: float | None = None
+    n_fallback: int = 0
+    n_abstained: int = 0
+    embedder: str | None = None
+    compared: bool = True
+
+    def answered(self) -> Predictions:
+        """The rows that do not abstain; the others are counted in `n_abstained`."""
+        rows = self.distribution.answered
+        low, high = (None if end is None else end[rows] for end in (self.low, self.high))
+        return replace(
+            self,
+            held_out=self.held_out.take(rows),
+            distribution=self.distribution.take(rows),
+            low=low,
+            high=high,
+            n_abstained=self.n_abstained + int((~rows).sum()),
+        )
 
     @property
     def truth(self) -> FloatArray:
@@ -206,46 +231,18 @@ class ResultRow:
         return {**fields, "scores": {name: value for name, value in flat.items() if name not in fields}}
 
 
-def score(
-    model: str,
-    held_out: Dataset,
-    distribution: RatingDistribution,
-    *,
-    protocol: str,
-    fold: int | str,
-    seed: int = 0,
-    low: FloatArray | None = None,
-    high: FloatArray | None = None,
-    n_fallback: int = 0,
-    skip_abstained: bool = False,
-    seconds: float | None = None,
-    peak_mb: float | None = None,
-) -> ResultRow:
+def score(p: Predictions) -> ResultRow:
     """Every metric of one model on one fold.
 
-    `held_out` holds the true ratings, one per row of `distribution`, `low` and `high` the interval of each
-    row.
-
     Raises:
-        InputError: a row abstains and `skip_abstained` is not set, or nothing is left to score.
+        InputError: a row abstains (see `Predictions.answered`), or there are no rows.
     """
-    if (low is None) != (high is None):
+    if (p.low is None) != (p.high is None):
         raise ValueError("an interval needs both low and high")
-    keep = distribution.answered if skip_abstained else np.ones(len(distribution), dtype=np.bool_)
-    low, high = (None if end is None else end[keep] for end in (low, high))
-    predictions = Predictions(held_out.take(keep), distribution.take(keep), low, high, seed)
-    metrics.require_answers(predictions.truth, predictions.distribution)
-    return ResultRow(
-        model,
-        protocol,
-        fold,
-        n=len(predictions.held_out),
-        n_abstained=int((~keep).sum()),
-        n_fallback=n_fallback,
-        scores={name: metric.of(predictions) for name, metric in METRICS.items()},
-        seconds=seconds,
-        peak_mb=peak_mb,
-    )
+    metrics.require_answers(p.truth, p.distribution)
+    scores = {name: metric.of(p) for name, metric in METRICS.items()}
+    counts = len(p.held_out), p.n_abstained, p.n_fallback
+    return ResultRow(p.model, p.protocol, p.fold, *counts, scores, p.seconds, p.peak_mb)
 
 
 @dataclass(frozen=True)
@@ -271,37 +268,21 @@ def support_buckets(counts: IntArray) -> IntArray:
     return np.searchsorted([1, 6, 21], counts, side="right").astype(np.int64)
 
 
-def score_by_support(
-    model: str,
-    held_out: Dataset,
-    distribution: RatingDistribution,
-    support: IntArray,
-    *,
-    protocol: str,
-    fold: int | str,
-    low: FloatArray,
-    high: FloatArray,
-) -> list[SupportRow]:
+def score_by_support(p: Predictions, support: IntArray) -> list[SupportRow]:
     """Error and interval coverage per bucket; `support` is the number of training ratings of each row's item.
 
-    Buckets without held-out ratings have no row.
+    Buckets without held-out ratings have no row, nor has a model without intervals.
     """
-    expected, bucket = distribution.mean(), support_buckets(support)
-    rows = []
+    if p.low is None or p.high is None:
+        return []
+    bucket, rows = support_buckets(support), []
     for position in np.unique(bucket):
         here = bucket == position
-        truth = held_out.rating[here]
+        truth, low, high = p.truth[here], p.low[here], p.high[here]
+        coverage, width = metrics.interval_coverage(truth, low, high), metrics.interval_width(low, high)
+        rmse = metrics.rmse(truth, p.expected[here])
         rows.append(
-            SupportRow(
-                model=model,
-                protocol=protocol,
-                fold=fold,
-                support=SUPPORT_BUCKETS[position],
-                n=len(truth),
-                rmse=metrics.rmse(truth, expected[here]),
-                coverage=metrics.interval_coverage(truth, low[here], high[here]),
-                width=metrics.interval_width(low[here], high[here]),
-            )
+            SupportRow(p.model, p.protocol, p.fold, SUPPORT_BUCKETS[position], len(truth), rmse, coverage, width)
         )
     return rows
 
@@ -323,18 +304,29 @@ class Losses:
         return replace(self, user=self.user[rows], item=self.item[rows], columns=columns)
 
 
-def row_losses(
-    model: str, held_out: Dataset, distribution: RatingDistribution, *, protocol: str, fold: int | str
-) -> Losses:
-    """The losses of `distribution` on the true ratings `held_out`.
+def row_losses(p: Predictions) -> Losses:
+    """The losses of each row.
 
     Raises:
         InputError: a row abstains.
     """
-    predictions = Predictions(held_out, distribution)
-    metrics.require_answers(predictions.truth, distribution)
-    columns = {name: losses(predictions) for name, losses in row_metrics().items()}
-    return Losses(model, protocol, fold, held_out.user, held_out.item, columns)
+    metrics.require_answers(p.truth, p.distribution)
+    columns = {name: losses(p) for name, losses in row_metrics().items()}
+    return Losses(p.model, p.protocol, p.fold, p.held_out.user, p.held_out.item, columns)
+
+
+def shared_rows(a: Sequence[Losses], b: Sequence[Losses]) -> tuple[list[Losses], list[Losses]]:
+    """The losses of both models on the folds and held-out pairs that both were scored on."""
+    of_b = {losses.fold: losses for losses in b}
+    pairs = [(x, of_b[x.fold]) for x in a if x.fold in of_b]
+    return (
+        [x.take(np.isin(_pair_keys(x), _pair_keys(y))) for x, y in pairs],
+        [y.take(np.isin(_pair_keys(y), _pair_keys(x))) for x, y in pairs],
+    )
+
+
+def _pair_keys(losses: Losses) -> IntArray:
+    return losses.user << 32 | losses.item
 
 
 @dataclass(frozen=True)
@@ -362,7 +354,6 @@ def compare(
     *,
     n_boot: int = 2000,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> Comparison:
     """The difference of two models, one `Losses` per fold for each; whole users (or items) are resampled.
 
@@ -375,17 +366,10 @@ def compare(
     if not _same_rows(a, b):
         raise InputError(f"{a[0].model} and {b[0].model} were not scored on the same rows; compare them on common rows")
     group, fold = _groups(a, groups)
-    interval = paired_bootstrap(
-        np.concatenate([losses.columns[metric] for losses in a]),
-        np.concatenate([losses.columns[metric] for losses in b]),
-        group,
-        "rmse" if METRICS[metric].root else "mean",
-        folds=fold,
-        n_boot=n_boot,
-        seed=seed,
-        level=level,
-    )
-    shared = (a[0].protocol, _folds(a), metric, interval.estimate, interval.low, interval.high, level, groups)
+    loss_a, loss_b = (np.concatenate([part.columns[metric] for part in model]) for model in (a, b))
+    statistic: Statistic = "rmse" if METRICS[metric].root else "mean"
+    got = paired_bootstrap(loss_a, loss_b, group, statistic, folds=fold, n_boot=n_boot, seed=seed)
+    shared = (a[0].protocol, _folds(a), metric, *got.values, got.level, groups)
     return Comparison(a[0].model, b[0].model, *shared, len(np.unique(group)))
 
 
@@ -404,23 +388,13 @@ class RmseInterval:
     n_groups: int
 
 
-def rmse_interval(
-    losses: Sequence[Losses],
-    groups: Groups = "users",
-    *,
-    n_boot: int = 2000,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> RmseInterval:
+def rmse_interval(losses: Sequence[Losses], groups: Groups = "users", *, seed: int = 0) -> RmseInterval:
     """RMSE of one model over its folds, one `Losses` per fold; whole users (or items) are resampled."""
     group, fold = _groups(losses, groups)
     error = np.sqrt(np.concatenate([part.columns["rmse"] for part in losses]))
-    zero = np.zeros_like(error)
-    got = bootstrap_rmse(zero, error, group, folds=fold, n_boot=n_boot, seed=seed, level=level)
-    first, n_groups = losses[0], len(np.unique(group))
-    return RmseInterval(
-        first.model, first.protocol, _folds(losses), got.estimate, got.low, got.high, level, groups, n_groups
-    )
+    got = bootstrap_rmse(np.zeros_like(error), error, group, folds=fold, seed=seed)
+    labels = (losses[0].model, losses[0].protocol, _folds(losses))
+    return RmseInterval(*labels, *got.values, got.level, groups, len(np.unique(group)))
 
 
 def _same_rows(a: Sequence[Losses], b: Sequence[Losses]) -> bool:

@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hybrid_sim.core.document import Cell, Chart, Column, Page, Section, Table, interval_columns, slug
+from hybrid_sim.core.document import Chart, Column, Page, Section, Table, interval_columns, slug
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.provenance import dataset_label
-from hybrid_sim.evaluation.bench_report import BenchResult, metric_columns
-from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, Comparison, ResultRow, RmseInterval, SupportRow
+from hybrid_sim.evaluation.bench_report import TABLES, BenchResult, metric_columns, over_folds, pooled_support
+from hybrid_sim.evaluation.scores import Comparison, ResultRow, RmseInterval, SupportRow
 from hybrid_sim.report.charts import SERIES, save_chart
 from hybrid_sim.report.pareto import Candidate, pareto_chart
 from hybrid_sim.report.provenance import provenance_facts
 
-MEASURE_TABLES = (
-    ("accuracy", "Accuracy of the expected rating, raw and rounded", "* Rounded to the nearest level."),
-    (
-        "distribution",
-        "Distributions, and what is sampled from them",
-        "ECE is class-wise. KL (nats), W1 and SD within users are of one rating sampled per row.",
-    ),
-    (
-        "effort",
-        "Abstentions and cost",
-        "Abstained: left out of all figures. Fallback: another rater answered. Seconds are means over folds.",
-    ),
-)
-"""Name, title and note of the three tables that `bench` prints."""
+TABLE_TITLES = {
+    "accuracy": "Accuracy of the expected rating, raw and rounded",
+    "distribution": "Distributions, and what is sampled from them",
+    "effort": "Abstentions and cost",
+}
 
 
 def bench_page(report: BenchResult) -> Page:
@@ -66,10 +57,7 @@ def save_rmse_figure(report: BenchResult, path: Path, protocol: str | None = Non
 
 
 def _protocol_sections(report: BenchResult, protocol: str, n_protocols: int) -> list[Section]:
-    by_model: dict[str, list[ResultRow]] = {}
-    for row in report.results:
-        if row.protocol == protocol:
-            by_model.setdefault(row.model, []).append(row)
+    by_model = report.by_model(protocol)
     intervals = [row for row in report.intervals if row.protocol == protocol]
     compared = [row for row in report.comparisons if row.protocol == protocol]
     support = [row for row in report.support if row.protocol == protocol]
@@ -177,60 +165,38 @@ def _differences(compared: Sequence[Comparison]) -> Section:
 def _measures(by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
     """The three tables that `bench` prints: counts summed and figures averaged over folds."""
     tables = []
-    for name, title, note in MEASURE_TABLES:
+    for name, note in TABLES.items():
         fields = metric_columns(name)
-        columns = (
-            Column("model", "model"),
-            Column("folds", "folds"),
-            *(Column(field, heading, decimals) for field, heading, decimals in fields),
+        rows = tuple(
+            (model, ", ".join(str(row.fold) for row in rows), *(over_folds(rows, field.name) for field in fields))
+            for model, rows in by_model.items()
         )
-        rows: list[tuple[Cell, ...]] = []
-        for model, results in by_model.items():
-            values = [_over_folds([row.flat()[field] for row in results], field) for field, _, _ in fields]
-            rows.append((model, ", ".join(str(row.fold) for row in results), *values))
-        tables.append(Table(name, title, columns, tuple(rows), note))
+        columns = (Column("model", "model"), Column("folds", "folds"), *fields)
+        tables.append(Table(name, TABLE_TITLES[name], columns, rows, note))
     finding = "Every figure of every model; counts are summed and figures averaged over folds."
     return Section("measures", "All figures", finding, tuple(tables))
 
 
-def _over_folds(values: Sequence[float | None], field: str) -> float | None:
-    numbers = [value for value in values if value is not None]
-    if len(numbers) < len(values):
-        return None
-    return sum(numbers) if field.startswith("n") else sum(numbers) / len(numbers)
-
-
 def _support(support: Sequence[SupportRow]) -> Section:
-    cells: dict[tuple[str, str], list[SupportRow]] = {}
-    for row in support:
-        cells.setdefault((row.model, row.support), []).append(row)
-    order = [(m, b) for m in dict.fromkeys(m for m, _ in cells) for b in SUPPORT_BUCKETS if (m, b) in cells]
     columns = (
         Column("model", "model"), Column("support", "training ratings of the item"), Column("n", "ratings"),
         Column("rmse", "RMSE, raw", 4), Column("coverage", "coverage", 4), Column("width", "width", 3),
     )  # fmt: skip
-    rows = tuple((*key, *_pooled(cells[key])) for key in order)
     caption = "By the number of training ratings of the item."
     charts = (
         Chart("bars", title, "support", "support", (measure,), series="model", caption=caption)
         for measure, title in (("rmse", "RMSE by support, raw"), ("coverage", "Interval coverage by support"))
     )
     finding = "How the error and the intervals depend on the number of training ratings of the item."
-    table = Table("support", "Error and intervals by support", columns, rows, "Pooled over folds.")
+    rows = pooled_support(support)
+    table = Table.of("support", "Error and intervals by support", columns, rows, "Pooled over folds.")
     return Section("support", "Support", finding, (*charts, table))
-
-
-def _pooled(rows: Sequence[SupportRow]) -> tuple[int, float, float, float]:
-    """Number of ratings, RMSE, coverage and interval width over folds."""
-    n = sum(row.n for row in rows)
-    squared, covered = sum(row.rmse**2 * row.n for row in rows), sum(row.coverage * row.n for row in rows)
-    return n, float((squared / n) ** 0.5), covered / n, sum(row.width * row.n for row in rows) / n
 
 
 def _cost(by_model: Mapping[str, Sequence[ResultRow]], intervals: Sequence[RmseInterval]) -> Section | None:
     candidates = []
     for row in intervals:
-        seconds = _over_folds([result.seconds for result in by_model.get(row.model, ())], "seconds")
+        seconds = over_folds(by_model.get(row.model, ()), "seconds")
         if seconds is not None and row.fold == _all_folds(intervals):
             candidates.append(Candidate(row.model, seconds, row.estimate, row.low, row.high))
     if not candidates:

@@ -100,7 +100,7 @@ class Scorer:
 
     def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> VariantScores:
         held_out = self.fold.held_out
-        predictions = Predictions(held_out, distribution)
+        predictions = Predictions("ensemble", held_out, distribution)
         losses = {name: row_metrics()[name](predictions) for name in ablated_metrics()}
         by_user = self.groups == "users"
         group, n_groups = (held_out.user, held_out.n_users) if by_user else (held_out.item, held_out.n_items)
