@@ -18,7 +18,6 @@ from pathlib import Path
 import hybrid_sim as hs
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.provenance import provenance
 from hybrid_sim.data.recordings import read_recordings
 from hybrid_sim.evaluation.ablation import Ablation, AblationResult, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import gather
@@ -63,8 +62,7 @@ def ablate(plan: Plan, dataset: Dataset, protocol: Protocol, answer_folder: Path
     """Take the ensemble apart, from the answers in `answer_folder`."""
     recording = read_recordings([RECORDED], dataset) if plan.with_llm else None
     command = ["python", "experiments/ablation.py", *sys.argv[1:]]
-    ablation = Ablation(recording, answer_folder=answer_folder)
-    return ablation.run(protocol, lambda embedder: provenance(command, ablation.seed, dataset, embedder))
+    return Ablation(recording, answer_folder=answer_folder).run(protocol, command)
 
 
 def main(names: list[str]) -> int:

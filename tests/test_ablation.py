@@ -16,7 +16,6 @@ from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.progress import listen
-from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.components import BASE, STEPS, components, default_members, members_of, switched
@@ -88,7 +87,7 @@ def run(
     components: tuple[str, ...] | None = None,
 ) -> AblationResult:
     ablation = Ablation(recording, components, MEMBERS, answer_folder=answer_folder, n_jobs=2, n_boot=300)
-    return ablation.run(protocol, lambda name: provenance(["hybrid-sim", "ablate"], 0, protocol.dataset, name))
+    return ablation.run(protocol, ["hybrid-sim", "ablate"])
 
 
 def rmse(fold: Fold, variant: Variant) -> float:
@@ -137,7 +136,7 @@ def test_there_is_one_variant_per_subset_and_each_step_matters(variants: dict[fr
 def test_the_base_is_the_biases_alone(
     fold: Fold, variants: dict[frozenset[str], Variant], answers: FoldAnswers
 ) -> None:
-    alone = answers.asked.probs[:, MEMBERS.index(BASE)]
+    alone = answers.test.probs[:, MEMBERS.index(BASE)]
     np.testing.assert_allclose(variants[frozenset()].distribution.mean(), alone @ np.arange(1, 6), atol=2e-3)
 
 
@@ -146,7 +145,7 @@ def test_without_weights_the_mean_is_the_plain_average(
 ) -> None:
     mean = variants[frozenset({"embeddings", "neighbours"})].distribution.mean()
     scale = variants[frozenset()].distribution.scale
-    used = [answers.asked.means[:, k, int(name == "levels_content")] for k, name in enumerate(MEMBERS)]
+    used = [answers.test.means[:, k, int(name == "levels_content")] for k, name in enumerate(MEMBERS)]
     expected = scale.clip(np.mean(used, axis=0))
     np.testing.assert_allclose(mean, expected, atol=5e-3)
 
@@ -170,7 +169,7 @@ def test_shuffled_held_out_ratings_change_no_variant(fold: Fold, answers: FoldAn
     mixed = np.random.default_rng(5).permutation(fold.held_out.rating)
     other = replace(fold, held_out=replace(fold.held_out, rating=mixed))
     again = gather(other, ("biases", "svd"), answer_folder=None, n_jobs=2)
-    np.testing.assert_array_equal(again.asked.probs, answers.asked.probs[:, :2])
+    np.testing.assert_array_equal(again.test.probs, answers.test.probs[:, :2])
     kept = gather(other, MEMBERS, answer_folder=answer_folder)
     assert all(np.array_equal(kept.seconds[name], answers.seconds[name]) for name in MEMBERS)
 
@@ -180,8 +179,8 @@ def test_kept_answers_are_not_asked_for_again(fold: Fold, answers: FoldAnswers, 
     again = gather(fold, MEMBERS, answer_folder=answer_folder)
     assert {path: path.stat().st_mtime_ns for path in answer_folder.iterdir()} == before
     assert len(before) == len(MEMBERS)
-    np.testing.assert_array_equal(again.held.probs, answers.held.probs)
-    np.testing.assert_array_equal(again.held.means, answers.held.means)
+    np.testing.assert_array_equal(again.out_of_fold.probs, answers.out_of_fold.probs)
+    np.testing.assert_array_equal(again.out_of_fold.means, answers.out_of_fold.means)
     assert again.seconds.keys() == answers.seconds.keys()
 
 
@@ -218,7 +217,7 @@ def test_damaged_answers_are_asked_for_again(
     path.write_bytes({"flip": bytes(content), "cut": bytes(content[:-9]), "empty": b""}[damage])
     again = gather(fold, MEMBERS, answer_folder=answer_folder)
     assert "is damaged; the member is asked again" in caplog.text
-    np.testing.assert_array_equal(again.asked.means, answers.asked.means)
+    np.testing.assert_array_equal(again.test.means, answers.test.means)
     caplog.clear()
     gather(fold, MEMBERS, answer_folder=answer_folder)
     assert not caplog.text
@@ -385,9 +384,7 @@ def test_what_cannot_be_switched_is_refused(
     protocol: Protocol, settings: dict[str, tuple[str, ...]], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        Ablation(**{"members": ("biases",), **settings}).run(  # type: ignore[arg-type]  # names of settings
-            protocol, lambda name: provenance([], 0, protocol.dataset, name)
-        )
+        Ablation(**{"members": ("biases",), **settings}).run(protocol)  # type: ignore[arg-type]  # names of settings
 
 
 def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, answer_folder: Path) -> None:
@@ -399,7 +396,7 @@ def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, answer_fol
 def test_whole_items_are_resampled_where_items_are_held_out(world: Dataset, tmp_path: Path) -> None:
     protocol = make_protocol("cold-items", world, folds=[1, 2])
     ablation = Ablation(None, ("neighbours", "combiner"), ("biases", "svd"), answer_folder=tmp_path, n_boot=100)
-    report = ablation.run(protocol, lambda name: provenance([], 0, world, name))
+    report = ablation.run(protocol)
     held = {item for fold in protocol.folds() for item in fold.held_out.item.tolist()}
     assert (report.groups, report.n_groups, report.folds) == ("items", len(held), "1, 2")
     by_fold = [row.rmse for row in report.fold_results if row.components == ("neighbours",)]
@@ -426,7 +423,7 @@ def test_real_data_with_its_cold_items_is_answered_as_the_simulator_does(
     assert (train.item_counts[held_out.item] == 0).any()
     members = ("biases",)
     answers = gather(Fold(1, train, held_out), members, embedder=TfidfSVD(), n_jobs=2)
-    assert (np.abs(answers.asked.means[:, :, 0] - 3) > 2).any()
+    assert (np.abs(answers.test.means[:, :, 0] - 3) > 2).any()
     found = {one.components: one for one in each_variant(answers, ["calibration"], 0, 2, lambda variant: variant)}
     expected = Simulator(0, members, TfidfSVD(), 2).fit(train).predict_pairs(held_out.pairs).distribution.probs
     np.testing.assert_array_equal(found[frozenset({"calibration"})].distribution.probs, expected)

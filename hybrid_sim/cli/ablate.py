@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, words_list
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.core.errors import SettingsError
 
@@ -50,8 +50,7 @@ def _components_help() -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Take the ensemble apart, print the tables and write the file."""
-    if options.json is not None and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
-        raise SettingsError(f"--json {options.json}: cannot be written; name a file in a folder that exists")
+    check_output("--json", options.json)
     if options.without is not None:
         raise SettingsError("--without: ablate leaves out every subset by itself; --components says of what")
     from hybrid_sim.evaluation.ablation import ablate, ablation_text, write_ablation

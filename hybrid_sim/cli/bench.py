@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, words_list
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
 from hybrid_sim.cli.protocol_options import (
     add_protocol_options,
     add_recording_options,
@@ -51,7 +51,11 @@ def add_options(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the benchmark, print the table and write the files."""
-    _check_outputs(options)
+    check_output("--json", options.json)
+    if options.figure is not None and str(options.figure) != "none":
+        check_output("--figure", options.figure)
+        if options.figure.suffix.lower() not in (".png", ".svg", ""):
+            raise SettingsError(f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix")
     from hybrid_sim.evaluation.bench import bench, choose_models
     from hybrid_sim.evaluation.bench_report import table_text, write_json
 
@@ -92,17 +96,6 @@ def _write_figure(report: BenchResult, path: Path | None) -> None:
         _log.warning("no figure: %s", error)
         return
     sys.stdout.write(f"\nFigure: {printable(str(target))}\n")
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse at once what would fail after minutes of work."""
-    for option, path in (("--json", options.json), ("--figure", options.figure)):
-        if path is None or str(path) == "none":
-            continue
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            raise SettingsError(f"{option} {path}: cannot be written; name a file in a folder that exists")
-    if options.figure is not None and options.figure.suffix.lower() not in (".png", ".svg", ""):
-        raise SettingsError(f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix")
 
 
 COMMANDS.add("bench", Command("compare models on held-out ratings", describe, add_options, run, "evaluate"))

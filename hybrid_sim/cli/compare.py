@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
-from hybrid_sim.cli.report import check_output
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -35,18 +34,17 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read both, compare them, print and write."""
     for option, path in (("--html", options.html), ("--json", options.json)):
-        if path is not None:
-            check_output(option, path, options.a, options.b)
+        check_output(option, path, options.a, options.b)
     if options.a.is_dir() != options.b.is_dir():
         raise SettingsError(f"{options.a} and {options.b}: compare two run folders or two JSON files, not one of each")
     comparison = _of_runs(options) if options.a.is_dir() else _of_benches(options)
-    from hybrid_sim.core.files import printable, write_whole
+    from hybrid_sim.core.files import printable, write_json_file
     from hybrid_sim.evaluation.compare import comparison_text
 
     lines = comparison_text(comparison).split("\n")
     sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
     if options.json is not None:
-        write_whole(options.json, json.dumps(comparison.to_json(), indent=1, allow_nan=False).encode() + b"\n")
+        write_json_file(options.json, {"kind": "comparison", **asdict(comparison)})
     if options.html is not None:
         from hybrid_sim.report.comparison import comparison_page
         from hybrid_sim.report.html import write_page

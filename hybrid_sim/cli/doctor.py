@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     require_model(settings)
     findings = [embedder_finding(), *examine(settings.llm, options.output, ask=not options.no_question)]
     if options.json:
-        say_json(findings)
+        rows = [{"name": one.name, "state": one.state, "sentence": one.sentence} for one in findings]
+        sys.stdout.write(f"{json.dumps(rows, indent=2)}\n")
     else:
         width = max(len(finding.name) for finding in findings)
         for finding in findings:
@@ -59,12 +60,6 @@ def embedder_finding() -> Finding:
             "weights", "warn", f"all-MiniLM-L6-v2 will be downloaded (90 MB) when it is needed; or {INSTALL}"
         )
     return Finding("weights", "ok", f"all-MiniLM-L6-v2 is in {place}")
-
-
-def say_json(findings: list[Finding]) -> None:
-    """The findings as one JSON array."""
-    rows = [{"name": one.name, "state": one.state, "sentence": one.sentence} for one in findings]
-    sys.stdout.write(f"{json.dumps(rows, indent=2)}\n")
 
 
 COMMANDS.add(

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hybrid_sim import __version__
@@ -143,6 +144,20 @@ def whole_number(low: int) -> Callable[[str], int]:
         return int(word)
 
     return convert
+
+
+def check_output(option: str, target: Path | None, *sources: Path) -> None:
+    """Refuse at once what cannot be written, or would replace what it is made from; nothing for None.
+
+    Raises:
+        SettingsError: there can be no such file, or it is one of `sources`.
+    """
+    if target is None:
+        return
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise SettingsError(f"{option} {target}: cannot be written; name a file in a folder that exists")
+    if target.exists() and any(source.exists() and target.samefile(source) for source in sources):
+        raise SettingsError(f"{option} {target}: would replace what it is made from; name another file")
 
 
 def words_list(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.pair_options import add_pairs_file, read_pairs, report_sources
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output
 from hybrid_sim.cli.terminal import report_formulas
 from hybrid_sim.core.errors import SettingsError
 
@@ -41,8 +41,7 @@ def run(options: argparse.Namespace) -> int:
     output: Path = options.output
     if output.suffix.lower() not in SUFFIXES:
         raise SettingsError(f"-o {output}: predictions are saved as .csv or .parquet; change the suffix")
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise SettingsError(f"-o {output}: cannot be written; name a file in a folder that exists")
+    check_output("-o", output)
     user_ids, item_ids = read_pairs(options)
     from hybrid_sim.simulation.simulator import Simulator
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybrid_sim.cli.data_options import add_data_options, read_data
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output
 from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError
 
 if TYPE_CHECKING:
@@ -54,18 +54,6 @@ def run(options: argparse.Namespace) -> int:
     write_page(page, target)
     sys.stdout.write(f"{printable(str(target))}\n")
     return 0
-
-
-def check_output(option: str, target: Path, *sources: Path) -> None:
-    """Refuse at once what cannot be written, or would replace what it is made from.
-
-    Raises:
-        SettingsError: there can be no such file, or it is one of `sources`.
-    """
-    if target.is_dir() or not target.absolute().parent.is_dir():
-        raise SettingsError(f"{option} {target}: cannot be written; name a file in a folder that exists")
-    if target.exists() and any(source.exists() and target.samefile(source) for source in sources):
-        raise SettingsError(f"{option} {target}: would replace what it is made from; name another file")
 
 
 def _page_of_run(options: argparse.Namespace, target: Path) -> Page:

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from hybrid_sim.core.settings import RunSettings
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    add_settings_options(parser)
-
-
 def run(options: argparse.Namespace) -> int:
     """Write the settings to the screen."""
     sys.stdout.write("\n".join(_as_toml(read_settings(options))) + "\n")
@@ -116,7 +111,7 @@ COMMANDS.add(
     Command(
         "show all settings, as a TOML file",
         "All settings with what they mean, as a TOML file: those of FILE and --set, else the defaults.",
-        add_options,
+        add_settings_options,
         run,
         "set up",
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.llm_options import add_budget_options, limits
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, one_of
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, one_of
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.settings import add_settings_options, read_settings
 from hybrid_sim.core.errors import SettingsError
@@ -134,9 +134,8 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingsError("--fitted names a simulator, but the ratings of another one are judged; leave it out")
     if (options.probe is not None) != bool(read_settings(options).llm.model):
         raise SettingsError("--probe DIR and --model NAME go together: the model is asked whether it recalls the data")
-    for option, path in (("--json", options.json), ("--html", options.html)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise SettingsError(f"{option} {path}: cannot be written; name a file in a folder that exists")
+    check_output("--json", options.json)
+    check_output("--html", options.html)
 
 
 def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold]:

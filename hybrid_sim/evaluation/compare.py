@@ -58,13 +58,6 @@ class Comparison:
     counts: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; what is undefined is null."""
-        content = asdict(self)
-        for row in content["differences"]:
-            row.update({key: None for key, value in row.items() if isinstance(value, float) and not np.isfinite(value)})
-        return {"kind": "comparison", **content}
-
 
 def compare_runs(
     a: FinishedRun,

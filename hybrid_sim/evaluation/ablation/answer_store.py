@@ -1,4 +1,4 @@
-"""Arrays kept in a folder, one file per member and question, each with a checksum: a rerun need not ask again."""
+"""Arrays stored in a folder, one file with a checksum per member and key: a rerun need not compute them again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hybrid_sim.core.errors import SettingsError, StorageError
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.serialization import Arrays, read_arrays, write_arrays
 
-FORMAT = "hybrid-sim answers 1"
+FORMAT = "hybrid-sim answers 2"
 
 _log = logging.getLogger("hybrid_sim")
 

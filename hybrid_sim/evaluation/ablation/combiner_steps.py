@@ -43,48 +43,54 @@ class SwitchableCombiner(RegimeCombiner):
 
     def answer(
         self,
-        held: Opinions,
+        train: Opinions,
         ratings: FloatArray,
-        asked: Opinions,
+        test: Opinions,
         scale: RatingScale,
         switches: Sequence[tuple[bool, bool]],
     ) -> dict[tuple[bool, bool], FloatArray]:
-        """Probabilities about `asked` for each (trees, level shape) in `switches`, learned on `held` opinions."""
-        learn, ask = self.select(held, ratings, scale), self.inputs(asked)
+        """Probabilities of `test` for each (trees, level shape) in `switches`, learned on `train`."""
+        learn, query = self.select(train, ratings, scale), self.inputs(test)
         with self.clock.running(WEIGHTS, LEARN):
             linear, stack = self.cross_fitted_linear(learn, ratings), self.learn_stack(learn, ratings)
         with self.clock.running(WEIGHTS, ANSWER):
-            asked_linear = stack.predict(ask.means, ask.support)
+            test_linear = stack.predict(query.means, query.support)
         probs: dict[tuple[bool, bool], FloatArray] = {}
         with_trees = sorted({trees and self.boosted for trees, _ in switches})
         for trees in with_trees:
-            mean, asked_mean = self._means(trees, learn, linear, ratings, ask, asked_linear)
+            mean, test_mean = self._means(trees, learn, linear, ratings, query, test_linear)
             for shape in sorted({shape for _, shape in switches}):
                 if shape:
                     step = SHAPE if trees == with_trees[-1] else f"{SHAPE} without trees"
-                    answer = self._shaped_anew(learn, mean, ratings, ask, asked_mean, step)
+                    answer = self._shaped_anew(learn, mean, ratings, query, test_mean, step)
                 else:
-                    answer = ask.average.tilted_to(asked_mean).probs
+                    answer = query.average.tilted_to(test_mean).probs
                 probs |= {one: answer for one in switches if (one[0] and self.boosted, one[1]) == (trees, shape)}
         return probs
 
     def _means(
-        self, trees: bool, learn: Inputs, linear: FloatArray, ratings: FloatArray, ask: Inputs, asked_linear: FloatArray
+        self,
+        trees: bool,
+        learn: Inputs,
+        linear: FloatArray,
+        ratings: FloatArray,
+        query: Inputs,
+        test_linear: FloatArray,
     ) -> tuple[FloatArray, FloatArray]:
-        """Cross-fitted means of the rows learned from, and means of those asked about, with or without trees."""
+        """Cross-fitted means of the rows learned from, and means of the test rows, with or without trees."""
         fitted, mean = None, linear
         if trees:
             with self.clock.running(TREES, LEARN):
                 mean = self.cross_fitted_mean(learn, linear, ratings)
                 fitted = self.learn_trees(learn, linear, ratings, n_models=2)
         with self.clock.running(TREES, ANSWER):
-            return mean, self.mean(fitted, ask, asked_linear)
+            return mean, self.mean(fitted, query, test_linear)
 
     def _shaped_anew(
-        self, learn: Inputs, mean: FloatArray, ratings: FloatArray, ask: Inputs, asked_mean: FloatArray, step: str
+        self, learn: Inputs, mean: FloatArray, ratings: FloatArray, query: Inputs, test_mean: FloatArray, step: str
     ) -> FloatArray:
-        """Distributions with the means `asked_mean`, the level shape learned from the others."""
+        """Distributions with the means `test_mean`, the level shape learned from the others."""
         with self.clock.running(step, LEARN):
             shape = self.learn_shape(learn, mean, ratings)
         with self.clock.running(step, ANSWER):
-            return self.distribution(shape, ask, asked_mean).probs
+            return self.distribution(shape, query, test_mean).probs

@@ -27,7 +27,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistributio
 from hybrid_sim.ensemble.components import default_members, shapes_among
 from hybrid_sim.ensemble.ensemble import BATCH, Ensemble
 from hybrid_sim.ensemble.out_of_fold import Opinions
-from hybrid_sim.evaluation.ablation.answer_store import store_answers, stored_answers
+from hybrid_sim.evaluation.ablation.answer_store import FORMAT, store_answers, stored_answers
 from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.models.hold_outs import HoldOut, hold_outs
 from hybrid_sim.models.means import GlobalMean
@@ -40,17 +40,17 @@ SOURCES = ("models", "retrieval", "core")
 
 @dataclass(frozen=True)
 class MemberAnswers:
-    """One member's answers: about training ratings that were kept from it, and about the held-out pairs.
+    """One member's answers: out of fold about training ratings, and about the held-out pairs.
 
     Means have shape `(n_pairs, 2)`: the expectation as the member computes it, which may lie beyond the scale, and the
     mean of its distribution. Distributions have shape `(n_pairs, n_levels)`. `seconds` is CPU time of all fits, of
-    rating all pairs of `held`, and of rating the held-out pairs.
+    rating all out-of-fold pairs, and of rating the held-out pairs.
     """
 
-    held_means: FloatArray
-    held_probs: NDArray[np.float32]
-    asked_means: FloatArray
-    asked_probs: NDArray[np.float32]
+    out_of_fold_means: FloatArray
+    out_of_fold_probs: NDArray[np.float32]
+    test_means: FloatArray
+    test_probs: NDArray[np.float32]
     seconds: FloatArray
 
 
@@ -70,7 +70,7 @@ class StackedAnswers:
 
 @dataclass(frozen=True)
 class FoldAnswers:
-    """The answers of all members about one fold; rows of `held` are those of `ratings`, of `asked` the held-out pairs.
+    """All members' answers about one fold: `out_of_fold` about the training `ratings`, `test` about held-out pairs.
 
     `of_new` marks ratings of users who were left a few, as in `hybrid_sim.ensemble.out_of_fold`.
 
@@ -79,28 +79,28 @@ class FoldAnswers:
     """
 
     members: tuple[str, ...]
-    held: StackedAnswers
+    out_of_fold: StackedAnswers
     ratings: FloatArray
     of_new: NDArray[np.bool_]
-    asked: StackedAnswers
+    test: StackedAnswers
     known: NDArray[np.bool_]
     fallback: RatingDistribution
     seconds: Mapping[str, FloatArray]
     embedder: str
 
     def of(self, members: Sequence[str]) -> tuple[Opinions, Opinions]:
-        """Held and asked opinions of these members alone, as a simulator of just these would gather them.
+        """Out-of-fold and test predictions of these members alone, as a simulator of just these would gather them.
 
         Where no member whose shape is used is left, the distributions of all are used.
         """
         shapes = [self.members.index(name) for name in shapes_among(members)]
         columns = [self.members.index(name) for name in members]
-        return self.held.opinions(columns, shapes or columns), self.asked.opinions(columns, shapes or columns)
+        return self.out_of_fold.opinions(columns, shapes or columns), self.test.opinions(columns, shapes or columns)
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Who is asked about one fold: raters that are not fitted, the training ratings, and the held-out pairs."""
+class Inputs:
+    """What predictions on one fold depend on: raters not yet fitted, the training ratings, and the held-out pairs."""
 
     raters: Mapping[str, Rater]
     embedder: Embedder
@@ -113,6 +113,7 @@ class Questions:
         rater = self.raters[name]
         fields = [f for f in dataclasses.fields(rater) if f.init and f.name != "embedder"]  # type: ignore[arg-type]  # every rater is a dataclass
         content = {
+            "format": FORMAT,
             "member": [name, type(rater).__name__, *(f"{f.name}={getattr(rater, f.name)!r}" for f in fields)],
             "embedder": self.embedder.fingerprint,
             "train": self.train.digest,
@@ -133,9 +134,9 @@ def gather(
     answer_folder: Path | None = None,
     n_jobs: int | None = None,
 ) -> FoldAnswers:
-    """Ask the members (None: all of the ensemble) as fitting a simulator with this seed would.
+    """Fit and query the members (None: all of the ensemble) as fitting a simulator with this seed would.
 
-    Answers that lie in the folder `answer_folder` are not asked for again; new ones are left there, member by member.
+    Answers that are stored in `answer_folder` are not computed again; new ones are stored there, member by member.
 
     Raises:
         DataError: there are too few ratings to hold any out.
@@ -144,24 +145,24 @@ def gather(
     """
     embedder = embedder_for(fold.train, embedder)
     raters = default_members(fold.train.scale, embedder, seed, members or ())
-    chosen = tuple(raters) if members is None else tuple(members)
-    for name in chosen:
+    names = tuple(raters) if members is None else tuple(members)
+    for name in names:
         if name not in raters:
             raise SettingsError(f"there is no member {name!r}; {nearest(name, raters)}")
     plans = hold_outs(fold.train, Ensemble.n_warm, Ensemble.n_cold, Ensemble.cold_share, seed, Ensemble.n_new)
-    questions = Questions({name: raters[name] for name in chosen}, embedder, fold.train, plans, fold.held_out.pairs)
-    told = _kept_or_asked(questions, answer_folder, n_jobs)
+    inputs = Inputs({name: raters[name] for name in names}, embedder, fold.train, plans, fold.held_out.pairs)
+    answers = _stored_or_computed(inputs, answer_folder, n_jobs)
     supports = [Support.of(fold.train.take(p.train_rows), fold.train.pairs.take(p.held_rows)) for p in plans]
     rows = np.concatenate([plan.held_rows for plan in plans])
     return FoldAnswers(
-        chosen,
-        _together([(one.held_means, one.held_probs) for one in told], Support.concatenate(supports)),
+        names,
+        _together([(one.out_of_fold_means, one.out_of_fold_probs) for one in answers], Support.concatenate(supports)),
         fold.train.rating[rows],
         np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
-        _together([(one.asked_means, one.asked_probs) for one in told], Support.of(fold.train, questions.pairs)),
-        _known(fold.train, questions.pairs),
-        GlobalMean().fit(fold.train).rate(questions.pairs),
-        {name: one.seconds for name, one in zip(chosen, told, strict=True)},
+        _together([(one.test_means, one.test_probs) for one in answers], Support.of(fold.train, inputs.pairs)),
+        _known(fold.train, inputs.pairs),
+        GlobalMean().fit(fold.train).rate(inputs.pairs),
+        {name: one.seconds for name, one in zip(names, answers, strict=True)},
         embedder.name,
     )
 
@@ -177,58 +178,58 @@ def _known(train: Dataset, pairs: Pairs) -> NDArray[np.bool_]:
     return np.asarray(item_known[pairs.item] | (train.user_counts > 0)[pairs.user])
 
 
-def _kept_or_asked(questions: Questions, answer_folder: Path | None, n_jobs: int | None) -> list[MemberAnswers]:
-    keys = {name: questions.key(name) for name in questions.raters}
-    kept = (
+def _stored_or_computed(inputs: Inputs, answer_folder: Path | None, n_jobs: int | None) -> list[MemberAnswers]:
+    keys = {name: inputs.key(name) for name in inputs.raters}
+    stored = (
         {} if answer_folder is None else {name: stored_answers(answer_folder, name, key) for name, key in keys.items()}
     )
-    told = {name: MemberAnswers(**arrays) for name, arrays in kept.items() if arrays is not None}
-    missing = [name for name in questions.raters if name not in told]
-    for name, answer in _ask(questions, missing, n_jobs):
-        told[name] = answer
+    answers = {name: MemberAnswers(**arrays) for name, arrays in stored.items() if arrays is not None}
+    missing = [name for name in inputs.raters if name not in answers]
+    for name, answer in _compute(inputs, missing, n_jobs):
+        answers[name] = answer
         if answer_folder is not None:
             store_answers(answer_folder, name, keys[name], dataclasses.asdict(answer))
-    return [told[name] for name in questions.raters]
+    return [answers[name] for name in inputs.raters]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What one fit of a member said, and its CPU seconds of fitting and of rating."""
+    """The predictions of one fit of a member, and its CPU seconds of fitting and of rating."""
 
     means: FloatArray
     probs: NDArray[np.float32]
     seconds: tuple[float, float]
 
 
-def _ask(questions: Questions, names: Sequence[str], n_jobs: int | None) -> Iterator[tuple[str, MemberAnswers]]:
+def _compute(inputs: Inputs, names: Sequence[str], n_jobs: int | None) -> Iterator[tuple[str, MemberAnswers]]:
     """Fit each named member on every plan and on all training ratings, `n_jobs` fits at a time; as each is done."""
-    train = questions.train
-    parts = [train.take(plan.train_rows) for plan in questions.plans] + [train]
-    pairs = [train.pairs.take(plan.held_rows) for plan in questions.plans] + [questions.pairs]
+    train = inputs.train
+    parts = [train.take(plan.train_rows) for plan in inputs.plans] + [train]
+    pairs = [train.pairs.take(plan.held_rows) for plan in inputs.plans] + [inputs.pairs]
     waiting = [(name, k) for name in reversed(names) for k in reversed(range(len(parts)))]
-    found: dict[str, dict[int, _Part]] = {name: {} for name in names}
-    tasks = [(questions.raters[name], parts[k], pairs[k]) for name, k in waiting]
+    done: dict[str, dict[int, _Part]] = {name: {} for name in names}
+    tasks = [(inputs.raters[name], parts[k], pairs[k]) for name, k in waiting]
     for place, part in as_done(_answer, tasks, n_jobs, "asking members", [name for name, _ in waiting]):
         name, k = waiting[place]
-        found[name][k] = part
-        if len(found[name]) == len(parts):
-            yield name, _joined([found[name][k] for k in range(len(parts))])
+        done[name][k] = part
+        if len(done[name]) == len(parts):
+            yield name, _joined([done[name][k] for k in range(len(parts))])
 
 
 def _joined(parts: Sequence[_Part]) -> MemberAnswers:
-    *held, asked = parts
-    fit, rate = sum(part.seconds[0] for part in parts), sum(part.seconds[1] for part in held)
+    *out_of_fold, test = parts
+    fit, rate = sum(part.seconds[0] for part in parts), sum(part.seconds[1] for part in out_of_fold)
     return MemberAnswers(
-        np.concatenate([part.means for part in held]),
-        np.concatenate([part.probs for part in held]),
-        asked.means,
-        asked.probs,
-        np.array([fit, rate, asked.seconds[1]]),
+        np.concatenate([part.means for part in out_of_fold]),
+        np.concatenate([part.probs for part in out_of_fold]),
+        test.means,
+        test.probs,
+        np.array([fit, rate, test.seconds[1]]),
     )
 
 
 def _answer(rater: Rater, train: Dataset, pairs: Pairs) -> _Part:
-    """Fit a copy of the rater and ask it, some pairs at a time."""
+    """Fit a copy of the rater and let it rate the pairs, some at a time."""
     started = time.thread_time()
     fitted = copy.deepcopy(rater).fit(train)
     between = time.thread_time()

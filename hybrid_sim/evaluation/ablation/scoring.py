@@ -1,4 +1,4 @@
-"""How every variant did on the held-out ratings of one fold, with and without what an LLM said about them."""
+"""How every variant did on the held-out ratings of one fold, with and without the correction by an LLM."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Scorer:
     fold: Fold
     groups: Groups
     seed: int
-    said: RatingDistribution | None = None
+    llm: RatingDistribution | None = None
     shuffled: RatingDistribution | None = None
     switched: bool = True
 
@@ -65,37 +65,37 @@ class Scorer:
         """
         if recording is None:
             return cls(fold, groups, seed)
-        said = Recorded(recording).fit(fold.train).rate(fold.held_out.pairs)
-        if not said.answered.any():
+        llm = Recorded(recording).fit(fold.train).rate(fold.held_out.pairs)
+        if not llm.answered.any():
             raise SettingsError(
                 f"fold {fold.number}: no held-out pair has an LLM rating; choose other folds with --folds, or leave "
                 "--llm-ratings out"
             )
-        return cls(fold, groups, seed, said, _shuffled(said, fold, seed), switched)
+        return cls(fold, groups, seed, llm, _shuffled(llm, fold, seed), switched)
 
     @property
     def n_recorded(self) -> int:
         """Held-out pairs that the LLM has rated."""
-        return 0 if self.said is None else int(self.said.answered.sum())
+        return 0 if self.llm is None else int(self.llm.answered.sum())
 
     def __call__(self, variant: Variant) -> list[tuple[Key, VariantScores]]:
         """The scores of a variant, under the name of each subset that it stands for."""
         components, plain = variant.components, variant.distribution
-        if self.said is None or self.shuffled is None:
+        if self.llm is None or self.shuffled is None:
             return [((components, False), self._score(plain, variant.seconds))]
         with_llm = components | ({LLM} if self.switched else set())
-        found = [((with_llm, False), self._corrected(variant, self.said))]
+        scored = [((with_llm, False), self._corrected(variant, self.llm))]
         if self.switched:
-            found.append(((components, False), self._score(plain, variant.seconds)))
-            found.append(((with_llm, True), self._corrected(variant, self.shuffled)))
-        return found
+            scored.append(((components, False), self._score(plain, variant.seconds)))
+            scored.append(((with_llm, True), self._corrected(variant, self.shuffled)))
+        return scored
 
-    def _corrected(self, variant: Variant, said: RatingDistribution) -> VariantScores:
+    def _corrected(self, variant: Variant, llm: RatingDistribution) -> VariantScores:
         clock = Clock()
         with clock.running(CORRECTION, LEARN):
             held_out = self.fold.held_out
             new_items = self.groups == "items"
-            corrected = cross_fitted_correction(variant.distribution, said, held_out, self.seed, new_items=new_items)
+            corrected = cross_fitted_correction(variant.distribution, llm, held_out, self.seed, new_items=new_items)
         return self._score(corrected, {**variant.seconds, **clock.seconds})
 
     def _score(self, distribution: RatingDistribution, seconds: Mapping[str, tuple[float, float]]) -> VariantScores:
@@ -115,10 +115,10 @@ class Scorer:
         )
 
 
-def _shuffled(said: RatingDistribution, fold: Fold, seed: int) -> RatingDistribution:
+def _shuffled(llm: RatingDistribution, fold: Fold, seed: int) -> RatingDistribution:
     """The same answers, dealt out at random among the held-out pairs of each user that have one."""
-    rows = np.flatnonzero(said.answered)
+    rows = np.flatnonzero(llm.answered)
     source = permute_within_groups(fold.held_out.user[rows], derive_seed(seed, "control", fold.number))
-    probs = said.probs.copy()
-    probs[rows] = said.probs[rows[source]]
-    return RatingDistribution(said.scale, probs)
+    probs = llm.probs.copy()
+    probs[rows] = llm.probs[rows[source]]
+    return RatingDistribution(llm.scale, probs)

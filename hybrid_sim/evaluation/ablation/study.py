@@ -1,22 +1,31 @@
-"""An ablation: on every fold ask all members once, make every subset of components from their answers, compare."""
+"""An ablation: on every fold fit all members once, make every subset of components from their predictions, compare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
-from hybrid_sim.core.provenance import Provenance, provenance
+from hybrid_sim.core.provenance import provenance
 from hybrid_sim.ensemble.components import BASE, WITH_LLM, components, members_of
 from hybrid_sim.evaluation.ablation.combiner_steps import SHAPE, TREES, WEIGHTS
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.report import AblationResult, ComponentRow, CostRow, FoldRow
 from hybrid_sim.evaluation.ablation.scoring import CORRECTION, LLM, Key, Scorer, VariantScores
-from hybrid_sim.evaluation.ablation.summary import key_order, summarise
+from hybrid_sim.evaluation.ablation.summary import (
+    effect_rows,
+    fold_row,
+    key_order,
+    resampled_losses,
+    subset_rows,
+    waterfall,
+)
 from hybrid_sim.evaluation.ablation.variants import each_variant
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol
 from hybrid_sim.models.recorded import RecordedRatings
@@ -43,24 +52,6 @@ LLM_NOTES = (
     "llm_shuffled is the control: each user's LLM ratings dealt out at random among the user's items, so that only the "
     "user's level is left of them; llm - llm_shuffled is what knowledge of tastes gains.",
 )
-
-
-@dataclass(frozen=True)
-class ScoredFold:
-    """The scores of all variants on one fold, and what the whole ensemble took."""
-
-    number: int
-    scores: Mapping[Key, VariantScores]
-    costs: Sequence[CostRow]
-    embedder: str
-
-    def rows(self, present: Sequence[str]) -> list[FoldRow]:
-        """A record per variant."""
-        found = []
-        for key in key_order(present):
-            one, names = self.scores[key], tuple(name for name in present if name in key[0])
-            found.append(FoldRow(names, key[1], self.number, one.n, one.rmse, one.log_loss, one.ece))
-        return found
 
 
 def switchable_components() -> dict[str, str]:
@@ -94,8 +85,7 @@ def ablate(
     """
     made = make_protocol(protocol, dataset, folds=folds, seed=seed) if isinstance(protocol, str) else protocol
     switched, only = (None if names is None else tuple(names) for names in (components, members))
-    ablation = Ablation(recording, switched, only, seed, embedder, answer_folder, n_jobs)
-    return ablation.run(made, lambda name: provenance(command, seed, dataset, name))
+    return Ablation(recording, switched, only, seed, embedder, answer_folder, n_jobs).run(made, command)
 
 
 @dataclass(frozen=True)
@@ -116,8 +106,8 @@ class Ablation:
     n_boot: int = 2000
     level: float = 0.95
 
-    def run(self, protocol: Protocol, make_provenance: Callable[[str | None], Provenance]) -> AblationResult:
-        """Take the ensemble apart on all folds; `make_provenance` is called with the name of the embedder.
+    def run(self, protocol: Protocol, command: Sequence[str] = ()) -> AblationResult:
+        """Take the ensemble apart on all folds; `command` is kept in the provenance.
 
         Raises:
             SettingsError: a name is not known, the base is not among the members, a component that was asked for does
@@ -129,23 +119,36 @@ class Ablation:
             Scorer.of(fold, protocol.groups, self.seed, self.recording, switched=LLM in present)
             for fold in protocol.folds()
         ]
-        folds = [self._scored(scorer, present) for scorer in scorers]
-        found = summarise([fold.scores for fold in folds], present, self.n_boot, self.seed, self.level)
+        order = key_order(present)
+        scores: list[Mapping[Key, VariantScores]] = []
+        fold_rows: list[FoldRow] = []
+        costs: list[list[CostRow]] = []
+        embedder = None
+        for scorer in scorers:
+            answers, of_fold = self._scored(scorer, [name for name in present if name not in WITH_LLM])
+            scores.append(of_fold)
+            fold_rows += [fold_row(scorer.fold.number, key, of_fold[key], present) for key in order]
+            seconds = of_fold[frozenset(present), False].seconds
+            costs.append(_costs(answers, seconds, len(scorer.fold.held_out), scorer.n_recorded))
+            embedder = embedder or answers.embedder
+        losses = resampled_losses(scores, order, self.n_boot, self.seed)
+        effects = [row for metric in losses for row in effect_rows(metric, losses[metric], order, present, self.level)]
+        n_ratings = np.sum([next(iter(of_fold.values())).sums[:, -1] for of_fold in scores], axis=0)
         return AblationResult(
-            provenance=make_provenance(folds[0].embedder),
+            provenance=provenance(command, self.seed, protocol.dataset, embedder),
             protocol=protocol.name,
-            folds=", ".join(str(fold.number) for fold in folds),
+            folds=", ".join(str(scorer.fold.number) for scorer in scorers),
             groups=protocol.groups,
-            n_groups=found.n_groups,
+            n_groups=int((n_ratings > 0).sum()),
             level=self.level,
             n_boot=self.n_boot,
             components=rows,
-            subsets=found.subsets,
-            fold_results=[row for fold in folds for row in fold.rows(present)],
-            effects=found.effects,
-            waterfalls=found.waterfalls,
-            costs=_mean_costs([fold.costs for fold in folds]),
-            notes=(*protocol.notes, *NOTES, *(LLM_NOTES if "llm" in present else ())),
+            subsets=subset_rows(scores, order, present, losses, self.level),
+            fold_results=fold_rows,
+            effects=effects,
+            waterfalls=[waterfall(metric, losses[metric], order, effects) for metric in losses],
+            costs=_mean_costs(costs),
+            notes=(*protocol.notes, *NOTES, *(LLM_NOTES if LLM in present else ())),
         )
 
     def _component_rows(self) -> list[ComponentRow]:
@@ -178,21 +181,18 @@ class Ablation:
             return "needs recorded LLM ratings; add --llm-ratings FILE"
         return None
 
-    def _scored(self, scorer: Scorer, present: Sequence[str]) -> ScoredFold:
-        fold = scorer.fold
+    def _scored(self, scorer: Scorer, components: Sequence[str]) -> tuple[FoldAnswers, dict[Key, VariantScores]]:
+        """The members' predictions of a fold, and the scores of all variants that are made from these."""
         answers = gather(
-            fold,
+            scorer.fold,
             self.members,
             seed=self.seed,
             embedder=self.embedder,
             answer_folder=self.answer_folder,
             n_jobs=self.n_jobs,
         )
-        switched = [name for name in present if name not in WITH_LLM]
-        variants = each_variant(answers, switched, self.seed, self.n_jobs, scorer)
-        scores = {key: row for rows in variants for key, row in rows}
-        costs = _costs(answers, scores[frozenset(present), False].seconds, len(fold.held_out), scorer.n_recorded)
-        return ScoredFold(fold.number, scores, costs, answers.embedder)
+        variants = each_variant(answers, components, self.seed, self.n_jobs, scorer)
+        return answers, {key: row for rows in variants for key, row in rows}
 
 
 def _costs(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from hybrid_sim.core.types import FloatArray
-from hybrid_sim.evaluation.ablation.report import EffectRow, SubsetRow, Waterfall, WaterfallStep
+from hybrid_sim.evaluation.ablation.report import EffectRow, FoldRow, SubsetRow, Waterfall, WaterfallStep
 from hybrid_sim.evaluation.ablation.scoring import LLM, Key, VariantScores
 from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
 from hybrid_sim.evaluation.ablation.variants import subsets
@@ -19,50 +18,40 @@ SHUFFLED, TASTE = "llm_shuffled", "llm - llm_shuffled"
 """Names of the control's gain, and of what the LLM's ratings gain beyond it."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What an `AblationResult` holds beyond folds and costs."""
-
-    subsets: list[SubsetRow]
-    effects: list[EffectRow]
-    waterfalls: list[Waterfall]
-    n_groups: int
-
-
 def key_order(present: Sequence[str]) -> list[Key]:
     """All variants: each subset of the components, then, where the LLM is one, each with its control."""
     of_all = subsets(present)
     return [(chosen, False) for chosen in of_all] + [(chosen, True) for chosen in of_all if LLM in chosen]
 
 
-def summarise(
-    folds: Sequence[Mapping[Key, VariantScores]], present: Sequence[str], n_boot: int, seed: int, level: float
-) -> Summary:
-    """Means over folds, and gains, with intervals from one bootstrap per metric that all variants share."""
-    order = key_order(present)
-    metrics = ablated_metrics()
-    count = [next(iter(fold.values())).sums[:, -1] for fold in folds]
-    losses = {
+def resampled_losses(
+    folds: Sequence[Mapping[Key, VariantScores]], order: Sequence[Key], n_boot: int, seed: int
+) -> dict[str, ResampledLosses]:
+    """The losses of all variants, in `order`, by metric: means over folds on the data and on every resample."""
+    sums = np.stack([np.stack([fold[key].sums for key in order], axis=1) for fold in folds])
+    count = sums[:, :, :1, -1]
+    return {
         metric: ResampledLosses.of_sums(
-            np.stack([np.column_stack([*(fold[key].sums[:, column] for key in order), n])
-                      for fold, n in zip(folds, count, strict=True)]),
-            METRICS[metric].root, n_boot, seed,
+            np.concatenate([sums[..., column], count], axis=2), METRICS[metric].root, n_boot, seed
         )
-        for column, metric in enumerate(metrics)
-    }  # fmt: skip
-    effects = [row for metric in metrics for row in _effects(metric, losses[metric], order, present, level)]
-    n_groups = int((np.sum(count, axis=0) > 0).sum())
-    falls = [_waterfall(metric, losses[metric], order, effects) for metric in metrics]
-    return Summary(_subset_rows(folds, order, present, losses, level), effects, falls, n_groups)
+        for column, metric in enumerate(ablated_metrics())
+    }
 
 
-def _subset_rows(
+def fold_row(fold: int, key: Key, scores: VariantScores, present: Sequence[str]) -> FoldRow:
+    """The record of one variant on one fold."""
+    names = tuple(name for name in present if name in key[0])
+    return FoldRow(names, key[1], fold, scores.n, scores.rmse, scores.log_loss, scores.ece)
+
+
+def subset_rows(
     folds: Sequence[Mapping[Key, VariantScores]],
     order: Sequence[Key],
     present: Sequence[str],
     losses: Mapping[str, ResampledLosses],
     level: float,
 ) -> list[SubsetRow]:
+    """A record per variant: means over folds, with intervals."""
     rows = []
     for key, one in zip(order, np.eye(len(order)), strict=True):
         names = tuple(name for name in present if name in key[0])
@@ -72,9 +61,10 @@ def _subset_rows(
     return rows
 
 
-def _effects(
+def effect_rows(
     metric: str, losses: ResampledLosses, order: Sequence[Key], present: Sequence[str], level: float
 ) -> list[EffectRow]:
+    """The gains of every component in one metric, of all kinds, with intervals."""
     weights: dict[tuple[str, Kind], FloatArray] = {}
     for kind in KINDS:
         weights |= {(name, kind): _weights(name, present, kind, order, control=False) for name in present}
@@ -97,7 +87,8 @@ def _weights(name: str, present: Sequence[str], kind: Kind, order: Sequence[Key]
     return weights
 
 
-def _waterfall(metric: str, losses: ResampledLosses, order: Sequence[Key], effects: Sequence[EffectRow]) -> Waterfall:
+def waterfall(metric: str, losses: ResampledLosses, order: Sequence[Key], effects: Sequence[EffectRow]) -> Waterfall:
+    """The Shapley gains in one metric as steps from the base to the whole ensemble, the largest first."""
     whole = max((key for key in order if not key[1]), key=lambda key: len(key[0]))
     start, end = (float(losses.losses[order.index(key)]) for key in ((frozenset(), False), whole))
     rows = [e for e in effects if e.metric == metric and e.kind == "shapley" and e.component in whole[0]]

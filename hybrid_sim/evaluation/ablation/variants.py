@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Variant:
-    """What the ensemble with just these components says about the held-out pairs.
+    """The predictions of the ensemble with just these components for the held-out pairs.
 
     `seconds` has the CPU seconds of the steps, learning and answering, of all variants that were made together.
     """
@@ -60,8 +60,8 @@ def each_variant(
     def work(kept: Subset, weighted: bool) -> list[T]:
         return [scorer(variant) for variant in _together(answers, components, kept, weighted, seed)]
 
-    for _, judged in as_done(work, works, n_jobs, "subsets"):
-        yield from judged
+    for _, scores in as_done(work, works, n_jobs, "subsets"):
+        yield from scores
 
 
 def _choices(step: str, components: Sequence[str]) -> list[bool]:
@@ -73,34 +73,35 @@ def _together(
 ) -> list[Variant]:
     """All variants with these components that have members, and with or without learned weights."""
     out = [name for name in components if name in members_of() and name not in kept]
-    held, asked = answers.of(switched(answers.members, out).members)
+    train, test = answers.of(switched(answers.members, out).members)
     switches = list(product(_choices("boosted", components), _choices("calibration", components)))
-    probs = {one: average_shape(asked.probs) for one in switches}
+    probs = {one: average_shape(test.probs) for one in switches}
     clock = Clock()
     learn_from = [
-        np.flatnonzero(training_rows(held.support.regime, answers.of_new, code) & _answered(held))
+        np.flatnonzero(training_rows(train.support.regime, answers.of_new, code) & _answered(train))
         for code in range(len(REGIMES))
     ]
-    regimes = regimes_of(asked.support, len(learn_from[NEW]) >= MIN_ROWS)
+    regimes = regimes_of(test.support, len(learn_from[NEW]) >= MIN_ROWS)
     for code, regime in enumerate(REGIMES):
-        learn, rows = learn_from[code], np.flatnonzero((regimes == code) & _answered(asked))
+        learn, rows = learn_from[code], np.flatnonzero((regimes == code) & _answered(test))
         if len(learn) < MIN_ROWS or not len(rows):
             continue
-        steps = SwitchableCombiner(regime in BOOSTED, derive_seed(seed, regime) % 2**31, weighted=weighted, clock=clock)
-        told = steps.answer(
-            held.take(learn), answers.ratings[learn], asked.take(rows), answers.fallback.scale, switches
+        seed_of_regime = derive_seed(seed, regime) % 2**31
+        combiner = SwitchableCombiner(regime in BOOSTED, seed_of_regime, weighted=weighted, clock=clock)
+        of_rows = combiner.answer(
+            train.take(learn), answers.ratings[learn], test.take(rows), answers.fallback.scale, switches
         )
         for one in switches:
-            probs[one][rows] = told[one]
-    found = []
+            probs[one][rows] = of_rows[one]
+    variants = []
     for trees, shape in switches:
         on = {"combiner": weighted, "boosted": trees, "calibration": shape}
         of_ensemble = RatingDistribution(answers.fallback.scale, probs[trees, shape])
         chosen = kept | {step for step in components if on.get(step)}
-        found.append(Variant(chosen, of_ensemble.filled(answers.fallback, keep=answers.known), clock.seconds))
-    return found
+        variants.append(Variant(chosen, of_ensemble.filled(answers.fallback, keep=answers.known), clock.seconds))
+    return variants
 
 
 def _answered(opinions: Opinions) -> NDArray[np.bool_]:
-    """Rows about which a member with a distribution has something to say."""
+    """Rows that at least one member with a distribution rates."""
     return np.asarray(~np.isnan(opinions.probs[:, :, 0]).all(axis=1))
