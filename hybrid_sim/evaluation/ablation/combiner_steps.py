@@ -69,22 +69,16 @@ class SwitchableCombiner(RegimeCombiner):
         return probs
 
     def _means(
-        self,
-        trees: bool,
-        learn: Inputs,
-        linear: FloatArray,
-        ratings: FloatArray,
-        query: Inputs,
-        test_linear: FloatArray,
+        self, trees: bool, learn: Inputs, linear: FloatArray, ratings: FloatArray, query: Inputs, base: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Cross-fitted means of the rows learned from, and means of the test rows, with or without trees."""
+        """Cross-fitted means of the rows learned from, and of the test rows from their linear means `base`."""
         fitted, mean = None, linear
         if trees:
             with self.clock.running(TREES, LEARN):
                 mean = self.cross_fitted_mean(learn, linear, ratings)
                 fitted = self.learn_trees(learn, linear, ratings, n_models=2)
         with self.clock.running(TREES, ANSWER):
-            return mean, self.mean(fitted, query, test_linear)
+            return mean, self.mean(fitted, query, base)
 
     def _shaped_anew(
         self, learn: Inputs, mean: FloatArray, ratings: FloatArray, query: Inputs, test_mean: FloatArray, step: str
