@@ -144,6 +144,9 @@ def test_a_run_that_may_have_seen_the_held_out_ratings_is_refused(
     words = ["--ratings", str(fewer), *data_options(files)[2:], "--truth", str(files / "truth.csv")]
     with pytest.raises(SettingsError, match=r"learned from other data .* may have seen the held-out ones"):
         command([*words, "--run", str(run_folder)])
+    with pytest.raises(SettingsError, match=r"holds no ratings\.csv"):
+        command([*words, "--run", str(tmp_path)])
+    (tmp_path / "ratings.csv").write_bytes((run_folder / "ratings.csv").read_bytes())
     with pytest.raises(SettingsError, match="is no finished run"):
         command([*words, "--run", str(tmp_path)])
 

@@ -155,10 +155,9 @@ def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
     """The simulator that is judged, with its answers about the held-out pairs."""
     from hybrid_sim.evaluation.validity import simulator_sources
     from hybrid_sim.evaluation.validity.negative_controls import negative_control
-    from hybrid_sim.simulation.run_folder import RunFolder
 
     if options.run_folder is not None:
-        return simulator_sources.from_run(RunFolder(options.run_folder), fold.train, fold.held_out)
+        return simulator_sources.from_run(options.run_folder, fold.train, fold.held_out)
     if options.simulated is not None:
         table = simulator_sources.read_simulated(options.simulated, fold.held_out)
         return simulator_sources.from_table(table, fold.held_out, options.simulated.name)

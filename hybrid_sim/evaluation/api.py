@@ -14,7 +14,6 @@ from hybrid_sim.evaluation.validity.simulator_sources import fitted, from_run
 from hybrid_sim.evaluation.validity.validate import validate as judged
 from hybrid_sim.evaluation.validity.validate import validation_data
 from hybrid_sim.retrieval.embedder import embedder_for
-from hybrid_sim.simulation.run_folder import RunFolder
 from hybrid_sim.simulation.simulator import Simulator
 
 
@@ -44,7 +43,7 @@ def validate(
         simulator = Simulator(seed, members, n_jobs=n_jobs, without=without).fit(part.train)
         answers = fitted(simulator, part.held_out, seed)
     elif members is None and not without:
-        answers = from_run(RunFolder(Path(run)), part.train, part.held_out)
+        answers = from_run(Path(run), part.train, part.held_out)
     else:
         raise SettingsError("a run has its members already; leave members and without out")
     embedder = embedder_for(dataset)

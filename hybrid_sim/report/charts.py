@@ -105,13 +105,18 @@ def _saved(figure: Figure, kind: str) -> bytes:
 
 @dataclass(frozen=True)
 class _Series:
-    """One series: its name, rows of the table, values and interval ends per row (NaN: undefined)."""
+    """One series: its name, the column of its values, rows of the table, and per row value, interval ends and tip.
+
+    What is undefined is NaN. A tip names category, series, value and interval.
+    """
 
     name: str
+    column: str
     rows: list[int]
     y: FloatArray
     low: FloatArray
     high: FloatArray
+    tips: list[str]
 
 
 @dataclass(frozen=True)
@@ -170,10 +175,19 @@ class _Data:
             for row, name in enumerate(self.words(chart.series)):
                 by_name.setdefault(name, []).append(row)
             parts = [(name, rows, y[0], chart.low, chart.high) for name, rows in by_name.items()]
-        return [
-            _Series(name, rows, *(self.numbers(column)[rows] for column in columns))
-            for name, rows, *columns in islice(parts, len(SERIES))
-        ]
+        return [self._series_of(*part) for part in islice(parts, len(SERIES))]
+
+    def _series_of(self, name: str, rows: list[int], column: str, low: str | None, high: str | None) -> _Series:
+        y, lows, highs = (self.numbers(of)[rows] for of in (column, low, high))
+        words, tips = self.words(self.chart.x), []
+        for k, row in enumerate(rows):
+            tip = ", ".join(part for part in (words[row], name) if part)
+            if np.isfinite(y[k]):
+                tip += f": {self.shown(column, y[k])}"
+                if np.isfinite(lows[k]) and np.isfinite(highs[k]):
+                    tip += f" [{self.shown(column, lows[k])}, {self.shown(column, highs[k])}]"
+            tips.append(tip)
+        return _Series(name, column, rows, y, lows, highs, tips)
 
 
 def _number(cell: Cell) -> float:
@@ -293,19 +307,6 @@ def _colour(number: int) -> str:
     return SERIES[number % len(SERIES)]
 
 
-def _tip(data: _Data, series: _Series, column: str, k: int, name: str) -> str:
-    """Name, value and interval of the k-th value of a series."""
-    where = ", ".join(part for part in (name, series.name) if part)
-    interval = ""
-    if np.isfinite(series.low[k]) and np.isfinite(series.high[k]):
-        interval = f" [{data.shown(column, series.low[k])}, {data.shown(column, series.high[k])}]"
-    return f"{where}: {data.shown(column, series.y[k])}{interval}" if np.isfinite(series.y[k]) else where
-
-
-def _column_of(data: _Data, number: int) -> str:
-    return data.chart.y[number] if data.chart.series is None else data.chart.y[0]
-
-
 def _bars(data: _Data) -> _Plot:
     """A row per category with a point and its error bar for each series."""
     names = data.categories
@@ -316,14 +317,13 @@ def _bars(data: _Data) -> _Plot:
     plot = _Plot(data, spread * len(names) + 52)
     plot.reference(vertical=True)
     for number, series in enumerate(data.series):
-        column, place = _column_of(data, number), data.places[series.rows].astype(int)
+        place = data.places[series.rows].astype(int)
         above, together = there[:number].sum(axis=0)[place], there.sum(axis=0)[place]
         heights = place + 9.0 / spread * (above - (together - 1) / 2)
         plot.intervals(heights, series, number, across=True)
-        tips = [_tip(data, series, column, k, names[place[k]]) for k in range(len(place))]
-        plot.points(series.y, heights, number, tips)
+        plot.points(series.y, heights, number, series.tips)
         if len(data.series) == 1:
-            _at_the_right(plot, column, series.y, heights)
+            _at_the_right(plot, series.column, series.y, heights)
     plot.rows(names)
     plot.legend()
     return plot
@@ -345,9 +345,9 @@ def _counts(data: _Data) -> _Plot:
     values, names = np.nan_to_num(series.y), data.words(data.chart.x)
     heights = np.arange(len(values), dtype=float)
     bars = plot.axes.barh(heights, values, 0.66, color=_colour(0))
-    for k, bar in enumerate(bars):
-        plot.tipped(bar, f"{names[k]}: {data.shown(data.chart.y[0], values[k])}")
-    _at_the_right(plot, data.chart.y[0], series.y, heights)
+    for name, value, bar in zip(names, values, bars, strict=True):
+        plot.tipped(bar, f"{name}: {data.shown(series.column, value)}")
+    _at_the_right(plot, series.column, series.y, heights)
     plot.rows(names)
     return plot
 
@@ -359,11 +359,10 @@ def _histograms(data: _Data) -> _Plot:
     plot.columns(data.categories)
     width = 0.8 / max(len(data.series), 1)
     for number, series in enumerate(data.series):
-        column = _column_of(data, number)
         places = data.places[series.rows] - 0.4 + width * (number + 0.5)
         bars = plot.axes.bar(places, np.nan_to_num(series.y), width * 0.94, color=_colour(number))
-        for k, bar in enumerate(bars):
-            plot.tipped(bar, _tip(data, series, column, k, data.categories[int(data.places[series.rows[k]])]))
+        for tip, bar in zip(series.tips, bars, strict=True):
+            plot.tipped(bar, tip)
     plot.legend()
     return plot
 
@@ -380,11 +379,9 @@ def _lines(data: _Data) -> _Plot:
 
 
 def _line(plot: _Plot, number: int, series: _Series, x: FloatArray, size: float | FloatArray = 32.0) -> None:
-    column, words = _column_of(plot.data, number), plot.data.words(plot.data.chart.x)
     plot.axes.plot(x, series.y, color=_colour(number), linewidth=1.8)
     plot.intervals(x, series, number)
-    tips = [_tip(plot.data, series, column, k, words[row]) for k, row in enumerate(series.rows)]
-    plot.points(x, series.y, number, tips, size)
+    plot.points(x, series.y, number, series.tips, size)
 
 
 def _band(data: _Data) -> _Plot:
@@ -396,9 +393,8 @@ def _band(data: _Data) -> _Plot:
         if number == 0:
             plot.axes.fill_between(x, series.low, series.high, color=_colour(0), alpha=0.18, linewidth=0)
             _line(plot, 0, replace(series, low=nothing, high=nothing), x)
-            continue
-        tips = [_tip(data, series, data.chart.y[number], k, f"{x[k]:g}") for k in range(len(x))]
-        plot.points(x, series.y, number, tips)
+        else:
+            plot.points(x, series.y, number, series.tips)
     plot.legend()
     return plot
 

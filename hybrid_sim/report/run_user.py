@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from hybrid_sim.core.types import IntArray
 from hybrid_sim.core.user_state import Timeline, UserProfile
 from hybrid_sim.profiles.changes import difference
 from hybrid_sim.profiles.timelines import read_timelines
-from hybrid_sim.simulation.run_results import HEADER_ROWS, FinishedRun, Truth
+from hybrid_sim.simulation.run_results import HEADER_ROWS, FinishedRun, Truth, read_explanations
 
 MAX_STEPS = 60
 """Ratings of one user that are drawn as a course; more cannot be told apart."""
@@ -156,7 +154,8 @@ def reason_section(run: FinishedRun, user: int, titles: Mapping[str, str]) -> Se
     rows = np.flatnonzero(run.user == user)
     best = rows[int(np.argmax(run.distribution.mean()[rows]))]
     item_id = str(run.item_ids[run.item[best]])
-    explanation = _explanation(run, user_id, item_id)
+    stored = read_explanations(run.folder.explanations)
+    explanation = next((e for e in stored if (e["user_id"], e["item_id"]) == (user_id, item_id)), None)
     if explanation is None:
         return None
     try:
@@ -197,23 +196,3 @@ def _contributions(parts: Mapping[str, float], name: str) -> tuple[Chart, Table]
     caption = "Parts of the prediction, in rating units. The axis does not begin at zero."
     chart = Chart("waterfall", title, "contributions", "part", ("before", "after"), y_label="rating", caption=caption)
     return chart, Table("contributions", title, columns, tuple(rows))
-
-
-def _explanation(run: FinishedRun, user_id: str, item_id: str) -> dict[str, Any] | None:
-    """The line of `explanations.jsonl` about a pair; only lines that name both ids are parsed."""
-    if not run.folder.explanations.is_file():
-        return None
-    wanted = (json.dumps(user_id), json.dumps(item_id))
-    with run.folder.explanations.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not all(quoted in line for quoted in wanted):
-                continue
-            try:
-                explanation = dict(json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise DataError(
-                    f"{run.folder.explanations} line {number} is not an explanation; run `hybrid-sim simulate` again"
-                ) from error
-            if (explanation.get("user_id"), explanation.get("item_id")) == (user_id, item_id):
-                return explanation
-    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.rater import expected
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.data.columns import Table, read_table
 from hybrid_sim.data.recordings import SUSPICIOUS, read_recorded
 from hybrid_sim.ensemble.correction import cross_fitted_correction
 from hybrid_sim.evaluation.scores import Groups
 from hybrid_sim.evaluation.validity.inputs import Cost, SimulatorOutput, draw
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.simulation.run_folder import RunFolder
+from hybrid_sim.simulation.run_results import FinishedRun, read_run
 from hybrid_sim.simulation.simulator import Simulator
 
 _log = logging.getLogger("hybrid_sim")
@@ -124,7 +121,7 @@ def from_table(recording: RecordedRatings, held_out: Dataset, name: str) -> Answ
     return Answers(SimulatorOutput(name, distribution, drawn, has_distributions=False, notes=notes), part)
 
 
-def from_run(folder: RunFolder, train: Dataset, held_out: Dataset) -> Answers:
+def from_run(folder: Path, train: Dataset, held_out: Dataset) -> Answers:
     """The ratings of a run of `hybrid-sim simulate`, with the distributions that they were drawn from.
 
     Raises:
@@ -132,28 +129,24 @@ def from_run(folder: RunFolder, train: Dataset, held_out: Dataset) -> Answers:
             it may have seen the held-out ratings.
         DataError: it speaks about fewer than `MIN_ROWS` held-out pairs, or its table is damaged.
     """
-    about = _about(folder, train)
-    table = read_table(folder.ratings)
-    levels = [f"p_{level:g}" for level in train.scale.levels]
-    for column in ("user_id", "item_id", "rating", "low", "high", *levels):
-        table.require(column, "a run of hybrid-sim simulate, made again")
-    encoded = held_out.encode(_texts(table, "user_id"), _texts(table, "item_id"))
-    rows, of_run = _match(held_out, encoded.user, encoded.item, folder.ratings.name)
-    part = held_out.take(rows)
-    drawn, low, high = (table.numbers(name)[of_run] for name in ("rating", "low", "high"))
-    probs = np.column_stack([table.numbers(name)[of_run] for name in levels])
-    _require_sane(probs, drawn, part, folder.ratings)
-    ledger = about.get("ledger")
-    model = about.get("settings", {}).get("llm", {}).get("model") if ledger else None
+    run = read_run(folder)
+    _require_trained_on(train, run)
+    encoded = held_out.encode(run.prediction.user_ids, run.prediction.item_ids)
+    rows, of_run = _match(held_out, encoded.user, encoded.item, run.folder.ratings.name)
+    part, prediction, drawn = held_out.take(rows), run.prediction.take(of_run), run.rating[of_run]
+    probs = prediction.distribution.probs
+    _require_sane(probs, drawn, part, run.folder.ratings)
+    ledger = run.about.get("ledger")
+    model = run.about.get("settings", {}).get("llm", {}).get("model") if ledger else None
     notes = (f"The run speaks about {len(part):,} of {len(held_out):,} held-out ratings; only these are judged.",)
     return Answers(
         SimulatorOutput(
             f"run of the simulator with {model}" if model else "run of the simulator",
             RatingDistribution(part.scale, probs / probs.sum(axis=1, keepdims=True)),
             drawn,
-            low=low,
-            high=high,
-            cost=_cost(ledger, len(part) / len(table)),
+            low=prediction.low,
+            high=prediction.high,
+            cost=_cost(ledger, len(part) / len(run)),
             notes=notes,
         ),
         part,
@@ -207,21 +200,19 @@ def _match(held_out: Dataset, user: IntArray, item: IntArray, name: str) -> tupl
     return found, first[place[found]]
 
 
-def _about(folder: RunFolder, train: Dataset) -> dict[str, Any]:
-    """What `run.json` says, once it is known that the run learned from `train` alone."""
-    try:
-        about: dict[str, Any] = json.loads(folder.about.read_bytes())
-        digest = about["provenance"]["data_hash"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(
-            f"{folder.path} is no finished run of hybrid-sim simulate: {folder.about.name} is missing or damaged"
-        ) from error
+def _require_trained_on(train: Dataset, run: FinishedRun) -> None:
+    """Check that the run has ended, learned from `train` alone, and has its scale."""
+    folder, digest = run.folder.path, run.about.get("provenance", {}).get("data_hash")
+    if digest is None:
+        about = run.folder.about.name
+        raise SettingsError(f"{folder} is no finished run of hybrid-sim simulate: {about} is missing or damaged")
     if digest != train.digest:
         raise SettingsError(
-            f"{folder.path}: its simulator learned from other data than the training ratings of this validation, and "
-            "may have seen the held-out ones; name the data that it was run on, and held-out ratings with --truth FILE"
+            f"{folder}: its simulator learned from other data than the training ratings of this validation, and may "
+            "have seen the held-out ones; name the data that it was run on, and held-out ratings with --truth FILE"
         )
-    return about
+    if [f"{level:g}" for level in run.scale.levels] != [f"{level:g}" for level in train.scale.levels]:
+        raise DataError(f"{run.folder.ratings}: its scale is {run.scale}, not {train.scale}; run the simulation again")
 
 
 def _require_sane(probs: FloatArray, drawn: FloatArray, part: Dataset, path: Path) -> None:
@@ -234,11 +225,6 @@ def _require_sane(probs: FloatArray, drawn: FloatArray, part: Dataset, path: Pat
             f"{path}: the row of user {user!r} and item {item!r} holds no distribution, or a rating off the scale "
             f"{part.scale}; run the simulation again"
         )
-
-
-def _texts(table: Table, column: str) -> NDArray[np.object_]:
-    ids = table.ids(column)
-    return np.asarray(ids.names[ids.codes])
 
 
 def _cost(ledger: dict[str, Any] | None, share: float) -> Cost:
