@@ -320,9 +320,9 @@ def test_an_llm_that_knows_only_users_levels_does_not_beat_its_control(protocol:
 
 def test_the_control_keeps_every_users_ratings_and_deals_them_out_anew(fold: Fold) -> None:
     scorer = Scorer.of(fold, "users", 0, recorded(fold.held_out, 1.0), switched=True)
-    assert scorer.said is not None
+    assert scorer.llm is not None
     assert scorer.shuffled is not None
-    said, shuffled = scorer.said.mean(), scorer.shuffled.mean()
+    said, shuffled = scorer.llm.mean(), scorer.shuffled.mean()
     assert scorer.n_recorded == len(said)
     order = fold.held_out.user * 10.0
     np.testing.assert_array_equal(np.sort(order + said), np.sort(order + shuffled))
