@@ -22,7 +22,7 @@ from hybrid_sim.ensemble.components import BASE, STEPS, components, default_memb
 from hybrid_sim.evaluation.ablation import Ablation, AblationResult, ablate, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.scoring import Scorer
-from hybrid_sim.evaluation.ablation.shapley import KINDS, Kind, gain_weights
+from hybrid_sim.evaluation.ablation.summary import KINDS, Kind, gain_weights
 from hybrid_sim.evaluation.ablation.variants import Variant, each_variant, subsets
 from hybrid_sim.evaluation.bootstrap import ResampledLosses, paired_bootstrap
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol

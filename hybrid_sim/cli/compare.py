@@ -12,7 +12,7 @@ from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.evaluation.compare import Comparison
+    from hybrid_sim.evaluation.compare import ResultComparison
 
 DESCRIPTION = """\
 Only what differs, A minus B, with intervals: of two run folders on the pairs that both have (users are resampled, the
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _of_runs(options: argparse.Namespace) -> Comparison:
+def _of_runs(options: argparse.Namespace) -> ResultComparison:
     from hybrid_sim.evaluation.compare import compare_runs
     from hybrid_sim.simulation.run_results import read_run, read_truth
 
@@ -64,7 +64,7 @@ def _of_runs(options: argparse.Namespace) -> Comparison:
     return compare_runs(*runs, _names(options), truth)
 
 
-def _of_benches(options: argparse.Namespace) -> Comparison:
+def _of_benches(options: argparse.Namespace) -> ResultComparison:
     from hybrid_sim.evaluation.compare import compare_benches
     from hybrid_sim.report.stored_results import read_bench
 

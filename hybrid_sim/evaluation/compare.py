@@ -42,7 +42,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ResultComparison:
     """What differs between `a` and `b`.
 
     `how` says where intervals come from; `settings` and `counts` hold a name, A's value and B's.
@@ -67,7 +67,7 @@ def compare_runs(
     *,
     n_boot: int = 2000,
     seed: int = 0,
-) -> Comparison:
+) -> ResultComparison:
     """Two runs on the pairs that both have; whole users are resampled, the same for both runs.
 
     `truths` are the real ratings of the pairs of A and of B, read from one file.
@@ -97,7 +97,7 @@ def compare_runs(
     left = [f"{len(run) - len(rows[0]):,} of {name}" for run, name in ((a, names[0]), (b, names[1]))]
     if len(a) > len(rows[0]) or len(b) > len(rows[1]):
         notes.append(f"Pairs that only one of them has (or has twice) are left out: {', '.join(left)}.")
-    return Comparison(
+    return ResultComparison(
         *names,
         about=f"{a.dataset}, {len(rows[0]):,} pairs of {n_users:,} users in both runs, seeds {a.seed} and {b.seed}",
         how=f"95% intervals by paired bootstrap over {n_users:,} users, {n_boot:,} resamples, seed {seed}",
@@ -123,13 +123,13 @@ def _shared(a: FinishedRun, b: FinishedRun) -> tuple[IntArray, IntArray]:
     return both["row_x"].to_numpy(dtype=np.int64), both["row_y"].to_numpy(dtype=np.int64)
 
 
-Losses = tuple[str, Statistic, tuple[FloatArray, FloatArray | None], IntArray]
+PairLosses = tuple[str, Statistic, tuple[FloatArray, FloatArray | None], IntArray]
 """A measure's name, its statistic, a loss or value per pair of A and of B (None: A holds the difference), the rows."""
 
 
 def _losses(
     a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray], truths: tuple[Truth, Truth] | None
-) -> Iterator[Losses]:
+) -> Iterator[PairLosses]:
     everything = np.arange(len(rows[0]))
     first, second = a.distribution.take(rows[0]), b.distribution.take(rows[1])
     expected, drawn = (first.mean(), second.mean()), (a.rating[rows[0]], b.rating[rows[1]])
@@ -201,7 +201,7 @@ def _counts(a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray]) -> 
     return _differing(counts[0], counts[1])
 
 
-def compare_benches(a: BenchResult, b: BenchResult, names: tuple[str, str]) -> Comparison:
+def compare_benches(a: BenchResult, b: BenchResult, names: tuple[str, str]) -> ResultComparison:
     """Two results of benchmarks, for every protocol and model that both have on the same folds.
 
     The rows are not stored, so the runs cannot be paired: the interval of a difference in RMSE is made from the two
@@ -230,7 +230,7 @@ def compare_benches(a: BenchResult, b: BenchResult, names: tuple[str, str]) -> C
     notes += [f"Only in {name}: {', '.join(models)}." for name, models in zip(names, only, strict=True) if models]
     if a.provenance.data_hash != b.provenance.data_hash:
         notes.append("The data differ (see the data hash): these are figures of different ratings.")
-    return Comparison(
+    return ResultComparison(
         *names,
         about=f"{a.provenance.dataset}, protocol {', '.join(dict.fromkeys(protocol for protocol, _ in shared))}, "
         f"{len(shared)} models in both, seeds {a.provenance.seed} and {b.provenance.seed}",
@@ -274,7 +274,7 @@ def _by_fold(label: str, a: Mapping[str, ResultRow], b: Mapping[str, ResultRow])
             yield Difference(f"{measure}: {label}", first, second, mean, min(gaps), max(gaps), n, "folds")
 
 
-def comparison_text(comparison: Comparison) -> str:
+def comparison_text(comparison: ResultComparison) -> str:
     """The comparison as tables for the screen; foreign text in it is not yet escaped."""
     lines = [
         f"A: {comparison.a}",

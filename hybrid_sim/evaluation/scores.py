@@ -99,16 +99,14 @@ class Metric:
     """A figure of a model on a fold; `of` computes it: NaN where it is undefined, None where it does not apply.
 
     `title` heads its column, with so many `decimals`, in the table on expected ratings ("accuracy") or the one on
-    distributions and ratings sampled from them ("distribution"). `lower_is_better` is None where neither is better.
-    `losses`, one per row, are given where the metric is their mean, or with `root` the root of it: then it can be
-    resampled. `compare` shows the metrics that are `compared`; `ablate` measures gains in those that are `ablated`,
-    which need `losses`.
+    distributions and ratings sampled from them ("distribution"). `losses`, one per row, are given where the metric is
+    their mean, or with `root` the root of it: then it can be resampled. `compare` shows the metrics that are
+    `compared`; `ablate` measures gains in those that are `ablated`, which need `losses`.
     """
 
     title: str
     of: Callable[[Predictions], float | None]
     decimals: int = 4
-    lower_is_better: bool | None = True
     table: Literal["accuracy", "distribution"] = "accuracy"
     losses: Callable[[Predictions], FloatArray] | None = None
     root: bool = False
@@ -154,39 +152,29 @@ def _add(table: Literal["accuracy", "distribution"], **entries: Metric) -> None:
 
 _add(
     "accuracy",
-    rmse=Metric(
-        "RMSE", lambda p: metrics.rmse(p.truth, p.expected), losses=_squared_errors, root=True, compared=False,
-        ablated=True,
-    ),
+    rmse=Metric("RMSE", lambda p: metrics.rmse(p.truth, p.expected), losses=_squared_errors, root=True, compared=False,
+                ablated=True),
     mae=Metric("MAE", lambda p: metrics.mae(p.truth, p.expected), losses=_absolute_errors),
-    pearson=Metric("Pearson", lambda p: metrics.pearson(p.truth, p.expected), lower_is_better=False, compared=False),
+    pearson=Metric("Pearson", lambda p: metrics.pearson(p.truth, p.expected), compared=False),
     rmse_rounded=Metric("RMSE*", lambda p: metrics.rmse(p.truth, p.rounded)),
     mae_rounded=Metric("MAE*", lambda p: metrics.mae(p.truth, p.rounded), compared=False),
-    pearson_rounded=Metric(
-        "Pearson*", lambda p: metrics.pearson(p.truth, p.rounded), lower_is_better=False, compared=False
-    ),
+    pearson_rounded=Metric("Pearson*", lambda p: metrics.pearson(p.truth, p.rounded), compared=False),
 )  # fmt: skip
 _add(
     "distribution",
     log_loss=Metric("log loss", lambda p: metrics.log_loss(p.truth, p.distribution), losses=_log_losses, ablated=True),
-    rps=Metric(
-        "RPS",
-        lambda p: metrics.ranked_probability_score(p.truth, p.distribution),
-        losses=_ranked_probability_scores,
-    ),
+    rps=Metric("RPS", lambda p: metrics.ranked_probability_score(p.truth, p.distribution),
+               losses=_ranked_probability_scores),
     ece=Metric("ECE", _calibration_error("levels")),
     ece_top=Metric("ECE top", _calibration_error("top"), compared=False),
-    coverage=Metric("cover", _coverage, lower_is_better=None),
-    width=Metric("width", _width, 3, lower_is_better=None),
+    coverage=Metric("cover", _coverage),
+    width=Metric("width", _width, 3),
     kl=Metric("KL", lambda p: metrics.kl_divergence(p.sampled, p.truth, p.held_out.scale), 5),
     wasserstein=Metric("W1", lambda p: metrics.wasserstein(p.sampled, p.truth, p.held_out.scale), compared=False),
-    within_user_sd=Metric(
-        "user SD", lambda p: metrics.within_user_sd(p.sampled, p.held_out.user), 3, lower_is_better=None
-    ),
-    within_user_sd_real=Metric(
-        "real SD", lambda p: metrics.within_user_sd(p.truth, p.held_out.user), 3, lower_is_better=None, compared=False
-    ),
-)
+    within_user_sd=Metric("user SD", lambda p: metrics.within_user_sd(p.sampled, p.held_out.user), 3),
+    within_user_sd_real=Metric("real SD", lambda p: metrics.within_user_sd(p.truth, p.held_out.user), 3,
+                               compared=False),
+)  # fmt: skip
 
 
 def row_metrics() -> dict[str, Callable[[Predictions], FloatArray]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hybrid_sim.core.document import Chart, Column, Page, Prose, Section, Table, interval_columns
-from hybrid_sim.evaluation.compare import Comparison
+from hybrid_sim.evaluation.compare import ResultComparison
 
 
-def comparison_page(comparison: Comparison) -> Page:
+def comparison_page(comparison: ResultComparison) -> Page:
     """The page of a comparison of two runs or two benchmarks."""
     rows = comparison.differences
     columns = (

@@ -63,7 +63,7 @@ class SubsetRow:
 
 @dataclass(frozen=True)
 class EffectRow:
-    """The loss without a component less the loss with it: above zero it helps. `kind` as in `shares.gain_weights`."""
+    """The loss without a component less the loss with it: above zero it helps. `kind` as in `summary.gain_weights`."""
 
     component: str
     metric: str
