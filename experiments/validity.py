@@ -35,9 +35,10 @@ from hybrid_sim.data.recordings import read_recordings
 from hybrid_sim.data.sources import load
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
+from hybrid_sim.evaluation.scores import draw
 from hybrid_sim.evaluation.splits import kfold
 from hybrid_sim.evaluation.validity import simulator_sources
-from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, ValidationData, draw
+from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, ValidationData
 from hybrid_sim.evaluation.validity.negative_controls import NEGATIVE_CONTROLS, OverPositive, negative_control
 from hybrid_sim.evaluation.validity.recommenders import scores
 from hybrid_sim.evaluation.validity.report import ValidityReport

@@ -160,8 +160,7 @@ def _losses(
     scores = metrics.ranked_probability_scores
     yield "ranked probability score", "mean", (scores(real, first), scores(real, second)), keep
     inside = [
-        ((real >= run.low[at][keep] - 1e-9) & (real <= run.high[at][keep] + 1e-9)).astype(float)
-        for run, at in ((a, rows[0]), (b, rows[1]))
+        metrics.inside_interval(real, run.low[at][keep], run.high[at][keep]) for run, at in ((a, rows[0]), (b, rows[1]))
     ]
     yield "share inside the interval", "mean", (inside[0], inside[1]), keep
 

@@ -141,10 +141,15 @@ def calibration_error(
     return reliability(truth, distribution, events, n_bins).error
 
 
-def interval_coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
-    """Share of ratings inside their closed interval (to within 1e-9)."""
+def inside_interval(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> FloatArray:
+    """1 for each rating inside its closed interval (to within 1e-9), else 0, shape `(n_rows,)`."""
     truth, low, high = finite_columns(truth=truth, low=low, high=high)
-    return float(np.mean((truth >= low - 1e-9) & (truth <= high + 1e-9)))
+    return np.asarray((truth >= low - 1e-9) & (truth <= high + 1e-9), dtype=float)
+
+
+def interval_coverage(truth: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
+    """Share of ratings inside their interval."""
+    return float(np.mean(inside_interval(truth, low, high)))
 
 
 def interval_width(low: ArrayLike, high: ArrayLike) -> float:

@@ -22,7 +22,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.registry import Registry
 from hybrid_sim.core.seeding import pair_uniforms
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Statistic, bootstrap_rmse, paired_bootstrap
 
@@ -88,10 +88,14 @@ class Predictions:
     @cached_property
     def sampled(self) -> FloatArray:
         """One rating drawn per row by `pair_uniforms(seed, ...)`: the same random numbers for all models."""
-        users, items = self.held_out.users.index, self.held_out.items.index
-        user_ids = users.to_numpy(dtype=object)[self.held_out.user]
-        item_ids = items.to_numpy(dtype=object)[self.held_out.item]
-        return self.distribution.quantile(pair_uniforms(self.seed, user_ids, item_ids))
+        return draw(self.distribution, self.held_out, self.held_out.pairs, self.seed)
+
+
+def draw(distribution: RatingDistribution, dataset: Dataset, pairs: Pairs, seed: int) -> FloatArray:
+    """One rating per pair; it depends on the seed and the pair's ids alone."""
+    user_ids = np.append(dataset.users.index.to_numpy(dtype=object), "")[pairs.user]
+    item_ids = np.append(dataset.items.index.to_numpy(dtype=object), "")[pairs.item]
+    return distribution.quantile(pair_uniforms(seed, user_ids, item_ids))
 
 
 @dataclass(frozen=True)

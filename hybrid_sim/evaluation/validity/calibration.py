@@ -79,7 +79,7 @@ def _coverage(data: ValidationData) -> tuple[tuple[Table, ...], Verdict]:
     low, high = data.simulator.low, data.simulator.high
     if low is None or high is None:
         return (), verdicts.undecided(verdicts.COVERAGE, "The simulator gives no intervals.")
-    inside = ((data.truth >= low - 1e-9) & (data.truth <= high + 1e-9)).astype(float)
+    inside = metrics.inside_interval(data.truth, low, high)
     bucket = support_buckets(data.train.item_counts[data.held_out.item])
     everywhere = np.ones(len(inside), dtype=bool)
     rows: list[tuple[Cell, ...]] = []

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.rater import Rater
-from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.evaluation.bootstrap import Resampler
-from hybrid_sim.evaluation.scores import Groups
+from hybrid_sim.evaluation.scores import Groups, draw
 
 
 @dataclass(frozen=True)
@@ -125,10 +122,3 @@ class ValidationData:
         """A baseline's expected ratings, or drawn ones where only such are known of the simulator."""
         distribution = self.baselines[reference]
         return distribution.mean() if self.simulator.has_distributions else self.drawn_from(distribution)
-
-
-def draw(distribution: RatingDistribution, dataset: Dataset, pairs: Pairs, seed: int) -> FloatArray:
-    """One rating per pair; it depends on the seed and the pair's ids alone."""
-    user_ids = np.append(dataset.users.index.to_numpy(dtype=object), "")[pairs.user]
-    item_ids = np.append(dataset.items.index.to_numpy(dtype=object), "")[pairs.item]
-    return distribution.quantile(pair_uniforms(seed, user_ids, item_ids))

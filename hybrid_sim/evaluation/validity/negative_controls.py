@@ -12,7 +12,8 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import IntArray, Pairs, RatingDistribution, RatingScale
-from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, draw
+from hybrid_sim.evaluation.scores import draw
+from hybrid_sim.evaluation.validity.inputs import SimulatorOutput
 from hybrid_sim.models import make_rater
 
 TOO_HIGH = 0.5

@@ -16,8 +16,8 @@ from hybrid_sim.core.rater import expected
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.data.recordings import SUSPICIOUS, read_recorded
 from hybrid_sim.ensemble.correction import cross_fitted_correction
-from hybrid_sim.evaluation.scores import Groups
-from hybrid_sim.evaluation.validity.inputs import Cost, SimulatorOutput, draw
+from hybrid_sim.evaluation.scores import Groups, draw
+from hybrid_sim.evaluation.validity.inputs import Cost, SimulatorOutput
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.simulation.run_results import FinishedRun, read_run
 from hybrid_sim.simulation.simulator import Simulator
