@@ -197,7 +197,7 @@ def test_predict_refuses_a_damaged_model(model: Path, tmp_path: Path, capsys: py
     [
         (["bnech"], "there is no command 'bnech'; did you mean 'bench'?"),
         (["bench", "--protocl", "full"], "there is no option '--protocl'; did you mean '--protocol'?"),
-        (["bench", "--protocol", "last4"], "'last4' is not known; did you mean 'last40'?"),
+        (["bench", "--protocol", "last4"], "there is no protocol 'last4'; did you mean 'last40'?"),
         (["plan", "-o", "run", "--model", "m", "--budget", "5eur"], "budget '5eur' is not an amount of US dollars"),
         (["bench", "--known", "5"], "--known belongs to the protocol cold-users, not to user-temporal"),
         (["bench", "--dataset", "ml-100"], "there is no data set 'ml-100'; did you mean 'ml-100k'?"),
