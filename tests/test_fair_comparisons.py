@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, InputError, SettingsError
-from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import SUSPICIOUS
 from hybrid_sim.ensemble.correction import cross_fitted_correction
 from hybrid_sim.evaluation.ablation.answer_store import store_answers, stored_answers
-from hybrid_sim.evaluation.ablation.member_answers import Questions, gather
+from hybrid_sim.evaluation.ablation.member_answers import Inputs, gather
 from hybrid_sim.evaluation.ablation.scoring import Scorer
 from hybrid_sim.evaluation.ablation.variants import Variant, each_variant
-from hybrid_sim.evaluation.bench import Benchmark, Opinion
+from hybrid_sim.evaluation.bench import Benchmark
 from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.bootstrap import Interval, ResampledLosses, paired_bootstrap
 from hybrid_sim.evaluation.compare import compare_benches
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
-from hybrid_sim.evaluation.scores import compare, row_losses
+from hybrid_sim.evaluation.scores import Predictions, compare, row_losses
 from hybrid_sim.evaluation.splits import both_out, kfold, users_out
 from hybrid_sim.evaluation.validity.contamination import contamination, masked, probe
 from hybrid_sim.evaluation.validity.discrimination import discrimination
@@ -89,11 +88,11 @@ def benchmark(recording: RecordedRatings | None = None, models: Sequence[str] = 
 
 
 def report_of(bench: Benchmark, protocol: Protocol) -> BenchResult:
-    return bench.run(protocol, lambda name: provenance([], 0, protocol.dataset, name))
+    return bench.run(protocol)
 
 
-def opinions(bench: Benchmark, fold: Fold) -> dict[str, Opinion]:
-    return {opinion.model: opinion for opinion in bench.opinions(fold)}
+def opinions(bench: Benchmark, fold: Fold) -> dict[str, Predictions]:
+    return {opinion.model: opinion for opinion in bench.predictions(fold)}
 
 
 def test_a_fold_that_the_llm_did_not_rate_is_scored_but_enters_no_comparison(world: Dataset) -> None:
@@ -131,13 +130,13 @@ def test_the_control_shuffles_the_ratings_of_a_user_among_themselves(world: Data
         assert (got["hybrid+llm"].distribution.probs != got["hybrid"].distribution.probs).any()
         return
     scorer = Scorer.of(fold, "users", 0, recording, switched=True)
-    assert scorer.said is not None
+    assert scorer.llm is not None
     assert scorer.shuffled is not None
-    assert (scorer.said.probs == scorer.shuffled.probs).all()
+    assert (scorer.llm.probs == scorer.shuffled.probs).all()
     mixed = Scorer.of(fold, "users", 0, recording_of(fold.held_out, noisy(fold.held_out)), switched=True)
-    assert mixed.said is not None
+    assert mixed.llm is not None
     assert mixed.shuffled is not None
-    assert (mixed.said.probs != mixed.shuffled.probs).any()
+    assert (mixed.llm.probs != mixed.shuffled.probs).any()
 
 
 def test_on_new_items_a_correction_is_learned_from_other_items(world: Dataset) -> None:
@@ -187,8 +186,8 @@ def by_item(n_users: int = 60, n_items: int = 12) -> tuple[Dataset, FloatArray]:
 
 def test_an_error_shared_by_all_ratings_of_an_item_widens_the_interval_over_items() -> None:
     held_out, predicted = by_item()
-    a = [row_losses("a", held_out, RatingDistribution.from_mean(SCALE, predicted, 1.0), protocol="p", fold=1)]
-    b = [row_losses("b", held_out, RatingDistribution.from_mean(SCALE, held_out.rating, 1.0), protocol="p", fold=1)]
+    a = [row_losses(Predictions("a", held_out, RatingDistribution.from_mean(SCALE, predicted, 1.0)))]
+    b = [row_losses(Predictions("b", held_out, RatingDistribution.from_mean(SCALE, held_out.rating, 1.0)))]
     items, users = compare(a, b, groups="items"), compare(a, b, groups="users")
     assert (items.n_groups, users.n_groups) == (12, 60)
     assert items.high - items.low > 0.1
@@ -434,13 +433,21 @@ def test_held_out_ratings_that_are_training_ratings_are_refused(world: Dataset, 
         read_truth(write_table(tmp_path / "seen.csv", world.take(np.arange(599, 800)), world.rating[599:]), train)
 
 
-def write_run(path: Path, held_out: Dataset, digest: str, probs: NDArray[np.float64]) -> RunFolder:
+def write_run(path: Path, held_out: Dataset, digest: str, probs: NDArray[np.float64]) -> Path:
     folder = RunFolder(path)
     path.mkdir()
     folder.about.write_text(json.dumps({"provenance": {"data_hash": digest}}))
-    table = {"user_id": held_out.user, "item_id": held_out.item, "rating": 3, "low": 1.0, "high": 5.0}
+    table = {
+        "user_id": held_out.user,
+        "item_id": held_out.item,
+        "rating": 3,
+        "mean": 3.0,
+        "low": 1.0,
+        "high": 5.0,
+        "source": "stat",
+    }
     pd.DataFrame({**table, **{f"p_{k + 1}": probs[:, k] for k in range(5)}}).to_csv(folder.ratings, index=False)
-    return folder
+    return path
 
 
 def test_a_run_that_learned_from_other_data_or_holds_no_distribution_is_refused(world: Dataset, tmp_path: Path) -> None:
@@ -467,10 +474,10 @@ def test_a_recording_about_other_pairs_corrects_nothing(world: Dataset) -> None:
         assert (got.simulator.distribution.probs == own.probs).all()
 
 
-def questions(world: Dataset) -> Questions:
+def questions(world: Dataset) -> Inputs:
     train, test = world.take(np.arange(600)), world.take(np.arange(600, 800))
     plans = hold_outs(train, 2, 1, 0.2, 0)
-    return Questions({"biases": Biases()}, TfidfSVD().fit(["a b", "b c"]), train, plans, test.pairs)
+    return Inputs({"biases": Biases()}, TfidfSVD().fit(["a b", "b c"]), train, plans, test.pairs)
 
 
 def test_answers_are_kept_for_the_same_question_alone(world: Dataset) -> None:
@@ -509,14 +516,14 @@ def test_stored_answers_are_used_again_and_held_out_ratings_reach_no_member(worl
     fold = Fold(1, world.take(split.train_rows), world.take(split.test_rows))
     other = replace(fold, held_out=replace(fold.held_out, rating=6 - fold.held_out.rating))
     first, again = (gather(one, ["biases"], answer_folder=tmp_path, n_jobs=1) for one in (fold, other))
-    assert (first.asked.means == again.asked.means).all()
+    assert (first.test.means == again.test.means).all()
     assert first.seconds["biases"].tolist() == again.seconds["biases"].tolist()
     biases = Biases()
     plans = hold_outs(fold.train, 5, 2, 0.15, 0, 1)
     means = [
         biases.fit(fold.train.take(plan.train_rows)).expect(fold.train.pairs.take(plan.held_rows)) for plan in plans
     ]
-    np.testing.assert_array_equal(first.held.means[:, 0, 0], np.concatenate(means))
+    np.testing.assert_array_equal(first.out_of_fold.means[:, 0, 0], np.concatenate(means))
 
 
 def test_the_whole_ensemble_taken_apart_answers_as_the_simulator(world: Dataset) -> None:
@@ -534,8 +541,8 @@ def test_an_ablation_on_new_items_sums_by_item_and_learns_from_other_items(world
     recording = recording_of(fold.held_out, noisy(fold.held_out))
     scorer = Scorer.of(fold, "items", 0, recording, switched=False)
     ((_, scores),) = scorer(Variant(frozenset(), plain, {}))
-    assert scorer.said is not None
-    corrected = cross_fitted_correction(plain, scorer.said, fold.held_out, 0, new_items=True)
+    assert scorer.llm is not None
+    corrected = cross_fitted_correction(plain, scorer.llm, fold.held_out, 0, new_items=True)
     assert scores.rmse == pytest.approx(np.sqrt(((corrected.mean() - fold.held_out.rating) ** 2).mean()), abs=1e-12)
     assert scores.sums[:, -1].tolist() == fold.held_out.item_counts.tolist()
     with pytest.raises(SettingsError, match="no held-out pair has an LLM rating"):

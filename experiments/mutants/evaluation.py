@@ -91,7 +91,7 @@ MUTANTS = [
     # a copied answer enters no comparison; the control; what is learned from which items
     (f"{EVALUATION}/bench.py", "hybrid, llm, fold), compared=recorded)", "hybrid, llm, fold), compared=True)", COPIES),
     (f"{EVALUATION}/bench.py", "shuffled, fold), compared=recorded)", "shuffled, fold), compared=True)", COPIES),
-    (f"{EVALUATION}/scoreboard.py", "if not opinion.compared:", "if False:", COPIES),
+    (f"{EVALUATION}/bench.py", "if scored.compared:", "if True:", COPIES),
     (
         f"{EVALUATION}/bench.py",
         "shuffle_within_users(_of_fold(recording, fold)",
@@ -112,12 +112,12 @@ MUTANTS = [
     (f"{EVALUATION}/bench.py", "int((~distribution.answered).sum())", "0", FALLBACK),
     (f"{EVALUATION}/bench.py", "int((got.source != SOURCES[-1]).sum())", "0", FALLBACK),
     (
-        f"{EVALUATION}/scores.py",
-        "keep = distribution.answered if skip_abstained else",
-        "keep = distribution.answered if True else",
+        f"{EVALUATION}/bench.py",
+        "of_model.answered() if of_model.model == LLM else of_model",
+        "of_model.answered()",
         ABSTAIN,
     ),
-    (f"{EVALUATION}/scores.py", "int((~keep).sum())", "0", ABSTAIN),
+    (f"{EVALUATION}/scores.py", "int((~rows).sum())", "0", ABSTAIN),
     (f"{EVALUATION}/metrics.py", "if silent.any():", "if False:", METRICS),
     (f"{EVALUATION}/metrics.py", "        if bad.any():", "        if False:", METRICS),
     (f"{EVALUATION}/metrics.py", "if not len(arrays[0]):", "if False:", METRICS),
@@ -131,14 +131,14 @@ MUTANTS = [
     (f"{EVALUATION}/metrics.py", "n > 1\n", "n > 0\n", METRICS),
     # equal rows, and what is resampled
     (f"{EVALUATION}/scores.py", "if not _same_rows(a, b):", "if False:", SAME_ROWS),
-    (f"{EVALUATION}/scoreboard.py", "x.take(np.isin(of_x, of_y))", "x", SHARED),
-    (f"{EVALUATION}/scoreboard.py", "y.take(np.isin(of_y, of_x))", "y", SHARED),
+    (f"{EVALUATION}/scores.py", "x.take(np.isin(_pair_keys(x), _pair_keys(y)))", "x", SHARED),
+    (f"{EVALUATION}/scores.py", "y.take(np.isin(_pair_keys(y), _pair_keys(x)))", "y", SHARED),
     (f"{EVALUATION}/scores.py", 'part.user if groups == "users" else part.item', "part.user", UNIT),
-    (f"{EVALUATION}/scoreboard.py", "compare(a, b, metric, self.groups,", "compare(a, b, metric,", ITEMS),
+    (f"{EVALUATION}/bench.py", "compare(a, b, metric, protocol.groups,", "compare(a, b, metric,", ITEMS),
     (
-        f"{EVALUATION}/scoreboard.py",
-        "rmse_interval(self._losses[name], self.groups,",
-        "rmse_interval(self._losses[name],",
+        f"{EVALUATION}/bench.py",
+        "rmse_interval(losses[name], protocol.groups,",
+        "rmse_interval(losses[name],",
         ITEMS,
     ),
     (f"{EVALUATION}/protocols.py", 'a fifth per fold", groups="items")', 'a fifth per fold")', ITEMS),
@@ -238,16 +238,16 @@ MUTANTS = [
     ),
     (
         f"{ABLATION}/member_answers.py",
-        "[train.take(plan.train_rows) for plan in questions.plans]",
-        "[train for plan in questions.plans]",
+        "[train.take(plan.train_rows) for plan in inputs.plans]",
+        "[train for plan in inputs.plans]",
         REUSE,
     ),
-    (f"{ABLATION}/member_answers.py", "if name not in told]", "]", REUSE),
+    (f"{ABLATION}/member_answers.py", "if name not in answers]", "]", REUSE),
     # the ensemble taken apart
     (
         f"{ABLATION}/variants.py",
-        "held.support.regime, answers.of_new,",
-        "held.support.regime, answers.of_new & False,",
+        "train.support.regime, answers.of_new,",
+        "train.support.regime, answers.of_new & False,",
         WHOLE,
     ),
     (
@@ -266,5 +266,5 @@ MUTANTS = [
         SWITCHED,
     ),
     (f"{ABLATION}/member_answers.py", "if name not in raters:", "if False:", SWITCHED),
-    (f"{ABLATION}/scoring.py", "if not said.answered.any():", "if False:", BY_ITEM),
+    (f"{ABLATION}/scoring.py", "if not llm.answered.any():", "if False:", BY_ITEM),
 ]
