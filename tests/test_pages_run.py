@@ -161,7 +161,9 @@ def write_hostile_run(folder: Path) -> None:
     parts = {"base": 1.5, **dict.fromkeys(HOSTILE, 0.1)}
     evidence = [{"title": word, "rating": 1.0, "contribution": 0.1} for word in HOSTILE]
     line = {"user_id": words[0], "item_id": words[0], "reason": "".join(HOSTILE), "by": "llm", "contributions": parts}
-    (folder / "explanations.jsonl").write_text(json.dumps({**line, "evidence": evidence}) + "\n")
+    (folder / "explanations.jsonl").write_text(
+        json.dumps({**line, "evidence": evidence, "keywords": [], "against": []}) + "\n"
+    )
     version = {"user_id": words[0], "version": 1, "summary": words[0], "likes": words, "dislikes": words}
     lines = [
         version,
