@@ -147,7 +147,8 @@ def test_a_reply_beyond_the_limit_is_cut_and_a_prompt_beyond_the_context_refused
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("hang", "drip", "huge")])
 def test_every_fault_strikes(name: str) -> None:
-    body = asked(PROFILE if name == "quotes_ratings" else SCHEMA, temperature=0.0, max_tokens=1000)
+    limit = "max_completion_tokens" if name == "no_max_completion_tokens" else "max_tokens"
+    body = asked(PROFILE if name == "quotes_ratings" else SCHEMA, temperature=0.0, **{limit: 1000})
     with LoopbackLLM() as sound, LoopbackLLM(faults=always(name)) as server:
         good = json.loads(post(sound, body)[1])
         if name in ("drop", "drop_after_work", "short_body"):
