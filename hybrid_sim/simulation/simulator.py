@@ -243,8 +243,8 @@ def fit(
     >>> simulator = hs.fit(data, members=["biases"])
     >>> simulator.predict(["u0001", "a stranger"], ["f0001", "f0002"]).to_frame()[["mean", "source"]].round(2)
        mean source
-    0  3.31   stat
-    1  2.90   item
+    0  2.25   stat
+    1  3.81   item
 
     Raises:
         DataError: there are no ratings, or too few to hold any out.
