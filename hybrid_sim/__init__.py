@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from hybrid_sim.data.tables import ColumnMap, read_dataset
     from hybrid_sim.data.world import make_world
     from hybrid_sim.evaluation.ablation import ablate
-    from hybrid_sim.evaluation.api import validate
     from hybrid_sim.evaluation.bench import bench
+    from hybrid_sim.evaluation.validity.one_call import validate
     from hybrid_sim.models.registry import make_rater
     from hybrid_sim.new_items.run import NewItemRun, forecast_new_items
     from hybrid_sim.simulation.explain import explain
@@ -90,7 +90,7 @@ _MODULES = {
     "make_world": "hybrid_sim.data.world",
     "read_dataset": "hybrid_sim.data.tables",
     "simulate": "hybrid_sim.simulation.simulate",
-    "validate": "hybrid_sim.evaluation.api",
+    "validate": "hybrid_sim.evaluation.validity.one_call",
 }
 _RENAMED = {"load_dataset": "load"}
 
