@@ -143,7 +143,7 @@ def _collect(place: Path, folder: Path) -> None:
     """Copy what can be compared out of `place`, cleaned."""
     for path in sorted(place.rglob("*")):
         within = path.relative_to(place)
-        if not path.is_file() or any(re.fullmatch("model|taught-.*|refit-.*", part) for part in within.parts[:-1]):
+        if not path.is_file() or any(re.fullmatch("model|refitted-.*", part) for part in within.parts[:-1]):
             continue
         if path.suffix == ".json":
             _keep(folder / within, json.dumps(_without_volatile(json.loads(path.read_text())), indent=1))
