@@ -48,9 +48,12 @@ from llm_faults import (
 from llm_minds import Mind, echo_schema, rating_mind
 
 __all__ = [
-    "NAMES", "PASSING", "FaultPlan", "LoopbackLLM", "RateLimit", "Received", "Storm", "always", "apart", "dead_address",
+    "DEAD_ADDRESS", "NAMES", "PASSING", "FaultPlan", "LoopbackLLM", "RateLimit", "Received", "Storm", "always", "apart",
     "echo_schema", "first", "once_each", "rating_mind",
 ]  # fmt: skip
+
+DEAD_ADDRESS = "http://127.0.0.1:1/v1"
+"""Where nobody listens, so that connections are refused; a free port might be taken by a server of another test."""
 
 Flavour = Literal["openai", "vllm", "llama.cpp", "ollama"]
 
@@ -306,13 +309,6 @@ def _completion(number: int, body: Body, text: str, prompt_tokens: int, cut: boo
             "prompt_tokens_details": {"cached_tokens": 0},
         },
     }
-
-
-def dead_address() -> str:
-    """An address up to `/v1` where nobody listens: connections are refused."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
 
 
 @contextmanager

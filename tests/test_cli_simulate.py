@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from llm_server import FaultPlan, LoopbackLLM, always, dead_address, first
+from llm_server import DEAD_ADDRESS, FaultPlan, LoopbackLLM, always, first
 
 from hybrid_sim.cli import main
 from hybrid_sim.data import load
@@ -90,14 +90,14 @@ def test_with_a_model_a_second_run_sends_nothing_and_writes_the_same_bytes(simul
         assert server.n_requests == n_requests
     assert "(0 of them now)" in said
     assert [(tmp_path / "run" / name).read_bytes() for name in tables] == before
-    assert simulate("--replay", url=dead_address())[0] == 0
+    assert simulate("--replay", url=DEAD_ADDRESS)[0] == 0
     assert [(tmp_path / "run" / name).read_bytes() for name in tables] == before
 
 
 def test_row_01_a_dead_endpoint_gives_the_rows_of_a_statistical_run_and_status_3(simulate: Run, tmp_path: Path) -> None:
     assert simulate()[0] == 0
     alone = rows(tmp_path)
-    status, said = simulate(url=f"{dead_address()}/v1")
+    status, said = simulate(url=DEAD_ADDRESS)
     assert status == 3
     assert "127.0.0.1" in said
     assert "go on with: hybrid-sim simulate" in said

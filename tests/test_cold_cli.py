@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from llm_minds import rating_mind
-from llm_server import LoopbackLLM, dead_address
+from llm_server import DEAD_ADDRESS, LoopbackLLM
 
 from hybrid_sim.cli import main
 from hybrid_sim.data import load
@@ -204,7 +204,7 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
         written = [(tmp_path / "out" / name).read_bytes() for name in names]
         assert cold(*told, new=TWO)[0] == 0
         assert server.n_requests == 70
-    assert cold(*words_for(dead_address()), "--replay", new=TWO)[0] == 0
+    assert cold(*words_for(DEAD_ADDRESS), "--replay", new=TWO)[0] == 0
     assert [(tmp_path / "out" / name).read_bytes() for name in names] == written
     items, pairs = table(tmp_path, "items.csv"), table(tmp_path, "pairs.csv")
     assert items["panel"].tolist() == [10, 10]
@@ -234,7 +234,7 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
 def test_a_dead_endpoint_or_a_spent_budget_leaves_the_statistical_answers(cold: Run, tmp_path: Path) -> None:
     assert cold(new=TWO)[0] == 0
     before = (tmp_path / "out" / "pairs.csv").read_bytes()
-    status, said = cold(*words_for(f"{dead_address()}/v1"), new=TWO)
+    status, said = cold(*words_for(DEAD_ADDRESS), new=TWO)
     assert status == 3
     assert "go on with: hybrid-sim cold" in said
     assert (tmp_path / "out" / "pairs.csv").read_bytes() == before

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_server import LoopbackLLM, always, dead_address
+from llm_server import DEAD_ADDRESS, LoopbackLLM, always
 from pytest_httpserver import HTTPServer
 
 from hybrid_sim.cli.parsing import parse
@@ -99,10 +99,9 @@ def test_another_model_is_named(tmp_path: Path) -> None:
 
 
 def test_a_dead_or_wrong_endpoint_is_bad_and_nothing_is_raised(tmp_path: Path, httpserver: HTTPServer) -> None:
-    address = dead_address()
-    dead = found(address, tmp_path)["endpoint"]
+    dead = found(DEAD_ADDRESS, tmp_path)["endpoint"]
     assert (dead.state, dead.exit_code) == ("bad", 3)
-    assert address in dead.sentence
+    assert DEAD_ADDRESS in dead.sentence
     httpserver.expect_request("/v1/models").respond_with_data("<html>It works!</html>")
     assert "not as a language model's server" in found(httpserver.url_for("/v1"), tmp_path)["endpoint"].sentence
     httpserver.clear()
@@ -128,16 +127,16 @@ def test_settings_that_cannot_work_are_bad(tmp_path: Path) -> None:
     assert found("ftp://somewhere", tmp_path)["endpoint"].exit_code == 2
     prices = tmp_path / "prices.json"
     prices.write_text("{}")
-    assert found(dead_address(), tmp_path, prices=prices)["price"].exit_code == 2
+    assert found(DEAD_ADDRESS, tmp_path, prices=prices)["price"].exit_code == 2
 
 
 def test_a_folder_that_cannot_hold_a_run_is_bad(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("in the way")
-    assert "is a file" in found(dead_address(), file / "run")["disk"].sentence
+    assert "is a file" in found(DEAD_ADDRESS, file / "run")["disk"].sentence
     if os.geteuid() != 0:
         file.parent.chmod(0o500)
-        assert found(dead_address(), tmp_path / "run")["disk"].exit_code == 5
+        assert found(DEAD_ADDRESS, tmp_path / "run")["disk"].exit_code == 5
         file.parent.chmod(0o700)
     assert shutil.disk_usage(tmp_path).free > 0
 
@@ -154,5 +153,5 @@ def test_the_command_prints_a_line_per_finding_and_the_worst_is_its_status(
         assert command_line(*options, "--no-question", "--json") == 0
         assert {row["name"] for row in json.loads(capsys.readouterr().out)} >= {"disk", "price", "endpoint", "context"}
         assert server.n_requests == 1
-    assert command_line("--model", "loopback", "--base-url", dead_address()) == 3
+    assert command_line("--model", "loopback", "--base-url", DEAD_ADDRESS) == 3
     assert "bad" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_server import LoopbackLLM, dead_address
+from llm_server import DEAD_ADDRESS, LoopbackLLM
 
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
 from hybrid_sim.llm.batch import Polling, run_batch
@@ -190,9 +190,8 @@ def test_what_cannot_pass_is_not_tried_again(
 
 
 def test_a_dead_endpoint_is_named(notes: Paper) -> None:
-    address = dead_address()
-    with pytest.raises(NetworkError, match=f"{address} cannot be reached after 3 attempts"):
-        run(address, notes, bodies(1))
+    with pytest.raises(NetworkError, match=f"{DEAD_ADDRESS} cannot be reached after 3 attempts"):
+        run(DEAD_ADDRESS, notes, bodies(1))
 
 
 class StoppedDead(BaseException):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llm_server import LoopbackLLM, dead_address
+from llm_server import DEAD_ADDRESS, LoopbackLLM
 
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError, ReplyError
 from hybrid_sim.core.settings import LLMSettings
@@ -215,8 +215,7 @@ def test_a_refused_batch_is_not_paid_and_leaves_nothing_reserved(server: Loopbac
 
 
 def test_row_01_a_dead_endpoint_is_named_and_nothing_counts_as_answered(file: Path) -> None:
-    address = dead_address()
-    run = Run(address, file)
+    run = Run(DEAD_ADDRESS, file)
     assert run.ask(questions(3)) == ["not_asked"] * 3
-    assert re.search(f"{address} cannot be reached after 2 attempts", str(run.stopped))
+    assert re.search(f"{DEAD_ADDRESS} cannot be reached after 2 attempts", str(run.stopped))
     assert run.stored == {}

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from llm_asking import asking, kinds, question, questions
-from llm_server import FaultPlan, LoopbackLLM, Storm, always, dead_address, first
+from llm_server import DEAD_ADDRESS, FaultPlan, LoopbackLLM, Storm, always, first
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -45,7 +46,7 @@ def test_passing_faults_cost_no_answer(tmp_path: Path) -> None:
         assert ledger.answered == 80
 
 
-@pytest.mark.parametrize("address", [dead_address(), "http://nobody.invalid/v1"])
+@pytest.mark.parametrize("address", [DEAD_ADDRESS, "http://nobody.invalid/v1"])
 def test_row_01_a_dead_endpoint_stops_the_run_after_bounded_retries(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,10 +62,9 @@ def test_row_01_a_dead_endpoint_stops_the_run_after_bounded_retries(
 
 
 def test_row_01_an_endpoint_that_dies_stops_the_run_and_answers_are_kept(tmp_path: Path) -> None:
-    address = dead_address()
-    with asking(tmp_path, address) as llm:
-        with LoopbackLLM(port=int(address.split(":")[2].split("/")[0])):
-            assert kinds(llm.ask(questions(20))) == ["answer"] * 20
+    with ExitStack() as served, asking(tmp_path, served.enter_context(LoopbackLLM()).url) as llm:
+        assert kinds(llm.ask(questions(20))) == ["answer"] * 20
+        served.close()
         results = llm.ask(questions(500))
         assert kinds(results)[:20] == ["answer"] * 20
         assert kinds(results).count(NOT_ASKED) >= 500 - 20 - 8
@@ -82,10 +82,12 @@ def test_row_01_an_endpoint_that_only_fails_any_more_is_noticed_after_three_ques
 
 
 def test_row_01_an_endpoint_where_nobody_listens_any_more_is_noticed_after_one_question(tmp_path: Path) -> None:
-    address = dead_address()
-    with asking(tmp_path, address, concurrency=1, attempts=2) as llm:
-        with LoopbackLLM(port=int(address.split(":")[2].split("/")[0])):
-            assert kinds(llm.ask(questions(5))) == ["answer"] * 5
+    with (
+        ExitStack() as served,
+        asking(tmp_path, served.enter_context(LoopbackLLM()).url, concurrency=1, attempts=2) as llm,
+    ):
+        assert kinds(llm.ask(questions(5))) == ["answer"] * 5
+        served.close()
         assert kinds(llm.ask(questions(60)))[5:] == ["passing"] + [NOT_ASKED] * 54
         assert llm.counts.calls == 5 + 2
 
@@ -479,13 +481,16 @@ def test_row_34_failures_are_never_reused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", ["calls", "minutes"])
 def test_row_43_a_used_up_budget_stops_the_run(limit: str, tmp_path: Path) -> None:
-    budget = {"max_calls": 10} if limit == "calls" else {"max_minutes": 0.3 / 60}
-    with LoopbackLLM(latency=0.05) as server, asking(tmp_path, server.url, budget=budget) as llm:
-        results = llm.ask(questions(200))
-        stopped: HybridSimError | None = llm.stopped
-        assert isinstance(stopped, BudgetError)
-        assert 0 < kinds(results).count("answer") == server.n_requests < 100
-        assert limit != "calls" or server.n_requests == 10
+    """Each request takes a minute of the budget's clock; those in flight when the minutes end are still answered."""
+    with LoopbackLLM(latency=0.01) as server:
+        minutes = {"max_minutes": 10, "clock": lambda: 60.0 * server.n_requests}
+        budget = {"max_calls": 10} if limit == "calls" else minutes
+        with asking(tmp_path, server.url, budget=budget, concurrency=4) as llm:
+            results = llm.ask(questions(200))
+            stopped: HybridSimError | None = llm.stopped
+    assert isinstance(stopped, BudgetError)
+    assert kinds(results).count("answer") == server.n_requests
+    assert 10 <= server.n_requests <= (10 if limit == "calls" else 14)
 
 
 def test_row_43_calls_wait_for_money_that_others_have_set_aside(tmp_path: Path) -> None:

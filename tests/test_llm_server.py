@@ -16,13 +16,13 @@ import pytest
 from llm_faults import NAMES, STATUSES, WIRE
 from llm_minds import json_in, schema_like
 from llm_server import (
+    DEAD_ADDRESS,
     FaultPlan,
     LoopbackLLM,
     RateLimit,
     Storm,
     always,
     apart,
-    dead_address,
     echo_schema,
     once_each,
     rating_mind,
@@ -203,7 +203,7 @@ def test_huge_and_deep_replies_are_huge_and_deep() -> None:
 
 def test_a_dead_address_refuses() -> None:
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((urlsplit(dead_address()).hostname, urlsplit(dead_address()).port or 0))
+        socket.create_connection((urlsplit(DEAD_ADDRESS).hostname, urlsplit(DEAD_ADDRESS).port or 0))
 
 
 def test_a_plan_strikes_its_share_whatever_the_order() -> None:

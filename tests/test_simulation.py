@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from llm_minds import json_in
-from llm_server import LoopbackLLM, always, dead_address, rating_mind
+from llm_server import DEAD_ADDRESS, LoopbackLLM, always, rating_mind
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import NetworkError, RunError, SettingsError
@@ -122,7 +122,7 @@ def test_with_a_dead_endpoint_every_row_is_the_statistical_one_to_the_last_bit(
     dataset = world[0]
     users, items = dataset.users.index[:60].repeat(2), dataset.items.index[:120]
     alone = simulate(fitted, dataset, users, items)
-    run = settings(f"{dead_address()}/v1", learn_from=5)
+    run = settings(DEAD_ADDRESS, learn_from=5)
     with door(run, tmp_path) as llm:
         down = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm))
         assert isinstance(llm.stopped, NetworkError)
@@ -178,7 +178,7 @@ def test_a_replay_that_lacks_an_answer_is_an_error(
     world: tuple[Dataset, Dataset], fitted: Simulator, tmp_path: Path
 ) -> None:
     dataset = world[0]
-    run = settings(f"{dead_address()}/v1", learn_from=9)
+    run = settings(DEAD_ADDRESS, learn_from=9)
     with door(run, tmp_path):
         pass
     with door(run, tmp_path, replay=True) as llm, pytest.raises(RunError, match="lacks 9 of the answers"):
