@@ -43,9 +43,9 @@ from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
-from hybrid_sim.llm.direct_sending import Backoff
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
+from hybrid_sim.llm.sending import Backoff
 
 OUT = Path(__file__).parent / "results" / "llm_kill.json"
 SEED = 0

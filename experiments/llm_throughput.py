@@ -31,9 +31,9 @@ from hybrid_sim.core.settings import LLMSettings, RatingSettings
 from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
+from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Question
-from hybrid_sim.llm.request_format import RequestFormat
 from hybrid_sim.prompts.rating import rating_question
 from hybrid_sim.prompts.templates import load_template
 
@@ -158,7 +158,7 @@ async def at_once(send: Callable[[dict[str, Any]], Coroutine[Any, Any, Any]], bo
 
 def bodies_of(asked: Sequence[Question]) -> Bodies:
     """The requests as the door makes them."""
-    dialect = RequestFormat(settings("http://127.0.0.1/v1", 1), takes_new_token_field=False)
+    dialect = Dialect(settings("http://127.0.0.1/v1", 1), is_openai=False)
     return [dialect.body(question, question.max_tokens) for question in asked]
 
 

@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
-from hybrid_sim.llm.direct_sending import Backoff
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question
 from hybrid_sim.llm.replies import read_reply
+from hybrid_sim.llm.sending import Backoff
 
 SCHEMA = {
     "type": "object",

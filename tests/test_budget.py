@@ -18,10 +18,9 @@ import pytest
 from hybrid_sim.core.errors import BudgetError, SettingsError
 from hybrid_sim.llm.budget import NANO, Budget, Ledger, Reservation, dollars, parse_budget
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.planning import forecast
 from hybrid_sim.llm.prices import Price, check_price, is_local, price_of, read_prices
 from hybrid_sim.llm.question import Answer, Failure, Message, Question, Usage
-from hybrid_sim.llm.tokens import TokenEstimates, most_prompt_tokens, size_of
+from hybrid_sim.llm.tokens import TokenEstimates, forecast, most_prompt_tokens, size_of
 
 
 @pytest.mark.parametrize(

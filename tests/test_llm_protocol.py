@@ -12,9 +12,9 @@ from llm_asking import question
 from hybrid_sim.core.errors import BudgetError, NetworkError, SettingsError
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import PromptUsage
+from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.outcomes import Fault, Reply, read_outcome
 from hybrid_sim.llm.question import Usage
-from hybrid_sim.llm.request_format import RequestFormat
 from hybrid_sim.llm.tokens import TokenEstimates, TruncationCheck, beyond_context
 from hybrid_sim.llm.transport import Endpoint
 
@@ -107,34 +107,34 @@ def test_rows_09_10_a_text_that_the_server_calls_incomplete_is_no_reply(reason: 
 
 
 def test_calls_in_flight_that_are_rejected_for_one_field_change_the_format_once() -> None:
-    request_format = RequestFormat(LLMSettings(model="m"), takes_new_token_field=False)
-    first = request_format.body(question(1), 50)
+    dialect = Dialect(LLMSettings(model="m"), is_openai=False)
+    first = dialect.body(question(1), 50)
     for _ in range(3):
-        request_format.adapt("response_format", first, "no schemas")
-        request_format.adapt("max_tokens", first, "no max_tokens")
-    second = request_format.body(question(1), 50)
+        dialect.adapt("response_format", first, "no schemas")
+        dialect.adapt("max_tokens", first, "no max_tokens")
+    second = dialect.body(question(1), 50)
     assert (first["max_tokens"], second["max_completion_tokens"], "max_tokens" in second) == (50, 50, False)
-    assert (request_format.structured, second["response_format"]) == ("json", {"type": "json_object"})
+    assert (dialect.structured, second["response_format"]) == ("json", {"type": "json_object"})
 
 
 def test_a_server_that_rejects_both_names_of_the_token_limit_is_not_asked_in_turns() -> None:
-    request_format = RequestFormat(LLMSettings(model="m"), takes_new_token_field=True)
-    request_format.adapt("max_tokens", request_format.body(question(1), 50), "no max_completion_tokens")
+    dialect = Dialect(LLMSettings(model="m"), is_openai=True)
+    dialect.adapt("max_tokens", dialect.body(question(1), 50), "no max_completion_tokens")
     with pytest.raises(SettingsError, match="no max_tokens; it takes no token limit"):
-        request_format.adapt("max_tokens", request_format.body(question(1), 50), "no max_tokens")
+        dialect.adapt("max_tokens", dialect.body(question(1), 50), "no max_tokens")
 
 
 def test_a_server_without_json_mode_that_still_complains_names_the_setting() -> None:
-    request_format = RequestFormat(LLMSettings(model="m", structured="none"), takes_new_token_field=False)
+    dialect = Dialect(LLMSettings(model="m", structured="none"), is_openai=False)
     with pytest.raises(SettingsError, match=r"odd; give llm\.seed a value that the model takes"):
-        request_format.adapt("seed", {}, "odd")
+        dialect.adapt("seed", {}, "odd")
     with pytest.raises(SettingsError, match=r"set llm\.structured"):
-        request_format.adapt("response_format", request_format.body(question(1), 50), "odd")
+        dialect.adapt("response_format", dialect.body(question(1), 50), "odd")
 
 
 def test_row_33_samples_are_sent_with_seeds_of_their_own() -> None:
-    request_format = RequestFormat(LLMSettings(model="m", seed=7), takes_new_token_field=False)
-    assert [request_format.body(question(1, sample=sample), 50)["seed"] for sample in range(3)] == [7, 8, 9]
+    dialect = Dialect(LLMSettings(model="m", seed=7), is_openai=False)
+    assert [dialect.body(question(1, sample=sample), 50)["seed"] for sample in range(3)] == [7, 8, 9]
 
 
 # tokens

@@ -32,7 +32,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RatingSettings
 from hybrid_sim.core.user_state import UserState
-from hybrid_sim.llm.request_format import RequestFormat
+from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import rating_question
 from hybrid_sim.prompts.templates import load_template
@@ -256,7 +256,7 @@ def test_the_mind_answers_the_prompts_of_the_product_and_knows_something(tiny: D
         Histories(tiny),
         LLMSettings.model_validate({"structured": structured}),
     )
-    bodies = RequestFormat(settings, takes_new_token_field=False)
+    bodies = Dialect(settings, is_openai=False)
     said, truth = [], []
     with LoopbackLLM(rating_mind(noise=0.3)) as server:
         for user in range(30):

@@ -18,9 +18,8 @@ from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
-from hybrid_sim.profiles.changes import difference, timeline_lines
 from hybrid_sim.profiles.statistical_writer import StatisticalWriter
-from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines, write_timelines
+from hybrid_sim.profiles.timelines import PROFILES_FILE, difference, read_timelines, timeline_lines, write_timelines
 from hybrid_sim.profiles.writers import write_profiles
 from hybrid_sim.retrieval.embedder import MiniLM, TfidfSVD
 from hybrid_sim.retrieval.index import ProfileIndex

@@ -12,8 +12,8 @@ from hybrid_sim.core.settings import LLMSettings, ProfileSettings
 from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
-from hybrid_sim.llm.direct_sending import Backoff
 from hybrid_sim.llm.journal import Journal
+from hybrid_sim.llm.sending import Backoff
 from hybrid_sim.profiles.checks import RATINGS
 from hybrid_sim.profiles.llm_writer import LLMWriter
 from hybrid_sim.profiles.statistical_writer import StatisticalWriter

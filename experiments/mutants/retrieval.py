@@ -92,7 +92,7 @@ MUTANTS = [
         "if False:",
         ABOUT_PROFILES,
     ),
-    (RECORDED, "if str(user) in timelines:", "if False:", ABOUT_RECORDED),
+    (RECORDED, "if user in timelines:", "if False:", ABOUT_RECORDED),
     (RECORDED, "if not summary.strip():", "if False:", ABOUT_RECORDED),
     (RATING, "if index is None:", "if False:", ABOUT_SHOWN),
     (RATING, "np.flatnonzero(~np.isin(history.item, items))", "np.arange(len(history))", ABOUT_SHOWN),

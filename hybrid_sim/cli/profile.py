@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     timeline = _stored(options) if stored else _from_ratings(options, dataset)
     timeline = _as_of(timeline, options)
     from hybrid_sim.core.files import printable
-    from hybrid_sim.profiles.changes import timeline_lines, timeline_record
+    from hybrid_sim.profiles.timelines import timeline_lines, timeline_record
 
     items = {} if dataset is None else _items(dataset, options.user)
     similar = {} if options.similar is None else _similar_users(dataset, timeline, options)

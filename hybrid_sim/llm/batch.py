@@ -1,4 +1,4 @@
-"""OpenAI's Batch API: many requests in a file, carried out within a day at half the price.
+"""Questions sent through OpenAI's Batch API: requests in a file, carried out within a day at a lower price.
 
 Many compatible endpoints offer the same. A submission survives the death of this process and of the connection: its tag
 is stored before it is submitted and its id after, so that the next run finds the batch again instead of paying twice.
@@ -14,7 +14,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import openai
 import tenacity
@@ -24,15 +24,124 @@ from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
 from hybrid_sim.core.files import printable
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, is_quota, read_error, read_outcome, shortened
+from hybrid_sim.llm.question import Question
+from hybrid_sim.llm.sending import Finish, Request, Sender
 from hybrid_sim.llm.transport import EndpointClient
 
 MAX_ROWS, MAX_BYTES = 50_000, 190_000_000
 """Requests and bytes of one batch file; OpenAI takes 50,000 and 200 MB."""
 
+Bodies = Mapping[str, Mapping[str, Any]]
+"""Request bodies by key."""
+
+Deliver = Callable[[str, Reply | Fault], None]
+"""Takes the key of a request and its outcome."""
+
 _ENDED = ("completed", "failed", "expired", "cancelled")
+_REPEATED = ("again", "retry", "wait", "adapt")
+"""Remedies that a second batch may bring."""
+
+_PATH: Final = "/v1/chat/completions"
 _TAG = "hybrid_sim"
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Polling:
+    """Seconds between two requests for a batch's status; attempts, back-off and timeout of each request."""
+
+    poll: float = 30.0
+    attempts: int = 8
+    first_wait: float = 1.0
+    deadline: float = 600.0
+
+
+@dataclass(eq=False)
+class BatchSender(Sender):
+    """Sends many questions at once in batches.
+
+    The worst-case cost of a whole batch is reserved before it is submitted, and questions beyond the budget are not
+    asked. What brought no answer is sent once more, in a second batch. A batch goes on when the run is stopped or
+    interrupted, and the next run waits for it.
+    """
+
+    polling: Polling
+
+    def interrupt(self) -> None:
+        """Wait no longer."""
+        _log.warning("interrupted: the batch goes on, and the same command takes it up again")
+        self.cancel()
+
+    async def _send(self, questions: Mapping[str, Question], finish: Finish) -> None:
+        limits = {key: question.max_tokens for key, question in questions.items()}
+        faults = await self._send_batch(questions, limits, finish)
+        if faults and self.stopped is None:
+            _log.info("%d of %d questions are asked again in a second batch", len(faults), len(questions))
+            self.counts.asked_again += len(faults)
+            limits = {key: fault.next_limit(limits[key]) for key, fault in faults.items()}
+            faults = await self._send_batch({key: questions[key] for key in faults}, limits, finish)
+        for key, fault in faults.items():
+            finish(key, fault)
+
+    async def _send_batch(
+        self, questions: Mapping[str, Question], limits: Mapping[str, int], finish: Finish
+    ) -> dict[str, Fault]:
+        """Send what the budget allows; the faults that a second batch may cure, everything else is finished."""
+        requests = self._begin_all(questions, limits)
+        bodies = {key: self._dialect.body(request.question, request.max_tokens) for key, request in requests.items()}
+        faults: dict[str, Fault] = {}
+        unsent = [key for key in questions if key not in requests]
+
+        def deliver(key: str, reply: Reply | Fault) -> None:
+            outcome = self._checked(requests[key].question, reply)
+            self._commit(requests[key], outcome)
+            del requests[key]
+            if isinstance(outcome, Fault):
+                outcome = self._apply(outcome, bodies[key])
+            if isinstance(outcome, Fault) and outcome.remedy in _REPEATED:
+                faults[key] = outcome
+            else:
+                finish(key, outcome)
+
+        try:
+            await run_batch(self.client, bodies, self.journal, deliver, self.polling)
+        except HybridSimError as error:
+            self.stop(error)
+        finally:
+            self._settle_unsubmitted(requests)
+        for key in (*unsent, *requests):
+            finish(key, self._not_asked())
+        return faults
+
+    def _begin_all(self, questions: Mapping[str, Question], limits: Mapping[str, int]) -> dict[str, Request]:
+        """Begin as many questions as the budget allows; those that are in a batch already come first."""
+        requests: dict[str, Request] = {}
+        if self.stopped is not None:
+            return requests
+        try:
+            submitted = OpenBatches(self.journal).keys()
+            for key in sorted(questions, key=lambda key: key not in submitted):
+                question, limit = questions[key], limits[key]
+                attempt = self.journal.resume(key) if key in submitted else None
+                if attempt is not None:
+                    requests[key] = Request(question, limit, attempt[0], self.budget.adopt(attempt[1]))
+                else:
+                    reservation = self.budget.reserve(self._worst_cost(question, limit))
+                    requests[key] = self._begin(key, question, limit, reservation)
+        except HybridSimError as error:
+            self.stop(error)
+        return requests
+
+    def _settle_unsubmitted(self, requests: Mapping[str, Request]) -> None:
+        """Commit that requests were never submitted; those in an open batch stay open."""
+        try:
+            submitted = OpenBatches(self.journal).keys() if requests else set()
+            for key, request in requests.items():
+                if key not in submitted:
+                    self._commit(request, Fault("skip", "the batch was not submitted", "not_asked"))
+        except HybridSimError as error:
+            self.stop(error)
 
 
 @dataclass(frozen=True)
@@ -85,21 +194,11 @@ class OpenBatches:
         return tags
 
 
-@dataclass(frozen=True)
-class Polling:
-    """Seconds between two requests for a batch's status; attempts, back-off and timeout of each request."""
-
-    poll: float = 30.0
-    attempts: int = 8
-    first_wait: float = 1.0
-    deadline: float = 600.0
-
-
 async def run_batch(
     client: EndpointClient,
-    bodies: Mapping[str, Mapping[str, Any]],
+    bodies: Bodies,
     journal: Journal,
-    deliver: Callable[[str, Reply | Fault], None],
+    deliver: Deliver,
     polling: Polling = Polling(),
     *,
     max_rows: int = MAX_ROWS,
@@ -127,22 +226,17 @@ async def run_batch(
             again = {key: bodies[key] for key in batch.keys if key in bodies}
             batch_id = await api.find(batch.tag) or await api.submit(batch.tag, again)
             batch = batches.write(replace(batch, keys=list(again), id=batch_id))
-        await _collect(api, batches, batch, bodies.keys(), deliver)
+        await _collect(api, batches, batch, [key for key in batch.keys if key in bodies], deliver)
 
 
 async def _collect(
-    api: _BatchApi,
-    batches: OpenBatches,
-    open_batch: OpenBatch,
-    wanted: Collection[str],
-    deliver: Callable[[str, Reply | Fault], None],
+    api: _BatchApi, batches: OpenBatches, open_batch: OpenBatch, due: Sequence[str], deliver: Deliver
 ) -> None:
-    """Wait for a batch, deliver its results, and only then remove it."""
+    """Wait for a batch, deliver the results that are due, and only then remove it."""
     batch = await api.ended(str(open_batch.id))
     if batch.status == "failed":
         batches.remove(open_batch, open_batch.keys)
         raise api.refusal(batch)
-    due = [key for key in open_batch.keys if key in wanted]
     missing = dict.fromkeys(due)
     async for key, outcome in api.results(batch):
         if key in missing:
@@ -160,11 +254,11 @@ class _BatchApi:
     def __init__(self, client: EndpointClient, polling: Polling) -> None:
         self._openai, self._endpoint, self._polling = client.openai, client.endpoint, polling
 
-    async def submit(self, tag: str, bodies: Mapping[str, Mapping[str, Any]]) -> str:
+    async def submit(self, tag: str, bodies: Bodies) -> str:
         """Upload the requests as a file and submit it; the id of the batch."""
         content = b"".join(_line(key, body) for key, body in bodies.items())
-        upload = self._openai.files.create
-        file = await self._retried(lambda: upload(file=("requests.jsonl", content), purpose="batch"))
+        upload = partial(self._openai.files.create, file=("requests.jsonl", content), purpose="batch")
+        file = await self._retried(upload)
         n_tries = 0
 
         async def create() -> str:
@@ -174,7 +268,7 @@ class _BatchApi:
             if existing is not None:
                 return existing
             batch = await self._openai.batches.create(
-                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={_TAG: tag}
+                input_file_id=file.id, endpoint=_PATH, completion_window="24h", metadata={_TAG: tag}
             )
             return batch.id
 
@@ -184,7 +278,7 @@ class _BatchApi:
 
     async def find(self, tag: str) -> str | None:
         """The id of the batch with this tag; None where there is none."""
-        return await self._retried(lambda: self._listed(tag))
+        return await self._retried(partial(self._listed, tag))
 
     async def ended(self, batch_id: str) -> Batch:
         """The batch, once it has ended in whatever way."""
@@ -206,16 +300,12 @@ class _BatchApi:
 
     async def results(self, batch: Batch) -> AsyncIterator[tuple[str, Reply | Fault]]:
         """Key and outcome of each request, in the order of the files; lines that are no results are left out."""
-        for file_id in (batch.output_file_id, batch.error_file_id):
-            if file_id is not None:
-                for line in await self._retried(partial(self._lines, file_id)):
-                    result = self._read_line(line) if line.strip() else None
-                    if result is not None:
-                        yield result
-
-    async def _lines(self, file_id: str) -> list[str]:
-        reply = await self._openai.files.content(file_id)
-        return self._endpoint.without_key(reply.content.decode("utf-8", "replace")).split("\n")
+        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            reply = await self._retried(partial(self._openai.files.content, file_id))
+            for line in self._endpoint.without_key(reply.content.decode("utf-8", "replace")).split("\n"):
+                result = self._read_line(line) if line.strip() else None
+                if result is not None:
+                    yield result
 
     def _read_line(self, line: str) -> tuple[str, Reply | Fault] | None:
         try:
@@ -251,22 +341,19 @@ class _BatchApi:
                     async with asyncio.timeout(polling.deadline):
                         result = await work()
             return result
-        except openai.APIStatusError as error:
-            raise self._named(error) from None  # The error holds the request, and with it the key.
+        except openai.APIStatusError as error:  # It holds the request, and with it the key.
+            fault = self._fault(error)
+            missing = NetworkError(f"{fault.message}; ask without batches where the endpoint has none")
+            failed = missing if error.status_code == 404 else fault.error or NetworkError(fault.message)
         except (openai.OpenAIError, TimeoutError, json.JSONDecodeError) as error:
             reason = f"cannot be reached after {polling.attempts} attempts ({type(error).__name__})"
-            raise NetworkError(f"{self._endpoint.address} {reason}; the run goes on with the same command") from None
+            failed = NetworkError(f"{self._endpoint.address} {reason}; the run goes on with the same command")
+        raise failed
 
     def _is_transient(self, error: BaseException) -> bool:
         if isinstance(error, openai.APIStatusError):
             return self._fault(error).remedy in ("retry", "wait")
         return isinstance(error, openai.APIConnectionError | TimeoutError | json.JSONDecodeError)
-
-    def _named(self, error: openai.APIStatusError) -> HybridSimError:
-        fault = self._fault(error)
-        if error.status_code == 404:
-            return NetworkError(f"{fault.message}; ask without batches where the endpoint has none")
-        return fault.error or NetworkError(fault.message)
 
     def _fault(self, error: openai.APIStatusError) -> Fault:
         content = error.body if isinstance(error.body, dict) else {}
@@ -274,9 +361,7 @@ class _BatchApi:
         return read_error(error.status_code, {**content, "message": message}, self._endpoint.address)
 
 
-def _parts(
-    bodies: Mapping[str, Mapping[str, Any]], max_rows: int, max_bytes: int
-) -> Iterator[dict[str, Mapping[str, Any]]]:
+def _parts(bodies: Bodies, max_rows: int, max_bytes: int) -> Iterator[dict[str, Mapping[str, Any]]]:
     """The requests in as few files as the limits allow, in their order."""
     part: dict[str, Mapping[str, Any]] = {}
     size = 0
@@ -292,5 +377,5 @@ def _parts(
 
 
 def _line(key: str, body: Mapping[str, Any]) -> bytes:
-    row = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+    row = {"custom_id": key, "method": "POST", "url": _PATH, "body": body}
     return json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n"

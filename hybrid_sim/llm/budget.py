@@ -58,11 +58,10 @@ class PromptUsage:
     cost: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reservation:
     """A part of the budget for one call: its worst-case cost in nano-dollars, None where no price is known."""
 
-    number: int
     worst: int | None
 
 
@@ -70,8 +69,9 @@ class Budget:
     """Caps on money (nano-dollars), calls and minutes, each of which may be None; safe to use from many threads.
 
     At every moment spent and reserved money are together within the cap. A retry is a call of its own. `ledger` sums up
-    the earlier processes of the run: calls without a known cost count at their worst. The clock gives seconds and only
-    its differences matter; minutes limit when the last call may be *sent*.
+    the earlier processes of the run. `spent` are nano-dollars of settled calls; where a cost is not known the worst
+    case counts. The clock gives seconds and only its differences matter; minutes limit when the last call may be
+    *sent*.
 
     >>> budget = Budget(max_money=1000, max_calls=10)
     >>> first = budget.reserve(800)
@@ -95,10 +95,10 @@ class Budget:
         ledger = ledger or Ledger()
         self.max_money, self.max_calls, self.max_minutes = max_money, max_calls, max_minutes
         self._lock, self._clock = threading.Lock(), clock
-        self._spent, self._calls = ledger.money + ledger.at_worst, ledger.calls
+        self.spent, self._calls = ledger.money + ledger.at_worst, ledger.calls
         self._began = clock() - ledger.seconds
-        self._open: dict[int, Reservation] = {}
-        self._reserved = self._last = 0
+        self._open: set[Reservation] = set()
+        self._reserved = 0
         if max_money is not None and ledger.unpriced:
             raise SettingsError(
                 f"{ledger.unpriced} earlier calls of this run may have been paid at a price that is not known, so no "
@@ -106,15 +106,10 @@ class Budget:
             )
 
     @property
-    def spent(self) -> int:
-        """Nano-dollars spent by settled calls, counting the worst case where the cost is not known."""
-        return self._spent
-
-    @property
     def committed(self) -> int:
         """Nano-dollars spent or reserved for calls in flight; never more than the cap."""
         with self._lock:
-            return self._spent + self._reserved
+            return self.spent + self._reserved
 
     @property
     def calls(self) -> int:
@@ -138,7 +133,7 @@ class Budget:
         The ledger counts such a call as made, at its worst; from now on it counts as open.
         """
         with self._lock:
-            self._spent -= worst or 0
+            self.spent -= worst or 0
             self._calls -= 1
             return self._opened(worst)
 
@@ -150,7 +145,7 @@ class Budget:
         """
         with self._lock:
             self._close(reservation)
-            self._spent += (reservation.worst or 0) if cost is None else cost
+            self.spent += (reservation.worst or 0) if cost is None else cost
             self._calls += 1
 
     def release(self, reservation: Reservation) -> None:
@@ -159,13 +154,13 @@ class Budget:
             self._close(reservation)
 
     def _opened(self, worst: int | None) -> Reservation:
-        self._last += 1
-        reservation = self._open[self._last] = Reservation(self._last, worst)
+        reservation = Reservation(worst)
+        self._open.add(reservation)
         self._reserved += worst or 0
         return reservation
 
     def _close(self, reservation: Reservation) -> None:
-        del self._open[reservation.number]
+        self._open.remove(reservation)
         self._reserved -= reservation.worst or 0
 
     def _refuse(self, worst: int | None) -> None:
@@ -178,9 +173,9 @@ class Budget:
             return
         if worst is None:
             raise SettingsError("a money budget needs a price: name a price file, or leave the money budget out")
-        if self._spent + self._reserved + worst > self.max_money:
+        if self.spent + self._reserved + worst > self.max_money:
             raise BudgetError(
-                f"the money budget of {dollars(self.max_money)} is used up: {dollars(self._spent)} spent, "
+                f"the money budget of {dollars(self.max_money)} is used up: {dollars(self.spent)} spent, "
                 f"{dollars(self._reserved)} reserved for calls in flight, and the next call may cost up to "
                 f"{dollars(worst)}; raise --budget to go on"
             )

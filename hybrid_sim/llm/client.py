@@ -9,20 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Self
 
 from hybrid_sim.core.errors import HybridSimError, RunError
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.settings import LLMSettings
-from hybrid_sim.llm.batch import Polling
-from hybrid_sim.llm.batch_sending import BatchSender
+from hybrid_sim.llm.batch import BatchSender, Polling
 from hybrid_sim.llm.budget import Budget, dollars
-from hybrid_sim.llm.direct_sending import Backoff, DirectSender
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.prices import check_price, price_of
 from hybrid_sim.llm.question import Answer, Failure, Question
-from hybrid_sim.llm.sending import Counts, Sender
+from hybrid_sim.llm.sending import Backoff, Counts, DirectSender, Sender
 from hybrid_sim.llm.transport import Endpoint, EndpointClient
 
 _Deliver = Callable[[str, Answer | Failure], None]
@@ -50,7 +49,6 @@ class LLM:
         self.settings, self.journal, self.budget, self.replay, self.batch = settings, journal, budget, replay, batch
         self.counts = Counts()
         self._backoff, self._polling = backoff or Backoff(), polling or Polling()
-        self._client: EndpointClient | None = None
         self._sender: Sender | None = None
         self._runner: asyncio.Runner | None = None
 
@@ -65,7 +63,7 @@ class LLM:
 
     @property
     def stopped(self) -> HybridSimError | None:
-        """Why no more questions are asked (budget, quota, endpoint, disk), else None; gives the run its exit status."""
+        """Why no more questions are sent (budget, quota, endpoint, disk), else None; gives the run its exit status."""
         return self._sender.stopped if self._sender else None
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Failure]:
@@ -87,7 +85,8 @@ class LLM:
 
             def deliver(key: str, result: Answer | Failure) -> None:
                 results[key] = result
-                task.advance(n_places[key], self._note())
+                spent = f", {dollars(self.budget.spent)}" if self.budget.spent else ""
+                task.advance(n_places[key], f"{self.counts.calls:,} calls{spent}")
 
             for key, answer in self.journal.answers(distinct):
                 self.counts.from_journal += 1
@@ -106,19 +105,16 @@ class LLM:
 
     def close(self) -> None:
         """Close the connections; a second call does nothing."""
-        if self._runner is not None:
-            if self._client is not None:
-                _outside_loops(self._runner.run, self._client.close())
+        if self._runner is not None and self._sender is not None:
+            _outside_loops(self._runner.run, self._sender.client.close())
             _outside_loops(self._runner.close)
-            self._runner = self._client = None
+            self._runner = None
 
     def _send(self, questions: Mapping[str, Question], deliver: _Deliver) -> None:
         sender = self._connected()
         runner = self._runner = self._runner or asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        loop = runner.get_loop()
-        with _on_interrupt(
-            lambda: loop.call_soon_threadsafe(sender.interrupt), lambda: loop.call_soon_threadsafe(sender.cancel)
-        ):
+        in_loop = runner.get_loop().call_soon_threadsafe
+        with _on_interrupt(partial(in_loop, sender.interrupt), partial(in_loop, sender.cancel)):
             try:
                 _outside_loops(runner.run, sender.send(questions, deliver))
             except asyncio.CancelledError:
@@ -133,15 +129,10 @@ class LLM:
             price = price_of(self.settings.model, endpoint.address, file, batch=self.batch)
             if self.budget.max_money is not None:
                 check_price(price, self.settings.model, file)
-            self._client = EndpointClient(endpoint, self.settings.concurrency, self.settings.deadline)
-            shared = (self.settings, self._client, self.journal, self.budget, price, self.counts)
+            client = EndpointClient(endpoint, self.settings.concurrency, self.settings.deadline)
+            shared = (self.settings, client, self.journal, self.budget, price, self.counts)
             self._sender = BatchSender(*shared, self._polling) if self.batch else DirectSender(*shared, self._backoff)
         return self._sender
-
-    def _note(self) -> str:
-        """Calls and money so far, for the progress bar."""
-        spent = f", {dollars(self.budget.spent)}" if self.budget.spent else ""
-        return f"{self.counts.calls:,} calls{spent}"
 
 
 @contextmanager
@@ -151,9 +142,6 @@ def _on_interrupt(first: Callable[[], object], second: Callable[[], object]) -> 
     Outside the main thread, where Python takes no signals, this does nothing. A signal that the process ignores, as
     under nohup, stays ignored. The handlers from before come back at the end.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     steps = iter((first, second))
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -162,7 +150,8 @@ def _on_interrupt(first: Callable[[], object], second: Callable[[], object]) -> 
             raise KeyboardInterrupt
         step()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
     before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     for number in before:
         signal.signal(number, handle)

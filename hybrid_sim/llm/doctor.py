@@ -14,15 +14,15 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from hybrid_sim.core.errors import HybridSimError, NetworkError, ReplyError, SettingsError, StorageError
 from hybrid_sim.core.settings import LLMSettings
+from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.outcomes import Fault, Reply, shortened
 from hybrid_sim.llm.prices import price_of
 from hybrid_sim.llm.question import Message, Question, object_schema
 from hybrid_sim.llm.replies import read_json
-from hybrid_sim.llm.request_format import RequestFormat
 from hybrid_sim.llm.transport import Endpoint, EndpointClient
 
 LITTLE_DISK, NO_DISK = 1_000_000_000, 50_000_000
@@ -31,10 +31,17 @@ LITTLE_DISK, NO_DISK = 1_000_000_000, 50_000_000
 SMALL_CONTEXT = 4096
 """Tokens below which the default prompts of ten items may not fit with their replies."""
 
-State = Literal["ok", "warn", "bad"]
 _TIMEOUT = 15.0
-_NUMBER = 7
-_SCHEMA = object_schema({"lucky_number": {"type": "integer", "enum": [_NUMBER]}})
+_EXPECTED = {"lucky_number": 7}
+_QUESTION = Question(
+    "doctor",
+    (Message("user", "Reply in JSON with anything you like."),),
+    object_schema({"lucky_number": {"type": "integer", "enum": [7]}}),
+    read_json,
+    max_tokens=300,
+)
+"""Only a server that follows schemas gives the number, which the prompt does not mention."""
+
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -43,7 +50,7 @@ class Finding:
     """The result of one check. `sentence` holds no secret; `exit_code` is that of a run that fails for it."""
 
     name: str
-    state: State
+    state: Literal["ok", "warn", "bad"]
     sentence: str
     exit_code: int = 0
 
@@ -54,11 +61,7 @@ def _bad(name: str, sentence: str, error: type[HybridSimError]) -> Finding:
 
 
 def examine(
-    settings: LLMSettings,
-    folder: Path,
-    *,
-    ask: bool = True,
-    environment: Mapping[str, str] = os.environ,
+    settings: LLMSettings, folder: Path, *, ask: bool = True, environment: Mapping[str, str] = os.environ
 ) -> list[Finding]:
     """Findings on packages, the disk under `folder`, price and endpoint.
 
@@ -73,16 +76,15 @@ def examine(
     has_key = bool(environment.get("OPENAI_API_KEY", "").strip())
     key = "is set and not shown" if has_key else f"is not set; {endpoint.address} is local and may need none"
     findings += [Finding("key", "ok", f"OPENAI_API_KEY {key}"), _price(settings, endpoint.address)]
-    with _Probe(endpoint) as probe:
-        listed = probe.request(f"{endpoint.address}/models")
-        if isinstance(listed, Finding):
-            return [*findings, listed]
-        data = _at(listed, "data")
-        models = [record for record in data if isinstance(record, dict)] if isinstance(data, list) else []
-        findings += [Finding("endpoint", "ok", f"{endpoint.address} answers"), _model(settings.model, models)]
-        if ask:
-            findings.append(_structured_output(settings, endpoint))
-        return [*findings, _context(settings, probe, models)]
+    listed = _request(endpoint, f"{endpoint.address}/models")
+    if isinstance(listed, Finding):
+        return [*findings, listed]
+    data = _at(listed, "data")
+    models = [record for record in data if isinstance(record, dict)] if isinstance(data, list) else []
+    findings += [Finding("endpoint", "ok", f"{endpoint.address} answers"), _model(settings.model, models)]
+    if ask:
+        findings.append(_structured_output(settings, endpoint))
+    return [*findings, _context(settings, endpoint, models)]
 
 
 def _packages() -> Iterator[Finding]:
@@ -105,9 +107,7 @@ def _packages() -> Iterator[Finding]:
 
 def _disk(folder: Path) -> Finding:
     """Free space where the run's folder is or would be made."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not place.is_dir():
         return _bad("disk", f"{place} is a file; name another folder", SettingsError)
     if not os.access(place, os.W_OK):
@@ -134,46 +134,26 @@ def _price(settings: LLMSettings, address: str) -> Finding:
     return Finding("price", "ok", f"{settings.model}: {per_token}, by the dated price file")
 
 
-class _Probe:
-    """HTTP requests that show what a server is."""
+def _request(endpoint: Endpoint, url: str, body: dict[str, Any] | None = None) -> Any:
+    """The JSON under an address, None where there is none, or the finding that the endpoint cannot be used."""
+    import httpx2
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        import httpx2
-
-        self.endpoint = endpoint
-        headers, is_secure = {"Authorization": f"Bearer {endpoint.key}"}, endpoint.address.startswith("https:")
-        self._http = httpx2.Client(headers=headers, timeout=_TIMEOUT, verify=is_secure)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
-
-    def beside(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The JSON under an address beside `/v1`, None where there is none."""
-        content = self.request(f"{self.endpoint.address.removesuffix('/v1')}/{path}", body)
-        return None if isinstance(content, Finding) else content
-
-    def request(self, url: str, body: dict[str, Any] | None = None) -> Any:
-        """The JSON under an address, None where there is none, or the finding that the endpoint cannot be used."""
-        import httpx2
-
-        address = self.endpoint.address
-        try:
-            reply = self._http.request("GET" if body is None else "POST", url, json=body)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            reason = shortened(str(error)) or type(error).__name__
-            return _bad("endpoint", f"{address} cannot be reached: {reason}; is it running?", NetworkError)
-        text = shortened(self.endpoint.without_key(reply.content.decode("utf-8", "replace")))
-        if reply.status_code in (401, 403):
-            return _bad("endpoint", f"{address} refuses the key: {text}; check OPENAI_API_KEY", NetworkError)
-        if reply.status_code >= 500 or reply.status_code == 429:
-            return _bad("endpoint", f"{address} answered {reply.status_code}: {text}", NetworkError)
-        try:
-            return reply.json() if reply.status_code == 200 else None
-        except (ValueError, RecursionError):
-            return _bad("endpoint", f"{address} answers, but not as a language model's server: {text}", NetworkError)
+    address, is_secure = endpoint.address, endpoint.address.startswith("https:")
+    headers, method = {"Authorization": f"Bearer {endpoint.key}"}, "GET" if body is None else "POST"
+    try:
+        reply = httpx2.request(method, url, json=body, headers=headers, timeout=_TIMEOUT, verify=is_secure)
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        reason = shortened(str(error)) or type(error).__name__
+        return _bad("endpoint", f"{address} cannot be reached: {reason}; is it running?", NetworkError)
+    text = shortened(endpoint.without_key(reply.content.decode("utf-8", "replace")))
+    if reply.status_code in (401, 403):
+        return _bad("endpoint", f"{address} refuses the key: {text}; check OPENAI_API_KEY", NetworkError)
+    if reply.status_code >= 500 or reply.status_code == 429:
+        return _bad("endpoint", f"{address} answered {reply.status_code}: {text}", NetworkError)
+    try:
+        return reply.json() if reply.status_code == 200 else None
+    except (ValueError, RecursionError):
+        return _bad("endpoint", f"{address} answers, but not as a language model's server: {text}", NetworkError)
 
 
 def _model(model: str, records: list[dict[str, Any]]) -> Finding:
@@ -187,10 +167,10 @@ def _model(model: str, records: list[dict[str, Any]]) -> Finding:
 
 
 def _structured_output(settings: LLMSettings, endpoint: Endpoint) -> Finding:
-    """Request a number by a schema that the prompt does not mention: only a server that follows schemas gives it."""
+    """How the server can be made to reply in JSON."""
     try:
         with ThreadPoolExecutor(1) as thread:  # A notebook has a loop of its own, and loops do not nest.
-            mode, reply = thread.submit(lambda: asyncio.run(_ask(settings, endpoint))).result()
+            mode, reply = thread.submit(lambda: asyncio.run(_negotiate(settings, endpoint))).result()
     except HybridSimError as error:
         return _bad("reply", str(error), type(error))
     if isinstance(reply, Fault):
@@ -200,44 +180,39 @@ def _structured_output(settings: LLMSettings, endpoint: Endpoint) -> Finding:
     if mode != "schema":
         instead = "in JSON mode" if mode == "json" else "by the prompt alone"
         return Finding("reply", "warn", f"no JSON schemas here: replies are requested {instead} and checked here")
-    if _is_number(reply.text):
+    try:
+        is_kept = bool(read_json(reply.text) == _EXPECTED)
+    except ReplyError:
+        is_kept = False
+    if is_kept:
         return Finding("reply", "ok", "replies keep to a JSON schema")
     return Finding("reply", "warn", "a JSON schema is taken but not kept to; replies are checked here")
 
 
-async def _ask(settings: LLMSettings, endpoint: Endpoint) -> tuple[str, Reply | Fault]:
+async def _negotiate(settings: LLMSettings, endpoint: Endpoint) -> tuple[str, Reply | Fault]:
     """How JSON is requested in the end, and a reply, or a fault of the question that a run would survive.
 
     Raises:
         HybridSimError: a fault that would end a run.
     """
-    request_format = RequestFormat(settings, takes_new_token_field=endpoint.takes_new_token_field)
-    messages = (Message("user", "Reply in JSON with anything you like."),)
-    question = Question("doctor", messages, _SCHEMA, read_json, max_tokens=300)
+    dialect = Dialect(settings, is_openai=endpoint.is_openai)
     client = EndpointClient(endpoint, 1, settings.deadline)
     try:
         while True:
-            body = request_format.body(question, question.max_tokens)
+            body = dialect.body(_QUESTION, _QUESTION.max_tokens)
             outcome = await client.send(json.dumps(body).encode())
             if isinstance(outcome, Fault) and outcome.remedy in ("stop", "retry"):
                 raise outcome.error or NetworkError(outcome.message)
             if isinstance(outcome, Reply) or outcome.remedy != "adapt":
-                return request_format.structured, outcome
-            request_format.adapt(outcome.rejected_field, body, outcome.message)
+                return dialect.structured, outcome
+            dialect.adapt(outcome.rejected_field, body, outcome.message)
     finally:
         await client.close()
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return bool(read_json(text) == {"lucky_number": _NUMBER})
-    except ReplyError:
-        return False
-
-
-def _context(settings: LLMSettings, probe: _Probe, models: list[dict[str, Any]]) -> Finding:
+def _context(settings: LLMSettings, endpoint: Endpoint, models: list[dict[str, Any]]) -> Finding:
     """Whether the context window that the server reports, or else that of the settings, is large enough."""
-    reported = _reported_sizes(settings.model, probe, models)
+    reported = _reported_sizes(settings.model, endpoint, models)
     served = next((size for size in reported if type(size) is int and size > 0), None)
     own = settings.context_tokens
     if served is None and own is None:
@@ -253,15 +228,16 @@ def _context(settings: LLMSettings, probe: _Probe, models: list[dict[str, Any]])
     return Finding("context", "warn", f"{sentence}: prompts may not fit; {cure}")
 
 
-def _reported_sizes(model: str, probe: _Probe, models: list[dict[str, Any]]) -> Iterator[Any]:
+def _reported_sizes(model: str, endpoint: Endpoint, models: list[dict[str, Any]]) -> Iterator[Any]:
     """What stands where servers report their context size: vLLM with its models, llama.cpp under /props, Ollama under
     /api/show; at last the size in training."""
     record = next((record for record in models if record.get("id") == model), models[0] if len(models) == 1 else {})
     yield record.get("max_model_len")
-    if probe.endpoint.takes_new_token_field:  # OpenAI and Azure serve nothing beside `/v1`
+    if endpoint.is_openai:  # OpenAI and Azure serve nothing beside `/v1`
         return
-    yield _at(probe.beside("props"), "default_generation_settings", "n_ctx")
-    model_info = _at(probe.beside("api/show", {"model": model}), "model_info")
+    root = endpoint.address.removesuffix("/v1")
+    yield _at(_request(endpoint, f"{root}/props"), "default_generation_settings", "n_ctx")
+    model_info = _at(_request(endpoint, f"{root}/api/show", {"model": model}), "model_info")
     for name, value in model_info.items() if isinstance(model_info, dict) else ():
         if str(name).endswith(".context_length"):
             yield value

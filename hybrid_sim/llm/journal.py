@@ -19,35 +19,32 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, Self
 
 from hybrid_sim.core.errors import ReplyError, RunError, StorageError
 from hybrid_sim.core.files import shortened
 from hybrid_sim.llm.budget import Ledger, PromptUsage
-from hybrid_sim.llm.journal_recovery import rescue
-from hybrid_sim.llm.journal_tables import (
-    ANSWER,
-    ATTEMPT,
-    NOTE,
+from hybrid_sim.llm.journal_file import (
     Row,
+    beside,
     insert,
     is_whole,
+    lock,
     named_errors,
     open_read_only,
     open_tables,
+    rescue,
     sealed,
+    select,
 )
-from hybrid_sim.llm.lock import Lock
 from hybrid_sim.llm.question import Answer, Failure, Question, Usage
 
 _BALLAST_BYTES = 8 << 20
 _KEYS_PER_QUERY = 500
 _SETTINGS = "settings"
-_OPEN, _ANSWERED, _FAILED, _DOUBTFUL = "open", "answered", "failed", "doubtful"
-_ABSENT = object()
-_DIGEST = re.compile("[0-9a-f]{64}")
+_DIGEST = re.compile('"[0-9a-f]{64}"')
 _log = logging.getLogger(__name__)
 
 
@@ -68,12 +65,12 @@ class Journal:
         self.file, self.replay = file, replay
         self.damage: str | None = None
         self._full = False
-        self._ballast = file.with_name(f"{file.name}.ballast")
+        self._ballast = beside(file, ".ballast")
         self._open_resources = ExitStack()
         if not replay:
             with named_errors(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
-            self._open_resources.callback(Lock(file.with_name(f"{file.name}.lock")).close)
+            self._open_resources.enter_context(lock(beside(file, ".lock")))
         self._last, self._before, self._opened = 0, 0.0, time.monotonic()
         self._attempts: dict[int, Row] = {}
         try:
@@ -109,7 +106,7 @@ class Journal:
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             chunk = keys[start : start + _KEYS_PER_QUERY]
             marks = ", ".join("?" * len(chunk))
-            for row in self._read(f"SELECT {ANSWER}, seal FROM answers WHERE key IN ({marks})", chunk):
+            for row in self._read(f"{select('answers')} WHERE key IN ({marks})", chunk):
                 if is_whole(row):
                     answers[row[1]] = Answer(_text(row[2]), None, Usage(*row[4:7]), _text(row[3]))
                 else:
@@ -129,7 +126,8 @@ class Journal:
             raise StorageError(f"{self.file}: the disk is full; free some space, then run the same command again")
         attempt = self._last + 1
         sent = (attempt, key, prompt, size, worst)
-        self._commit([(insert("attempts"), sealed((*sent, _OPEN, None, None, None, None, None, self.seconds)))])
+        row = sealed((*sent, "open", None, None, None, None, None, self.seconds))
+        self._commit((insert("attempts"), row))
         self._last, self._attempts[attempt] = attempt, sent
         return attempt
 
@@ -138,8 +136,8 @@ class Journal:
 
         For example one in a batch. It has to be finished or failed like one of this process.
         """
-        query = f"SELECT {ATTEMPT}, seal FROM attempts WHERE key = ? AND state = ? ORDER BY id DESC LIMIT 1"
-        for row in self._read(query, (key, _OPEN)):
+        newest = f"{select('attempts')} WHERE key = ? AND state = 'open' ORDER BY id DESC LIMIT 1"
+        for row in self._read(newest, (key,)):
             if is_whole(row) and row[0] not in self._attempts:
                 self._attempts[row[0]] = row[:5]
                 return row[0], row[4]
@@ -153,17 +151,15 @@ class Journal:
         Raises:
             StorageError: the disk is full, and the space reserved for this is used up too.
         """
-        usage, sent = answer.usage, self._attempts[attempt]
-        tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-        row = (attempt, sent[1], _blob(answer.text), _blob(answer.model), *tokens, cost)
-        self._settle(attempt, (_ANSWERED, None, None, *tokens[:2], cost), [(insert("answers"), sealed(row))])
+        key, tokens = self._attempts[attempt][1], astuple(answer.usage)
+        row = (attempt, key, _blob(answer.text), _blob(answer.model), *tokens, cost)
+        self._settle(attempt, ("answered", None, None, *tokens[:2], cost), (insert("answers"), sealed(row)))
 
     def fail(self, attempt: int, failure: Failure, cost: int | None, *, possibly_paid: bool) -> None:
         """Commit that an attempt brought no answer. `possibly_paid`: the server may have charged for it."""
-        state = _DOUBTFUL if possibly_paid else _FAILED
-        usage = failure.usage
-        tokens = (usage.prompt_tokens, usage.completion_tokens)
-        self._settle(attempt, (state, failure.kind, _blob(failure.message), *tokens, cost), [])
+        state = "doubtful" if possibly_paid else "failed"
+        tokens = astuple(failure.usage)[:2]
+        self._settle(attempt, (state, failure.kind, _blob(failure.message), *tokens, cost))
 
     def ledger(self) -> Ledger:
         """Sums over all attempts, those of earlier processes included."""
@@ -177,8 +173,8 @@ class Journal:
 
     def failures(self) -> dict[str, int]:
         """Number of failed attempts, by kind."""
-        query = "SELECT kind, count(*) FROM attempts WHERE state IN (?, ?) GROUP BY kind ORDER BY kind"
-        return dict(self._read(query, (_FAILED, _DOUBTFUL)))
+        failed = "SELECT kind, count(*) FROM attempts WHERE state IN ('failed', 'doubtful') GROUP BY kind ORDER BY kind"
+        return dict(self._read(failed))
 
     def usage_by_prompt(self) -> list[PromptUsage]:
         """Sums over the attempts with each prompt, by its name: forecasts are calibrated on this."""
@@ -191,7 +187,7 @@ class Journal:
 
     def note(self, name: str) -> str | None:
         """The text kept under this name, or None."""
-        for row in self._read(f"SELECT {NOTE}, seal FROM notes WHERE name = ?", (name,)):
+        for row in self._read(f"{select('notes')} WHERE name = ?", (name,)):
             if is_whole(row):
                 return _text(row[2])
         return None
@@ -200,19 +196,19 @@ class Journal:
         """Commit a text under a name, for example the id of an open batch; it replaces an earlier one."""
         numbers = dict(self._read("SELECT name, id FROM notes"))
         number = numbers.get(name, max(numbers.values(), default=0) + 1)
-        self._commit([(insert("notes"), sealed((number, name, _blob(value))))])
+        self._commit((insert("notes"), sealed((number, name, _blob(value)))))
 
     @property
     def seconds(self) -> float:
         """Working time of the run: up to the last attempt of each earlier process, and since this opening."""
         return self._before + time.monotonic() - self._opened
 
-    def _settle(self, attempt: int, end: Row, more: list[tuple[str, Row]]) -> None:
+    def _settle(self, attempt: int, end: Row, *more: tuple[str, Row]) -> None:
         row = (*self._attempts[attempt], *end, self.seconds)
-        self._commit([*more, (insert("attempts"), sealed(row))], use_ballast=True)
+        self._commit(*more, (insert("attempts"), sealed(row)), use_ballast=True)
         del self._attempts[attempt]
 
-    def _commit(self, writes: Sequence[tuple[str, Row]], *, use_ballast: bool = False) -> None:
+    def _commit(self, *writes: tuple[str, Row], use_ballast: bool = False) -> None:
         """Commit all writes or none; what is already paid may use the disk space that was reserved for it."""
         if self.replay:
             raise RunError(f"{self.file} is being replayed: nothing is written to it")
@@ -298,12 +294,16 @@ def describe_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> l
     >>> describe_differences({"llm": {"model": "a", "seed": 1}}, {"llm": {"model": "b", "seed": 1}, "data": "x"})
     ["data: not set in the run, 'x' now", "llm.model: 'a' in the run, 'b' now"]
     """
-    old, new = dict(_leaves("", before)), dict(_leaves("", now))
-    return [
-        _difference(name, old.get(name, _ABSENT), new.get(name, _ABSENT))
-        for name in sorted(old.keys() | new.keys())
-        if json.dumps(old.get(name, [_ABSENT]), default=str) != json.dumps(new.get(name, [_ABSENT]), default=str)
-    ]
+    sides = [dict(_leaves("", settings)) for settings in (before, now)]
+    phrases = []
+    for name in sorted(sides[0].keys() | sides[1].keys()):
+        texts = [json.dumps(side[name], default=str) if name in side else "" for side in sides]
+        shown = [shortened(repr(side[name]), 80) if name in side else "not set" for side in sides]
+        if all(map(_DIGEST.fullmatch, texts)) and texts[0] != texts[1]:
+            phrases.append(f"{name}: not those of the run")
+        elif texts[0] != texts[1]:
+            phrases.append(f"{name}: {shown[0]} in the run, {shown[1]} now")
+    return phrases
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -312,10 +312,3 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{name}.{key}" if name else str(key), part)
     elif name:
         yield name, value
-
-
-def _difference(name: str, old: Any, new: Any) -> str:
-    if all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (old, new)):
-        return f"{name}: not those of the run"
-    shown = ["not set" if value is _ABSENT else shortened(repr(value), 80) for value in (old, new)]
-    return f"{name}: {shown[0]} in the run, {shown[1]} now"

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import first_mistake
@@ -56,11 +56,12 @@ class Price:
             return None
         cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
         fresh = usage.prompt_tokens - cached
-        return _nano(fresh * self.input + cached * self.cached_input + usage.completion_tokens * self.output)
+        pico = fresh * self.input + cached * self.cached_input + usage.completion_tokens * self.output
+        return -(-pico // 1000)
 
     def worst(self, prompt_tokens: int, completion_tokens: int) -> int:
         """Nano-dollars of a call of at most so many tokens, none of them cached."""
-        return _nano(prompt_tokens * max(self.input, self.cached_input) + completion_tokens * self.output)
+        return -(-(prompt_tokens * max(self.input, self.cached_input) + completion_tokens * self.output) // 1000)
 
 
 def price_of(model: str, address: str | None = None, file: Path | None = None, *, batch: bool = False) -> Price | None:
@@ -73,11 +74,10 @@ def price_of(model: str, address: str | None = None, file: Path | None = None, *
     Raises:
         SettingsError: the price file cannot be read.
     """
-    address = address or OPENAI
-    prices = read_prices(file)
+    prices, address = read_prices(file), address or OPENAI
     host = _host(address)
-    rates = prices.rates(model) if prices.hosts is None or host in prices.hosts else None
-    if rates is None:
+    rates = prices.models.get(model) or prices.models.get(_DATE.sub("", model))
+    if rates is None or (prices.hosts is not None and host not in prices.hosts):
         return Price(0, 0, 0) if is_local(address) else None
     cached = rates.input if rates.cached_input is None else rates.cached_input
     factor = _PICO_PER_TOKEN * (prices.batch_factor if batch else 1.0)
@@ -112,11 +112,7 @@ def is_local(address: str) -> bool:
     return number.is_loopback or number.is_private or number.is_link_local
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Rates(_Strict):
+class Rates(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """US dollars per million tokens; cached input costs the same as other input where it is not given."""
 
     input: float = Field(ge=0.0, le=1e6)
@@ -124,7 +120,7 @@ class Rates(_Strict):
     output: float = Field(ge=0.0, le=1e6)
 
 
-class PriceFile(_Strict):
+class PriceFile(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """What a price file holds; see the module."""
 
     as_of: str = Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")
@@ -132,10 +128,6 @@ class PriceFile(_Strict):
     hosts: list[str] | None = None
     batch_factor: float = Field(default=1.0, gt=0.0, le=1.0)
     models: dict[str, Rates]
-
-    def rates(self, model: str) -> Rates | None:
-        """The rates of a model, also under its name without a date at the end."""
-        return self.models.get(model) or self.models.get(_DATE.sub("", model))
 
 
 def read_prices(file: Path | None = None) -> PriceFile:
@@ -160,7 +152,3 @@ def _host(address: str) -> str:
         return urlsplit(address if "//" in address else f"//{address}").hostname or ""
     except ValueError:
         return ""
-
-
-def _nano(pico: int) -> int:
-    return -(-pico // 1000)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
 
@@ -31,8 +31,7 @@ class Question:
     """One request to a language model for a JSON reply.
 
     `prompt` names its template, with the version. `schema` is the JSON schema of the reply. `check` parses a reply text
-    and returns its value; it raises `ReplyError` for an invalid reply. `sample` numbers repeated questions, so that
-    each has an answer of its own.
+    and returns its value, or raises `ReplyError`. `sample` numbers repeated questions: each has an answer of its own.
     """
 
     prompt: str
@@ -43,10 +42,7 @@ class Question:
     sample: int = 0
 
     def key(self, sampling: Mapping[str, Any]) -> str:
-        """The idempotency key: SHA-256 over all that the answer depends on.
-
-        These are messages, schema, token limit, sample, and `sampling` with the model.
-        """
+        """The idempotency key: SHA-256 over messages, schema, token limit, sample, and `sampling` with the model."""
         content = {
             "messages": [[message.role, message.content] for message in self.messages],
             "schema": self.schema,
@@ -89,6 +85,13 @@ class Failure:
     kind: FailureKind
     message: str
     usage: Usage = Usage()
+
+
+class LanguageModel(Protocol):
+    """A client of a language model, or what stands in for one."""
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer | Failure]:
+        """The answer of each question, in order, or why there is none."""
 
 
 def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:

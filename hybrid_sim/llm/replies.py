@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -19,7 +20,6 @@ MAX_DEPTH = 8
 """Objects and lists may be nested this deep; the replies that prompts ask for need three."""
 
 _MAX_DIGITS = 20
-_FENCE = "```"
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _R = TypeVar("_R", bound=BaseModel)
 
@@ -42,11 +42,13 @@ def read_json(text: str) -> Any:
     _refuse_depth(content)
     try:
         value = _DECODER.decode(content)
+        if "\\u" in content:
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         start = f"{content[:60]!r}{'…' if len(content) > 60 else ''}"
         raise ReplyError(f"the reply is not JSON at character {error.pos} ({error.msg}): {start}") from None
-    if "\\u" in content:
-        _refuse_surrogates(value)
+    except UnicodeEncodeError:
+        raise ReplyError("the reply holds half of a surrogate pair, which is no character") from None
     return value
 
 
@@ -75,8 +77,8 @@ def _content(text: str) -> str:
     if size > MAX_BYTES:
         raise ReplyError(f"the reply is longer than {MAX_BYTES:,} bytes")
     content = text.strip()
-    if content.startswith(_FENCE) and content.endswith(_FENCE):
-        return content[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
+    if content.startswith("```") and content.endswith("```"):
+        return content[3:-3].removeprefix("json").strip()
     return content
 
 
@@ -84,26 +86,15 @@ def _refuse_depth(content: str) -> None:
     """Count brackets outside strings; the pattern takes an unclosed string to its end, so that time stays linear."""
     depth = 0
     for mark in _MARKS.findall(content):
-        if mark in ("[", "{"):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ReplyError(f"the reply is nested deeper than {MAX_DEPTH} levels")
-        elif mark in ("]", "}"):
-            depth -= 1
-
-
-def _refuse_surrogates(value: Any) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ReplyError("the reply holds half of a surrogate pair, which is no character") from None
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark, 0)
+        if depth > MAX_DEPTH:
+            raise ReplyError(f"the reply is nested deeper than {MAX_DEPTH} levels")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
         raise ReplyError(f"the reply names the key {twice[:40]!r} twice in one object")
     return content
 

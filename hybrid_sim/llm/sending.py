@@ -1,31 +1,44 @@
 """How a question gets its answer: reserve the budget, commit the attempt, send it, check the reply, commit the outcome.
 
-`Sender` holds these steps. Its two subclasses differ in transport: `DirectSender` makes one HTTP request per question,
-`BatchSender` submits many at once to the Batch API.
+`Sender` holds these steps. `DirectSender` makes one HTTP request per question, many at a time, with retries, back-off
+and an adaptive concurrency limit; `BatchSender` in `batch` submits many questions at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from hybrid_sim.core.errors import HybridSimError, ReplyError
+import tenacity
+
+from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError, ReplyError
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import Budget, Reservation
+from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, shortened
 from hybrid_sim.llm.prices import Price
 from hybrid_sim.llm.question import Answer, Failure, Question
-from hybrid_sim.llm.request_format import RequestFormat
+from hybrid_sim.llm.rate_limiter import MAX_EPISODES, RateLimiter, Slot
 from hybrid_sim.llm.tokens import TruncationCheck, beyond_context, most_prompt_tokens, size_of
 from hybrid_sim.llm.transport import EndpointClient
+
+MAX_EXHAUSTED = 3
+"""Questions in a row that use up all attempts, while no call is answered, before the endpoint counts as dead."""
+
+MAX_REJECTED = 20
+"""Requests in a row that are rejected, while no call is answered, before the run stops."""
 
 Finish = Callable[[str, Answer | Fault], None]
 """Takes the key of a question and its final outcome."""
 
+_REPEATED = ("retry", "wait", "adapt")
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +62,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Request:
-    """A question that is being asked, with its token limit, attempt in the journal and reservation in the budget."""
+    """A question in flight, with its token limit, attempt in the journal and reservation in the budget."""
 
     question: Question
     max_tokens: int
@@ -61,8 +74,8 @@ class Request:
 class Sender(ABC):
     """Sends questions to one endpoint, within one event loop. `price` is None where it is not known.
 
-    `stopped` is why the run had to stop: the first such error. From then on questions end as not asked. `interrupted`:
-    the user has interrupted the present call of `send`.
+    `stopped` is why the run had to stop: the first such error. From then on questions end as "not_asked".
+    `interrupted`: the user has interrupted the present call of `send`.
     """
 
     settings: LLMSettings
@@ -75,9 +88,8 @@ class Sender(ABC):
     interrupted: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        endpoint = self.client.endpoint
-        self._format = RequestFormat(self.settings, takes_new_token_field=endpoint.takes_new_token_field)
-        self._truncation = TruncationCheck(endpoint.address)
+        self._dialect = Dialect(self.settings, is_openai=self.client.endpoint.is_openai)
+        self._truncation = TruncationCheck(self.client.endpoint.address)
         self._task: asyncio.Task[None] | None = None
 
     async def send(self, questions: Mapping[str, Question], deliver: Callable[[str, Answer | Failure], None]) -> None:
@@ -97,14 +109,10 @@ class Sender(ABC):
                 _log.info("prompt %s: %s: %s", questions[key].prompt, outcome.kind, outcome.message)
                 deliver(key, outcome.failure)
 
-        fitting = {}
-        for key, question in questions.items():
-            too_long = beyond_context(question, self.settings.context_tokens)
-            if too_long:
-                finish(key, Fault("skip", too_long, "context"))
-            else:
-                fitting[key] = question
-        await self._send(fitting, finish)
+        too_long = {key for key, q in questions.items() if beyond_context(q, self.settings.context_tokens)}
+        for key in too_long:
+            finish(key, Fault("skip", beyond_context(questions[key], self.settings.context_tokens), "context"))
+        await self._send({key: q for key, q in questions.items() if key not in too_long}, finish)
 
     @abstractmethod
     async def _send(self, questions: Mapping[str, Question], finish: Finish) -> None:
@@ -119,11 +127,12 @@ class Sender(ABC):
         if self._task is not None:
             self._task.cancel()
 
-    def stop(self, error: HybridSimError) -> None:
-        """End the run for this reason; the first reason counts."""
+    def stop(self, error: HybridSimError) -> Fault:
+        """End the run for this reason (the first one counts); the outcome of a question that is not sent for it."""
         if self.stopped is None:
             self.stopped = error
             _log.warning("no more questions are asked: %s", error)
+        return self._not_asked()
 
     def _not_asked(self) -> Fault:
         return Fault("skip", str(self.stopped or "interrupted"), "not_asked")
@@ -177,14 +186,196 @@ class Sender(ABC):
             self.budget.settle(request.reservation, cost)
 
     def _apply(self, fault: Fault, body: dict[str, object]) -> Fault:
-        """Do what a fault demands of the whole run: adapt the format of requests, or stop."""
+        """Do what a fault demands of the whole run: adapt the dialect, or stop."""
         error = fault.error
         if fault.remedy == "adapt":
             try:
-                self._format.adapt(fault.rejected_field, body, fault.message)
+                self._dialect.adapt(fault.rejected_field, body, fault.message)
             except HybridSimError as refused:
                 error = refused
-        if error is None:
-            return fault
-        self.stop(error)
-        return self._not_asked()
+        return fault if error is None else self.stop(error)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Pauses between attempts, in seconds: up to `first_wait` after the first fault, doubled after each further one."""
+
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+
+
+@dataclass(eq=False)
+class DirectSender(Sender):
+    """Sends questions as calls of the chat endpoint.
+
+    A reply that fails its check is requested once more. An interruption lets calls in flight finish.
+    """
+
+    backoff: Backoff
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._limiter = RateLimiter(self.settings.concurrency, self.backoff.first_wait)
+        self._halt = asyncio.Event()
+        self._n_replies = self._n_exhausted = self._n_rejected = 0
+
+    async def _send(self, questions: Mapping[str, Question], finish: Finish) -> None:
+        if self.stopped is None:
+            self._halt = asyncio.Event()
+            self._limiter.reopen()
+        queue = iter(questions.items())
+
+        async def work() -> None:
+            for key, question in queue:
+                finish(key, await self._outcome(key, question))
+
+        workers = [asyncio.create_task(work()) for _ in range(min(self.settings.concurrency, len(questions)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    def interrupt(self) -> None:
+        """Send nothing more, and finish what is in flight."""
+        self.interrupted = True
+        self._close()
+        _log.warning("interrupted: %d calls in flight are finished; again to leave at once", self._limiter.in_flight)
+
+    def stop(self, error: HybridSimError) -> Fault:
+        """As for every sender; calls that wait for their turn are not sent either."""
+        outcome = super().stop(error)
+        self._close()
+        return outcome
+
+    def _close(self) -> None:
+        self._halt.set()
+        self._limiter.close()
+
+    async def _outcome(self, key: str, question: Question) -> Answer | Fault:
+        """The final outcome of a question; a reply that was cut off is requested again with twice the tokens."""
+        outcome = await self._with_retries(key, question, question.max_tokens)
+        if isinstance(outcome, Fault) and outcome.remedy == "again" and not self._halt.is_set():
+            self.counts.asked_again += 1
+            outcome = await self._with_retries(key, question, outcome.next_limit(question.max_tokens))
+        return outcome
+
+    async def _with_retries(self, key: str, question: Question, max_tokens: int) -> Answer | Fault:
+        """The outcome after as many attempts as are needed or allowed; waits for a rate limit are not counted."""
+        n_failed, n_replies, slot = 0, self._n_replies, Slot(self._limiter)
+
+        async def attempt() -> Answer | Fault:
+            nonlocal n_failed
+            outcome = await self._attempt(slot, key, question, max_tokens)
+            n_failed += isinstance(outcome, Fault) and outcome.remedy == "retry"
+            return outcome
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            if _fault(state).remedy != "retry":
+                return 0.0
+            longest = min(self.backoff.first_wait * 2.0 ** (n_failed - 1), self.backoff.longest_wait)
+            return longest * random.Random(f"{key} {n_failed}").uniform(0.5, 1.0)
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_result(lambda result: isinstance(result, Fault) and result.remedy in _REPEATED),
+            stop=lambda _: n_failed >= self.settings.attempts or self._halt.is_set(),
+            wait=pause,
+            sleep=self._sleep,
+            before_sleep=self._count_retry,
+            retry_error_callback=_fault,
+        )
+        try:
+            outcome: Answer | Fault = await retrying(attempt)
+        finally:
+            slot.release()
+        if isinstance(outcome, Fault) and outcome.remedy == "retry" and n_failed >= self.settings.attempts:
+            self._count_exhausted(outcome, answered_meanwhile=self._n_replies > n_replies)
+        if isinstance(outcome, Fault) and outcome.remedy in ("wait", "adapt"):
+            return self._not_asked()  # The run has ended while the question waited.
+        return outcome
+
+    def _count_retry(self, state: tenacity.RetryCallState) -> None:
+        fault = _fault(state)
+        self.counts.retried += 1
+        self.counts.possibly_paid_twice += fault.possibly_paid
+        _log.info("%s; trying again", fault.message)
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._halt.wait(), seconds)
+
+    def _count_exhausted(self, fault: Fault, *, answered_meanwhile: bool) -> None:
+        """Stop the run if the faults that used up all attempts of a question mean that the endpoint is dead."""
+        self._n_exhausted = 0 if answered_meanwhile else self._n_exhausted + 1
+        if self._n_exhausted and (fault.unreached or not self._n_replies or self._n_exhausted >= MAX_EXHAUSTED):
+            attempts = f"in {self.settings.attempts} attempts"
+            self.stop(NetworkError(f"{fault.message}, {attempts}; run the same command again later"))
+
+    async def _attempt(self, slot: Slot, key: str, question: Question, max_tokens: int) -> Answer | Fault:
+        """One call, from the reservation to the commit; an answer that cannot be committed is not used."""
+        reservation = await self._reserve(slot, self._worst_cost(question, max_tokens))
+        if reservation is None:
+            return self._not_asked()
+        try:
+            request = self._begin(key, question, max_tokens, reservation)
+            body = self._dialect.body(question, max_tokens)
+            try:
+                outcome = self._checked(question, await self.client.send(json.dumps(body).encode()))
+            except BaseException:
+                with suppress(HybridSimError):  # The interruption goes first.
+                    self._commit(request, Fault("skip", "interrupted in flight", possibly_paid=True))
+                raise
+            self._commit(request, outcome)
+        except HybridSimError as error:
+            return self.stop(error)
+        if isinstance(outcome, Answer):
+            self._count_reply(slot)
+            return outcome
+        return self._limited(self._apply(outcome, body), slot)
+
+    async def _reserve(self, slot: Slot, worst: int | None) -> Reservation | None:
+        """A slot and the worst-case cost of one call; None once nothing more is sent."""
+        while await slot.acquire() and not self._halt.is_set():
+            try:
+                return self.budget.reserve(worst)
+            except BudgetError as error:
+                is_alone = self._limiter.in_flight == 1
+                slot.release()
+                if is_alone:
+                    self.stop(error)
+                else:  # What calls in flight have reserved for the worst case may suffice once they are settled.
+                    await self._limiter.next_release()
+        return None
+
+    def _limited(self, fault: Fault, slot: Slot) -> Fault:
+        """Tell the rate limiter of a fault, and stop the run where such faults have become too many."""
+        match fault.remedy:
+            case "wait":
+                self._limiter.refused(slot, fault.after)
+                slot.release()
+                self.counts.pauses = self._limiter.episodes
+                if self._limiter.in_a_row > MAX_EPISODES:
+                    times = f"{MAX_EPISODES} times in a row"
+                    self.stop(BudgetError(f"{fault.message}, {times}; run the same command later"))
+            case "again":
+                self._count_reply(slot)
+            case "skip" if fault.kind != "not_asked":
+                self._n_rejected += fault.kind == "rejected"
+                if self._n_rejected >= MAX_REJECTED:
+                    last = f"the last {self._n_rejected} requests were all rejected"
+                    self.stop(NetworkError(f"{fault.message}; {last}"))
+                self._limiter.succeeded(slot)
+        return fault
+
+    def _count_reply(self, slot: Slot) -> None:
+        self._n_replies += 1
+        self._n_exhausted = self._n_rejected = 0
+        self._limiter.succeeded(slot)
+
+
+def _fault(state: tenacity.RetryCallState) -> Fault:
+    assert state.outcome is not None
+    fault: Fault = state.outcome.result()
+    return fault

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +30,6 @@ CONNECTIONS_PER_CLIENT = 64
 MAX_BODY = 2_000_000
 """Bytes of an HTTP body; a body that goes on is broken off. Ten times the longest reply that is accepted."""
 
-_NO_KEY = "no-key"
 _SHORTEST_SECRET = 8
 
 
@@ -51,37 +50,30 @@ class Endpoint:
             SettingsError: the address cannot be used, or there is no key for it.
         """
         address = address_of(settings, environment)
-        source = "llm.base_url" if settings.base_url else URL_VARIABLE
-        refuse_address(address, source)
+        refuse_address(address, "llm.base_url" if settings.base_url else URL_VARIABLE)
         key = environment.get(KEY_VARIABLE, "").strip()
         if not key and not is_local(address):
             raise SettingsError(f"{address} needs a key: set the environment variable {KEY_VARIABLE}")
-        if not (key or _NO_KEY).isascii() or not (key or _NO_KEY).isprintable():
+        if not (key.isascii() and key.isprintable()):
             raise SettingsError(f"the environment variable {KEY_VARIABLE} holds characters that no key has")
-        return cls(address, key or _NO_KEY)
+        return cls(address, key or "no-key")
 
     @property
-    def host(self) -> str:
-        """The host name."""
-        return urlsplit(self.address).hostname or ""
-
-    @property
-    def takes_new_token_field(self) -> bool:
-        """Whether the token limit is called `max_completion_tokens`, as at OpenAI and Azure; elsewhere `max_tokens`."""
-        return self.host.endswith((".openai.com", ".azure.com", ".microsoft.com"))
+    def is_openai(self) -> bool:
+        """Whether this is OpenAI or Azure, whose API is the newest and who serve nothing beside it."""
+        return (urlsplit(self.address).hostname or "").endswith((".openai.com", ".azure.com", ".microsoft.com"))
 
     def without_key(self, text: str) -> str:
         """A server's text without the key, which some servers repeat in their errors."""
         if len(self.key) < _SHORTEST_SECRET:
             return text
         text = text.replace(self.key, "[key]")
-        return self._escaped_key.sub("[key]", text) if "\\" in text else text
-
-    @cached_property
-    def _escaped_key(self) -> re.Pattern[str]:
-        """The key with any of its characters escaped as in JSON, also in JSON that is itself a string of JSON."""
-        characters = (rf"(?:\\{{0,8}}{re.escape(c)}|\\{{1,8}}u{ord(c):04x})" for c in self.key)  # bounded: linear time
-        return re.compile("".join(characters), re.IGNORECASE)
+        if "\\" not in text:
+            return text
+        # Any of its characters may be escaped as in JSON, also in JSON that is itself a string of JSON. Bounded
+        # repetitions keep the time linear.
+        escaped = (rf"(?:\\{{0,8}}{re.escape(c)}|\\{{1,8}}u{ord(c):04x})" for c in self.key)
+        return re.sub("".join(escaped), "[key]", text, flags=re.IGNORECASE)
 
 
 def address_of(settings: LLMSettings, environment: Mapping[str, str] = os.environ) -> str:
@@ -102,9 +94,8 @@ class EndpointClient:
         self.endpoint, self.deadline = endpoint, deadline
         n_pools = -(-concurrency // CONNECTIONS_PER_CLIENT)
         limits = httpx2.Limits(max_connections=CONNECTIONS_PER_CLIENT, max_keepalive_connections=CONNECTIONS_PER_CLIENT)
-        self._pools = [
-            openai.DefaultAioHttpClient(limits=limits, timeout=None, follow_redirects=False) for _ in range(n_pools)
-        ]
+        new_pool = partial(openai.DefaultAioHttpClient, limits=limits, timeout=None, follow_redirects=False)
+        self._pools = [new_pool() for _ in range(n_pools)]
         self._busy = [0] * n_pools
         self.openai = openai.AsyncOpenAI(
             api_key=endpoint.key, base_url=endpoint.address, max_retries=0, http_client=self._pools[0]
@@ -142,9 +133,8 @@ class EndpointClient:
                 async for piece in response.aiter_bytes():
                     size += len(piece)
                     if size > MAX_BODY:
-                        return Fault(
-                            "skip", f"the reply is longer than {MAX_BODY:,} bytes", "too_large", possibly_paid=True
-                        )
+                        too_long = f"the reply is longer than {MAX_BODY:,} bytes"
+                        return Fault("skip", too_long, "too_large", possibly_paid=True)
                     pieces.append(piece)
         except (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError) as error:
             return self._broken(error)
@@ -186,12 +176,11 @@ def refuse_address(address: str, source: str) -> None:
 
     try:
         parts = urlsplit(address)
-        _ = parts.port, httpx2.URL(address)
+        is_usable = bool(parts.scheme in ("http", "https") and parts.hostname and (parts.port, httpx2.URL(address)))
     except (ValueError, httpx2.InvalidURL):
-        raise SettingsError(f"{source} is no address; write it like http://127.0.0.1:8080/v1") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+        is_usable = False
+    if not is_usable:
         raise SettingsError(f"{source} is no address; write it like http://127.0.0.1:8080/v1")
     if parts.username is not None or parts.query or parts.fragment:
-        raise SettingsError(
-            f"{source} holds a user name, password or query; leave it out and put the key into {KEY_VARIABLE}"
-        )
+        cure = f"leave it out and put the key into {KEY_VARIABLE}"
+        raise SettingsError(f"{source} holds a user name, password or query; {cure}")

@@ -23,9 +23,8 @@ from hybrid_sim.core.settings import RunSettings, settings_from
 from hybrid_sim.core.types import IntArray
 from hybrid_sim.data.new_items import add_items, read_new_items
 from hybrid_sim.ensemble.correction import N_PANEL
-from hybrid_sim.llm.planning import Planner
+from hybrid_sim.llm.question import LanguageModel
 from hybrid_sim.new_items.forecast import Forecasts, forecast_items, like_level
-from hybrid_sim.profiles.llm_writer import Asks
 from hybrid_sim.simulation.refit import refitted
 from hybrid_sim.simulation.run_folder import RunFolder, csv_bytes, json_lines, load_saved
 from hybrid_sim.simulation.session import Limits, Plan, Session, identity
@@ -195,7 +194,7 @@ class NewItemRun:
         made_of = identity(whole, session.settings, session.wanted, *ids, seed=session.seed)
         return {**made_of, "panel": self.n_panel}
 
-    def _forecast(self, model: Asks | Planner | None) -> Forecasts:
+    def _forecast(self, model: LanguageModel | None) -> Forecasts:
         return forecast_items(
             self.session.simulator,
             self.whole,

@@ -6,13 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.user_state import UserProfile
-from hybrid_sim.llm.question import Answer, Failure, Question
+from hybrid_sim.llm.question import Answer, Failure, LanguageModel
 from hybrid_sim.profiles.checks import faults
-from hybrid_sim.profiles.writers import Author, Draft
+from hybrid_sim.profiles.writers import Draft, ProfileWriter
 from hybrid_sim.prompts.profile import ProfilePrompts, ProfileReply, ask_again
 
 NOT_UPDATED = "not updated"
@@ -21,32 +20,33 @@ NOT_UPDATED = "not updated"
 _log = logging.getLogger("hybrid_sim")
 
 
-class Asks(Protocol):
-    """A client of a language model."""
-
-    def ask(self, questions: Sequence[Question]) -> list[Answer | Failure]:
-        """The answer of each question, in order, or why there is none."""
-
-
 @dataclass(frozen=True)
 class LLMWriter:
     """Writes profiles by asking a language model, as in the first phase of Lusifer (Ebrat et al. 2024).
 
-    A reply that quotes ratings or names titles against the settings is asked for once more with a sentence that says
+    A reply that quotes ratings or names titles against the settings is requested once more with a sentence that says
     so, and is then kept with a flag. Where there is no answer, the version before stays, flagged `NOT_UPDATED`; a first
     version is then written by `fallback`, as it is for a user without ratings, of whom there is nothing to ask.
     """
 
-    llm: Asks
+    llm: LanguageModel
     dataset: Dataset
     prompts: ProfilePrompts
-    fallback: Author
+    fallback: ProfileWriter
 
     def write(self, drafts: Sequence[Draft]) -> list[UserProfile]:
-        """The next version of each draft's profile: one wave of questions, then one for what broke the rules."""
+        """The next version of each draft's profile: all questions at once, then those whose reply broke the rules."""
         rows = [row for row, draft in enumerate(drafts) if draft.n_new]
         answers = dict(zip(rows, self._ask([drafts[row] for row in rows]), strict=True))
-        self._report(list(answers.values()))
+        failed = Counter(a.kind for a in answers.values() if isinstance(a, Failure) and a.kind != "not_asked")
+        if failed:  # Where a run has stopped, or is only planned, others say so.
+            _log.warning(
+                "%d of %d versions of profiles could not be written by the model (%s); first ones are written from "
+                "statistics, later ones stay as they were",
+                failed.total(),
+                len(answers),
+                ", ".join(f"{kind} {count}" for kind, count in failed.most_common()),
+            )
         profiles: dict[int, UserProfile] = {}
         for row, draft in enumerate(drafts):
             answer = answers.get(row)
@@ -64,13 +64,13 @@ class LLMWriter:
             return []
         questions = [self.prompts.question(self.dataset, d.user, d.batch, d.before) for d in drafts]
         answers = list(self.llm.ask(questions))
-        again: dict[int, Question] = {}
-        for row, answer in enumerate(answers):
-            if isinstance(answer, Answer) and (broken := self._faults(drafts[row], answer.value)):
-                again[row] = ask_again(questions[row], answer.text, broken)
-        if again:
-            for row, second in zip(again, self.llm.ask(list(again.values())), strict=True):
-                answers[row] = second if isinstance(second, Answer) else answers[row]
+        again = {
+            row: ask_again(questions[row], answer.text, broken)
+            for row, answer in enumerate(answers)
+            if isinstance(answer, Answer) and (broken := self._faults(drafts[row], answer.value))
+        }
+        for row, second in zip(again, self.llm.ask(list(again.values())) if again else (), strict=True):
+            answers[row] = second if isinstance(second, Answer) else answers[row]
         return answers
 
     def _faults(self, draft: Draft, reply: ProfileReply) -> tuple[str, ...]:
@@ -90,15 +90,3 @@ class LLMWriter:
         version = draft.version(self.dataset, *texts, writer=before.writer)
         flags = tuple(dict.fromkeys((*before.flags, NOT_UPDATED)))
         return replace(version, n_events=before.n_events, at=before.at, flags=flags)
-
-    def _report(self, answers: Sequence[Answer | Failure]) -> None:
-        """Say how many versions failed; of a run that has stopped, or is only planned, others say so."""
-        failed = Counter(a.kind for a in answers if isinstance(a, Failure) and a.kind != "not_asked")
-        if failed:
-            _log.warning(
-                "%d of %d versions of profiles could not be written by the model (%s); first ones are written from "
-                "statistics, later ones stay as they were",
-                failed.total(),
-                len(answers),
-                ", ".join(f"{kind} {count}" for kind, count in failed.most_common()),
-            )

@@ -46,8 +46,7 @@ def read_recorded_profiles(path: Path | str) -> dict[str, Timeline]:
     if LUSIFER_VERSIONS in table.names:
         return _read_lusifer(table)
     table.require("summary", "a column summary")
-    versions = _read_versions(table)
-    return {user: Timeline(tuple(own)) for user, own in versions.items()}
+    return {user: Timeline(tuple(versions)) for user, versions in _read_versions(table).items()}
 
 
 def split_by_sign(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -60,13 +59,9 @@ def split_by_sign(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     >>> split_by_sign("She enjoys quiet dramas, but dislikes horror. Age 24.")
     (('She enjoys quiet dramas',), ('dislikes horror',))
     """
-    likes, dislikes = [], []
-    for clause in (clause.strip(" \n,;.") for clause in _TURN.split(text)):
-        if _AGAINST.search(clause):
-            dislikes.append(clause)
-        elif _FOR.search(clause):
-            likes.append(clause)
-    return tuple(likes), tuple(dislikes)
+    clauses = [clause.strip(" \n,;.") for clause in _TURN.split(text)]
+    dislikes = tuple(clause for clause in clauses if _AGAINST.search(clause))
+    return tuple(clause for clause in clauses if _FOR.search(clause) and not _AGAINST.search(clause)), dislikes
 
 
 _TURN = re.compile(
@@ -87,18 +82,16 @@ _FOR = re.compile(
 
 
 def _read_lusifer(table: Table) -> dict[str, Timeline]:
-    ids = table.ids("user_id")
-    users = ids.names[ids.codes]
-    changes = table.texts(LUSIFER_CHANGES) if LUSIFER_CHANGES in table.names else [""] * len(table)
-    timelines = {}
-    for record, (user, versions, changed) in enumerate(zip(users, table.texts(LUSIFER_VERSIONS), changes, strict=True)):
-        if str(user) in timelines:
+    timelines: dict[str, Timeline] = {}
+    records = zip(_users(table), table.texts(LUSIFER_VERSIONS), _texts(table, LUSIFER_CHANGES), strict=True)
+    for record, (user, versions, changed) in enumerate(records):
+        if user in timelines:
             raise DataError(f"{table.where(record, 'user_id')}: user {user!r} has a row already; remove one of them")
         summaries = _phrases(versions, table.where(record, LUSIFER_VERSIONS))
-        sentences = [*_phrases(changed, table.where(record, LUSIFER_CHANGES)), *[""] * len(summaries)]
-        own = [_profile(str(user), k, text, change=sentences[k - 1]) for k, text in enumerate(summaries, start=1)]
-        if own:
-            timelines[str(user)] = Timeline(tuple(own))
+        changes = [*_phrases(changed, table.where(record, LUSIFER_CHANGES)), *[""] * len(summaries)]
+        profiles = [_profile(user, k, text, change=changes[k - 1]) for k, text in enumerate(summaries, start=1)]
+        if profiles:
+            timelines[user] = Timeline(tuple(profiles))
     _log.warning(
         "%s: recorded profiles of %d users; those of Lusifer were made from u1.base of MovieLens 100K and know test "
         "ratings of the other folds: use them with fold 1 alone",
@@ -110,24 +103,21 @@ def _read_lusifer(table: Table) -> dict[str, Timeline]:
 
 def _read_versions(table: Table) -> dict[str, list[UserProfile]]:
     """The versions of each user, oldest first."""
-    ids = table.ids("user_id")
-    users, summaries = ids.names[ids.codes], table.texts("summary")
-    numbers = _whole(table, "version")
-    times = _whole(table, "at")
-    given = {name: _lists(table, name) for name in ("likes", "dislikes")}
-    changes = table.texts("change") if "change" in table.names else [""] * len(table)
+    users, changes = _users(table), _texts(table, "change")
+    numbers, times = _whole(table, "version"), _whole(table, "at")
+    likes, dislikes = _lists(table, "likes"), _lists(table, "dislikes")
     versions: dict[str, list[UserProfile]] = {}
-    for record, (user, summary) in enumerate(zip(users, summaries, strict=True)):
+    for record, (user, summary) in enumerate(zip(users, table.texts("summary"), strict=True)):
         if not summary.strip():
             raise DataError(f"{table.where(record, 'summary')}: is empty; fill it in or remove the row")
-        own = versions.setdefault(str(user), [])
+        own = versions.setdefault(user, [])
         number = numbers[record] if numbers else len(own) + 1
         if number is None or any(version.version == number for version in own):
             raise DataError(
                 f"{table.where(record, 'version')}: {number} of user {user!r}; expected a number that the user has once"
             )
-        phrases = {name: column[record] for name, column in given.items() if column}
-        own.append(_profile(str(user), number, summary, changes[record], times[record] if times else None, **phrases))
+        at = times[record] if times else None
+        own.append(_profile(user, number, summary, changes[record], at, likes[record], dislikes[record]))
     return {user: sorted(own, key=lambda version: version.version) for user, own in versions.items()}
 
 
@@ -157,8 +147,17 @@ def _profile(
     )
 
 
+def _users(table: Table) -> list[str]:
+    ids = table.ids("user_id")
+    return [str(user) for user in ids.names[ids.codes]]
+
+
+def _texts(table: Table, column: str) -> list[str]:
+    return table.texts(column) if column in table.names else [""] * len(table)
+
+
 def _whole(table: Table, column: str) -> list[int | None]:
-    """A column of whole numbers, None where one is missing; empty where the column is."""
+    """A column of whole numbers, None where one is missing; [] where the column is."""
     if column not in table.names:
         return []
     numbers = table.numbers(column)
@@ -170,10 +169,9 @@ def _whole(table: Table, column: str) -> list[int | None]:
 
 
 def _lists(table: Table, column: str) -> list[tuple[str, ...]]:
-    if column not in table.names:
-        return []
-    values = table.columns[column]
-    cells: Iterable[Any] = values.to_pylist() if pa.types.is_list(values.type) else table.texts(column)
+    values = table.columns.get(column)
+    has_lists = values is not None and pa.types.is_list(values.type)
+    cells: Iterable[Any] = table.columns[column].to_pylist() if has_lists else _texts(table, column)
     return [_phrases(cell, table.where(record, column)) if cell else () for record, cell in enumerate(cells)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -15,13 +16,13 @@ from hybrid_sim.core.progress import track
 from hybrid_sim.core.texts import user_info
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.core.user_state import UserProfile
-from hybrid_sim.profiles.changes import difference, listed
+from hybrid_sim.profiles.timelines import difference, enumerated
 from hybrid_sim.profiles.writers import Draft
 from hybrid_sim.retrieval.keywords import Kind, Tags, catalogue_tags
 
-ITEM_DOUBT = 5.0
-USER_DOUBT = 5.0
-TAG_DOUBT: dict[Kind, float] = {"genre": 4.0, "keyword": 0.3, "decade": 4.0}
+ITEM_PRIOR = 5.0
+USER_PRIOR = 5.0
+TAG_PRIOR: dict[Kind, float] = {"genre": 4.0, "keyword": 0.3, "decade": 4.0}
 """A mean over few ratings is shrunk as if so many more ratings without any deviation had been seen. Keywords have a
 smaller number because their weights, squared, count for a tenth of a rating each."""
 
@@ -42,8 +43,8 @@ AT_MOST: dict[Kind, int] = {"genre": 4, "keyword": 5, "decade": 1}
 class StatisticalWriter:
     """Writes profiles from ratings alone, in a few plain sentences that hold no title and no rating.
 
-    A rating is compared with what was to be expected of this user for this item: global mean, item bias and the user's
-    own bias, each shrunk. A tag (see `hybrid_sim.retrieval.keywords`) is liked or disliked where the mean
+    A rating is compared with the expected one of this user for this item: global mean, item bias and the user's own
+    bias, each shrunk. A tag (see `hybrid_sim.retrieval.keywords`) is liked or disliked where the mean
     deviation of the items that have it, shrunk towards zero, stands out from its standard error.
 
     >>> from hybrid_sim.core.history import Histories
@@ -68,10 +69,10 @@ class StatisticalWriter:
         self.dataset_, self.tags_, self.user_info_ = dataset, catalogue_tags(dataset), user_info(dataset)
         mean = float(dataset.rating.mean()) if len(dataset) else float(dataset.scale.values.mean())
         sums = np.bincount(dataset.item, weights=dataset.rating - mean, minlength=dataset.n_items)
-        self.expected_ = mean + sums / (dataset.item_counts + ITEM_DOUBT)
+        self.expected_ = mean + sums / (dataset.item_counts + ITEM_PRIOR)
         deviations = dataset.rating - self.expected_[dataset.item]
         sums = np.bincount(dataset.user, weights=deviations, minlength=dataset.n_users)
-        biases = sums / (dataset.user_counts + USER_DOUBT)
+        biases = sums / (dataset.user_counts + USER_PRIOR)
         floor = 0.1 * float(np.diff(dataset.scale.values).min())
         self.bias_spread_ = _spread(biases[dataset.user_counts > 0], floor)
         self.spread_ = _spread(deviations - biases[dataset.user], floor)
@@ -92,15 +93,15 @@ class StatisticalWriter:
         lengths = [len(draft.history) for draft in drafts]
         owner = np.repeat(np.arange(len(drafts)), lengths)
         item = np.concatenate([draft.history.item for draft in drafts])
-        known = item >= 0
-        owner, item = owner[known], item[known]
-        rating = np.concatenate([draft.history.rating for draft in drafts])[known]
+        in_data = item >= 0
+        owner, item = owner[in_data], item[in_data]
+        rating = np.concatenate([draft.history.rating for draft in drafts])[in_data]
         n = np.bincount(owner, minlength=len(drafts))
         deviation = rating - self.expected_[item]
-        bias = np.bincount(owner, weights=deviation, minlength=len(drafts)) / (n + USER_DOUBT)
+        bias = np.bincount(owner, weights=deviation, minlength=len(drafts)) / (n + USER_PRIOR)
         rest = deviation - bias[owner]
         squares = np.bincount(owner, weights=rest**2, minlength=len(drafts))
-        spread = np.sqrt((squares + USER_DOUBT * self.spread_**2) / (n + USER_DOUBT))
+        spread = np.sqrt((squares + USER_PRIOR * self.spread_**2) / (n + USER_PRIOR))
         standing = self._standing(len(drafts), owner, item, rest)
         excess = self._excess(len(drafts), owner, item, n)
         return [
@@ -118,8 +119,8 @@ class StatisticalWriter:
         rated = scipy.sparse.csr_array((np.ones(len(rest)), (owner, item)), shape=shape)
         sums = (scipy.sparse.csr_array((rest, (owner, item)), shape=shape) @ weights).toarray()
         seen, n_items = (rated @ weights.power(2)).toarray(), (rated @ (weights > 0)).toarray()
-        doubt = np.array([TAG_DOUBT[kind] for kind in self.tags_.kinds])
-        return np.where(n_items >= 2, sums / (self.spread_ * np.sqrt(seen + doubt)), 0.0)
+        prior = np.array([TAG_PRIOR[kind] for kind in self.tags_.kinds])
+        return np.where(n_items >= 2, sums / (self.spread_ * np.sqrt(seen + prior)), 0.0)
 
     def _excess(self, n_drafts: int, owner: IntArray, item: IntArray, n: IntArray) -> FloatArray:
         """How much more often each genre was rated than by others, in standard errors, `(n_drafts, n_genres)`."""
@@ -129,32 +130,23 @@ class StatisticalWriter:
         return np.asarray((seen - n[:, None] * usual) / np.sqrt(n[:, None] * usual * (1 - usual) + 1))
 
     def _compose(self, draft: Draft, manner: str, standing: FloatArray, excess: FloatArray) -> UserProfile:
-        likes, dislikes = self._named(standing), self._named(-standing)
-        sentences = [
-            self._side_information(draft.user),
-            manner,
-            self._habits(excess),
-            _taste("Likes", likes),
-            _taste("Dislikes", dislikes),
-        ]
-        summary = " ".join(sentence for sentence in sentences if sentence)
-        profile = draft.version(self.dataset_, summary, _all(likes), _all(dislikes), "", "statistics")
+        info = self.user_info_[draft.user].replace("\n", ", ") if draft.user >= 0 else ""
+        likes, dislikes = self._standing_out(standing), self._standing_out(-standing)
+        tastes = (_taste("Likes", likes), _taste("Dislikes", dislikes))
+        summary = " ".join(filter(None, (info and f"{info}.", manner, self._habits(excess), *tastes)))
+        liked, disliked = (list(chain.from_iterable(tags.values())) for tags in (likes, dislikes))
+        profile = draft.version(self.dataset_, summary, liked, disliked, "", "statistics")
         return replace(profile, change=difference(draft.before, profile).sentence if draft.before else "")
 
-    def _named(self, standing: FloatArray) -> dict[Kind, list[str]]:
+    def _standing_out(self, standing: FloatArray) -> dict[Kind, list[str]]:
         """The tags of each kind that stand out upwards, the clearest first, equal ones by name."""
-        named = {}
+        names = {}
         for kind, at_most in AT_MOST.items():
             columns = self.tags_.columns(kind)
             columns = columns[standing[columns] > STANDS_OUT]
             best = columns[np.argsort(-standing[columns], kind="stable")][:at_most]
-            named[kind] = [self.tags_.names[column] for column in best]
-        return named
-
-    def _side_information(self, user: int) -> str:
-        """Age, gender and occupation, as far as the data has them, as a sentence."""
-        info = self.user_info_[user].replace("\n", ", ") if user >= 0 else ""
-        return f"{info}." if info else ""
+            names[kind] = [self.tags_.names[column] for column in best]
+        return names
 
     def _manner(self, n: int, bias: float, spread: float) -> str:
         """How the user's ratings compare with those of others in height and in spread."""
@@ -175,30 +167,21 @@ class StatisticalWriter:
         genres = self.tags_.columns("genre")
         best = [place for place in np.argsort(-excess, kind="stable")[:3] if excess[place] > OFTEN]
         names = [self.tags_.names[genres[place]] for place in best]
-        return f"Chooses {listed(names)} more often than others." if names else ""
+        return f"Chooses {enumerated(names)} more often than others." if names else ""
 
 
 def statistical_profiles(dataset: Dataset) -> list[UserProfile]:
     """A profile of every user of the dataset, in order, each written at once from all ratings of the user."""
-    histories = Histories(dataset)
-    own = [histories.of(user) for user in range(dataset.n_users)]
-    drafts = [Draft(user, history, len(history)) for user, history in enumerate(own)]
+    histories = map(Histories(dataset).of, range(dataset.n_users))
+    drafts = [Draft(user, history, len(history)) for user, history in enumerate(histories)]
     return StatisticalWriter().fit(dataset).write(drafts)
 
 
-def _taste(verb: str, named: dict[Kind, list[str]]) -> str:
+def _taste(verb: str, tags: dict[Kind, list[str]]) -> str:
     """One sentence on the tags that stand out in one direction, "" where none does."""
-    parts = [
-        listed(named["genre"]) if named["genre"] else "",
-        f"items about {listed(named['keyword'])}" if named["keyword"] else "",
-        f"what is from the {listed(named['decade'])}" if named["decade"] else "",
-    ]
-    clauses = [part for part in parts if part]
+    phrases: dict[Kind, str] = {"genre": "", "keyword": "items about ", "decade": "what is from the "}
+    clauses = [f"{phrase}{enumerated(tags[kind])}" for kind, phrase in phrases.items() if tags[kind]]
     return f"{verb} {'; '.join(clauses)}." if clauses else ""
-
-
-def _all(named: dict[Kind, list[str]]) -> list[str]:
-    return [name for names in named.values() for name in names]
 
 
 def _spread(deviations: FloatArray, floor: float) -> float:

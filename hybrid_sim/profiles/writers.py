@@ -1,4 +1,4 @@
-"""Profiles grow version by version: what a version is made from, who writes it, and the waves of writing."""
+"""Profiles grow version by version: what a version is made from, who writes it, and in which order versions are due."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ class Draft:
         self, dataset: Dataset, summary: str, likes: Sequence[str], dislikes: Sequence[str], change: str, writer: str
     ) -> UserProfile:
         """The version that this text makes, with the batch as its evidence."""
-        before, batch = self.before, self.batch
-        at = None if batch.timestamp is None or not len(batch) else int(batch.timestamp[-1])
+        batch = self.batch
+        before = self.before or UserProfile("", 0, "")
         return UserProfile(
-            user_id=str(dataset.users.index[self.user]) if self.user >= 0 else before.user_id if before else "",
-            version=before.version + 1 if before else 1,
+            user_id=str(dataset.users.index[self.user]) if self.user >= 0 else before.user_id,
+            version=before.version + 1,
             summary=summary,
             likes=tuple(likes),
             dislikes=tuple(dislikes),
-            change=change if before else "",
+            change=change if self.before else "",
             evidence=tuple(item_ids(dataset, batch)),
-            n_events=len(batch) + (before.n_events if before else 0),
-            at=at if at is not None else before.at if before else None,
+            n_events=len(batch) + before.n_events,
+            at=before.at if batch.timestamp is None or not len(batch) else int(batch.timestamp[-1]),
             writer=writer,
         )
 
 
-class Author(Protocol):
+class ProfileWriter(Protocol):
     """Writes the next version of each draft's profile; every draft gets one."""
 
     def write(self, drafts: Sequence[Draft]) -> list[UserProfile]:
         """One version per draft, in order."""
 
 
-def write_profiles(author: Author, states: Sequence[UserState], settings: ProfileSettings) -> list[UserState]:
+def write_profiles(writer: ProfileWriter, states: Sequence[UserState], settings: ProfileSettings) -> list[UserState]:
     """The states with profiles made from their last `settings.n_recent` ratings, `settings.batch` at a time.
 
-    This is the first phase of Lusifer (Ebrat et al. 2024), forward in time: a first profile, then updates. Work goes in
-    waves: all first versions before any second one. A user without ratings gets one version too; states that have a
-    profile are returned as they are.
+    This is the first phase of Lusifer (Ebrat et al. 2024), forward in time: a first profile, then updates. All first
+    versions are written before any second one. A user without ratings gets one version too; states that have a profile
+    are returned as they are.
     """
     starts = [max(len(state.history) - settings.n_recent, 0) for state in states]
     plans = [
@@ -71,11 +71,11 @@ def write_profiles(author: Author, states: Sequence[UserState], settings: Profil
         else [*range(start + settings.batch, len(state.history), settings.batch), len(state.history)]
         for state, start in zip(states, starts, strict=True)
     ]
-    return _in_waves(author, states, starts, plans, settings.n_recent)
+    return _write_versions(writer, states, starts, plans, settings.n_recent)
 
 
 def update_profiles(
-    author: Author, dataset: Dataset, states: Sequence[UserState], settings: ProfileSettings
+    writer: ProfileWriter, dataset: Dataset, states: Sequence[UserState], settings: ProfileSettings
 ) -> list[UserState]:
     """The states with a further version for every `settings.update_every` ratings that no version has seen.
 
@@ -87,7 +87,7 @@ def update_profiles(
         [*range(start + every, len(state.history) + 1, every)] if state.profile else []
         for state, start in zip(states, starts, strict=True)
     ]
-    return _in_waves(author, states, starts, plans, settings.n_recent)
+    return _write_versions(writer, states, starts, plans, settings.n_recent)
 
 
 def unseen(state: UserState, dataset: Dataset) -> int:
@@ -96,13 +96,11 @@ def unseen(state: UserState, dataset: Dataset) -> int:
     The evidence of the newest version is looked for in the history, from the end. Where it names none, as in a profile
     that was recorded elsewhere, the simulated ratings are those that it cannot have seen.
     """
-    evidence = list(state.profile.evidence) if state.profile else []
-    if not evidence:
-        return int(state.history.simulated.sum())
-    ids = item_ids(dataset, state.history)
-    ends = range(len(ids), len(evidence) - 1, -1)
-    seen = next((end for end in ends if ids[end - len(evidence) : end] == evidence), None)
-    return int(state.history.simulated.sum()) if seen is None else len(ids) - seen
+    evidence, ids = list(state.profile.evidence) if state.profile else [], item_ids(dataset, state.history)
+    for end in range(len(ids), len(evidence) - 1, -1) if evidence else ():
+        if ids[end - len(evidence) : end] == evidence:
+            return len(ids) - end
+    return int(state.history.simulated.sum())
 
 
 def item_ids(dataset: Dataset, history: History) -> list[str]:
@@ -110,21 +108,21 @@ def item_ids(dataset: Dataset, history: History) -> list[str]:
     return [str(dataset.items.index[row]) if row >= 0 else "" for row in history.item]
 
 
-def _in_waves(
-    author: Author, states: Sequence[UserState], starts: Sequence[int], plans: Sequence[list[int]], n_recent: int
+def _write_versions(
+    writer: ProfileWriter, states: Sequence[UserState], starts: Sequence[int], plans: Sequence[list[int]], n_recent: int
 ) -> list[UserState]:
     """All first planned versions, then all second ones, and so on.
 
     `plans` holds for each state the lengths of its history up to each new version, `starts` the length before them.
     """
     states, seen = list(states), list(starts)
-    for wave in range(max(map(len, plans), default=0)):
-        rows = [row for row, ends in enumerate(plans) if wave < len(ends)]
+    for place in range(max(map(len, plans), default=0)):
+        rows = [row for row, ends in enumerate(plans) if place < len(ends)]
         drafts = []
         for row in rows:
-            end, state = plans[row][wave], states[row]
+            end, state = plans[row][place], states[row]
             drafts.append(Draft(state.user, state.history.first(end).last(n_recent), end - seen[row], state.profile))
             seen[row] = end
-        for row, profile in zip(rows, author.write(drafts), strict=True):
+        for row, profile in zip(rows, writer.write(drafts), strict=True):
             states[row] = replace(states[row], timeline=states[row].timeline.then([profile]))
     return states

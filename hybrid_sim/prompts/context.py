@@ -23,7 +23,6 @@ MAX_PHRASES = 30
 """Likes, and likewise dislikes, that are shown of a profile."""
 
 Record = dict[str, Any]
-_DEMOGRAPHICS = ("age_group", "age", "gender", "occupation")
 
 
 def item_records(dataset: Dataset, items: IntArray, overview: int = MAX_OVERVIEW) -> list[Record]:
@@ -33,11 +32,7 @@ def item_records(dataset: Dataset, items: IntArray, overview: int = MAX_OVERVIEW
     """
     columns = [_column(dataset.items, name, items) for name in ("title", "year", "genres", "overview")]
     return [
-        _without_empty(
-            title=_title(title, year),
-            genres=_phrases(genres),
-            overview=shown_text(text or "", overview),
-        )
+        _without_empty(title=_title(title, year), genres=_phrases(genres), overview=shown_text(text or "", overview))
         for title, year, genres, text in zip(*columns, strict=True)
     ]
 
@@ -50,18 +45,15 @@ def rated_records(dataset: Dataset, history: History) -> list[Record]:
 
 def user_record(dataset: Dataset, user: int, profile: UserProfile | None = None) -> Record:
     """Age, gender and occupation as far as known, and summary, likes and dislikes of the profile where there is one."""
-    age_group, age, gender, occupation = (_column(dataset.users, name, np.array([user]))[0] for name in _DEMOGRAPHICS)
-    record = _without_empty(
+    names = ("age_group", "age", "gender", "occupation")
+    age_group, age, gender, occupation = (_column(dataset.users, name, np.array([user]))[0] for name in names)
+    return _without_empty(
         age=age_group or _as_text(age),
         gender={"M": "male", "F": "female"}.get(str(gender), gender),
         occupation=occupation,
-    )
-    if profile is None:
-        return record
-    return record | _without_empty(
-        profile=shown_text(profile.summary, MAX_SUMMARY),
-        likes=_phrases(profile.likes),
-        dislikes=_phrases(profile.dislikes),
+        profile=shown_text(profile.summary, MAX_SUMMARY) if profile else "",
+        likes=_phrases(profile.likes if profile else ()),
+        dislikes=_phrases(profile.dislikes if profile else ()),
     )
 
 

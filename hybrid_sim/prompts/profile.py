@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ReplyError
@@ -33,10 +33,8 @@ _TEXTS = {"type": "array", "items": _TEXT}
 SCHEMA = object_schema({"summary": _TEXT, "likes": _TEXTS, "dislikes": _TEXTS, "change": _TEXT})
 
 
-class ProfileReply(BaseModel):
+class ProfileReply(BaseModel, extra="forbid", strict=True, frozen=True):
     """The profile in a reply; from `read_profile`, no phrase is blank or there twice."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     summary: str
     likes: tuple[str, ...]
@@ -46,19 +44,17 @@ class ProfileReply(BaseModel):
 
 @dataclass(frozen=True)
 class ProfilePrompts:
-    """The templates of first profiles and of updates, from the package or from the user's `folder`."""
+    """The questions for profiles, whose templates come from the package or from the user's `folder`."""
 
     settings: ProfileSettings
     folder: Path | None = None
 
     @cached_property
-    def first(self) -> Template:
-        """The template for a user's first profile."""
+    def _first(self) -> Template:
         return load_template("profile_first", self.folder)
 
     @cached_property
-    def update(self) -> Template:
-        """The template for every later version."""
+    def _update(self) -> Template:
         return load_template("profile_update", self.folder)
 
     def question(self, dataset: Dataset, user: int, batch: History, before: UserProfile | None) -> Question:
@@ -67,23 +63,20 @@ class ProfilePrompts:
         The answer's value is a `ProfileReply`. The prompt holds the user's age, gender and occupation as far as they
         are known, the version before, and title, year, genres, overview and rating of the items of `batch`; no ids.
         """
-        template = self.first if before is None else self.update
+        template = self._first if before is None else self._update
         messages = template.messages(
             scale=describe_levels(dataset.scale.levels),
-            forbidden=forbidden(self.settings),
+            forbidden=self._forbidden(),
             person=as_data(user_record(dataset, user, before), MAX_SUMMARY),
             rated=as_data(rated_records(dataset, batch)),
         )
         return Question(template.label(SCHEMA), messages, SCHEMA, read_profile, MAX_TOKENS)
 
-
-def forbidden(settings: ProfileSettings) -> str:
-    """The sentence of the prompt on what a profile must not hold; "" where the settings allow everything."""
-    never = [
-        *([] if settings.may_quote_titles else ["name a title"]),
-        *([] if settings.may_quote_ratings else ["quote a rating or any other number of points or stars"]),
-    ]
-    return f"Never {' and never '.join(never)}." if never else ""
+    def _forbidden(self) -> str:
+        """The sentence of the prompt on what a profile must not hold; "" where the settings allow everything."""
+        never = [] if self.settings.may_quote_titles else ["name a title"]
+        never += [] if self.settings.may_quote_ratings else ["quote a rating or any other number of points or stars"]
+        return f"Never {' and never '.join(never)}." if never else ""
 
 
 def ask_again(question: Question, reply: str, faults: Sequence[str]) -> Question:

@@ -75,7 +75,6 @@ def rating_question(
     levels = allowed_levels(dataset.scale, settings)
     schema = rating_schema(levels)
     history = _shown_history(state.history, items, settings, index)
-    numbered = [{"item": k, **item} for k, item in enumerate(item_records(dataset, items), 1)]
     messages = template.messages(
         scale=describe_levels(levels),
         high=str(levels[-1 - len(levels) // 4]),
@@ -83,7 +82,7 @@ def rating_question(
         person=as_data(user_record(dataset, state.user, state.profile), MAX_SUMMARY),
         rated=as_data(rated_records(dataset, history)),
         n_items="1 item" if len(items) == 1 else f"{len(items)} items",
-        items=as_data(numbered),
+        items=as_data([{"item": k, **item} for k, item in enumerate(item_records(dataset, items), 1)]),
     )
     return Question(
         prompt=template.label(schema),
@@ -118,11 +117,7 @@ def allowed_levels(scale: RatingScale, settings: RatingSettings) -> tuple[int | 
 def rating_schema(levels: Sequence[int | float]) -> dict[str, Any]:
     """The JSON schema of a reply, for strict structured output; it is the same for all questions of a run."""
     kind = "integer" if all(isinstance(level, int) for level in levels) else "number"
-    entry = {
-        "item": {"type": "integer"},
-        "reason": {"type": "string"},
-        "rating": {"type": kind, "enum": list(levels)},
-    }
+    entry = {"item": {"type": "integer"}, "reason": {"type": "string"}, "rating": {"type": kind, "enum": list(levels)}}
     return object_schema({"ratings": {"type": "array", "items": object_schema(entry)}})
 
 
@@ -136,8 +131,11 @@ def read_ratings(text: str, levels: Sequence[int | float], n_items: int) -> Rati
     Raises:
         ReplyError: the reply is not one JSON object with the list `ratings` alone, or none of its entries counts.
     """
+    reply = read_json(text)
+    if not isinstance(reply, dict) or list(reply) != ["ratings"] or not isinstance(reply["ratings"], list):
+        raise ReplyError(f"expected one JSON object with the list ratings and no other key, got {_short(reply)}")
     values = {round(level, 9): float(level) for level in levels}
-    entries = [_read_entry(entry, values, n_items) for entry in _entries(text)]
+    entries = [_read_entry(entry, values, n_items) for entry in reply["ratings"]]
     of_item: defaultdict[int, list[_Entry]] = defaultdict(list)
     for entry in entries:
         of_item[entry.item].append(entry)
@@ -166,30 +164,19 @@ class _Entry:
     reason: str = ""
 
 
-def _entries(text: str) -> list[Any]:
-    reply = read_json(text)
-    if not isinstance(reply, dict) or list(reply) != ["ratings"] or not isinstance(reply["ratings"], list):
-        raise ReplyError(f"expected one JSON object with the list ratings and no other key, got {_short(reply)}")
-    return reply["ratings"]
-
-
 def _read_entry(entry: Any, values: Mapping[float, float], n_items: int) -> _Entry:
     number = entry.get("item") if isinstance(entry, dict) else None
     if type(number) is not int or not 1 <= number <= n_items:
         return _Entry(0, f"there is no such item: {_short(entry)}")
     if entry.keys() != {"item", "reason", "rating"} or not isinstance(entry["reason"], str):
         return _Entry(number, f"item {number}: expected item, reason (text) and rating, got {_short(entry)}")
-    rating = _rating(entry["rating"], values)
+    value = entry["rating"]
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    rating = values.get(round(value, 9)) if type(value) in (int, float) else None
     if rating is None:
         return _Entry(number, f"item {number}: rating {_short(entry['rating'])} is not on the scale")
     return _Entry(number, "", rating, shown_text(entry["reason"], MAX_REASON))
-
-
-def _rating(value: Any, values: Mapping[float, float]) -> float | None:
-    """The level of the scale that equals this value of a reply; None where none does."""
-    if isinstance(value, str):
-        return values.get(round(float(value), 9)) if _NUMBER.fullmatch(value) else None
-    return values.get(round(value, 9)) if type(value) in (int, float) else None
 
 
 def _shown_history(history: History, items: IntArray, settings: RatingSettings, index: VectorIndex | None) -> History:
@@ -207,10 +194,10 @@ def _shown_history(history: History, items: IntArray, settings: RatingSettings, 
 
 def _most_similar(index: VectorIndex, rated: IntArray, items: IntArray, n: int) -> IntArray:
     """Places of the `n` of `rated` whose texts are most similar to that of any of `items`; items without text last."""
-    known = np.flatnonzero(rated >= 0)
+    in_index = np.flatnonzero(rated >= 0)
     similarity = np.full(len(rated), -np.inf)
-    rows, products = nearest(index.vectors_[items[items >= 0]], index.vectors_[rated[known]], n)
-    np.maximum.at(similarity, known[rows], products)
+    rows, products = nearest(index.vectors_[items[items >= 0]], index.vectors_[rated[in_index]], n)
+    np.maximum.at(similarity, in_index[rows], products)
     return np.argsort(-similarity, kind="stable")[:n]
 
 

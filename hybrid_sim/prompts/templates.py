@@ -70,7 +70,12 @@ def load_template(name: str, folder: Path | None = None) -> Template:
     file = None if folder is None else _file_in(folder, name)
     if file is None:
         return original
-    template = _parsed(name, _read(file), str(file))
+    try:
+        template = _parsed(name, file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read ({error.strerror})") from error
     _check_placeholders(file, "system", template.system, original.system)
     _check_placeholders(file, "user", template.user, original.user)
     return template
@@ -93,15 +98,6 @@ def _file_in(folder: Path, name: str) -> Path | None:
         if other not in expected:
             raise SettingsError(f"{folder / other}: there is no prompt of this name; {nearest(other, expected)}")
     return folder / f"{name}.txt" if f"{name}.txt" in names else None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be read ({error.strerror})") from error
 
 
 def _parsed(name: str, text: str, source: str) -> Template:

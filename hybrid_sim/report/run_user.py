@@ -11,8 +11,7 @@ from hybrid_sim.core.document import Block, Card, Cell, Chart, Column, Link, Phr
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.core.types import IntArray
 from hybrid_sim.core.user_state import Timeline, UserProfile
-from hybrid_sim.profiles.changes import difference
-from hybrid_sim.profiles.timelines import read_timelines
+from hybrid_sim.profiles.timelines import difference, read_timelines
 from hybrid_sim.simulation.run_results import HEADER_ROWS, FinishedRun, Truth, read_explanations
 
 MAX_STEPS = 60

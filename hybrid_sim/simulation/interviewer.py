@@ -12,10 +12,10 @@ from hybrid_sim.core.progress import track
 from hybrid_sim.core.settings import RunSettings
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.core.user_state import UserState
-from hybrid_sim.llm.question import Answer
-from hybrid_sim.profiles.llm_writer import Asks, LLMWriter
+from hybrid_sim.llm.question import Answer, LanguageModel
+from hybrid_sim.profiles.llm_writer import LLMWriter
 from hybrid_sim.profiles.statistical_writer import StatisticalWriter
-from hybrid_sim.profiles.writers import Author, write_profiles
+from hybrid_sim.profiles.writers import ProfileWriter, write_profiles
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import RatingsReply, history_index, rating_question
 from hybrid_sim.prompts.templates import Template, load_template
@@ -82,8 +82,8 @@ class Interviewer:
     `index` finds similar items, where past ratings are chosen by them (`history_index`).
     """
 
-    model: Asks
-    author: Author | None
+    model: LanguageModel
+    author: ProfileWriter | None
     template: Template
     dataset: Dataset
     settings: RunSettings
@@ -156,7 +156,7 @@ class _Call:
         return _Call(self.answer, self.sample, self.rows[np.isnan(self.answer.ratings[self.sample, self.rows])])
 
 
-def profile_author(dataset: Dataset, settings: RunSettings, model: Asks | None) -> Author:
+def profile_author(dataset: Dataset, settings: RunSettings, model: LanguageModel | None) -> ProfileWriter:
     """Who writes profiles: the model if there is one and the settings say so, else statistics."""
     writer = StatisticalWriter().fit(dataset)
     if model is None or settings.profile.writer == "statistics":
@@ -167,7 +167,7 @@ def profile_author(dataset: Dataset, settings: RunSettings, model: Asks | None) 
 def interviewer(
     dataset: Dataset,
     settings: RunSettings,
-    model: Asks,
+    model: LanguageModel,
     users_at_a_time: int = USERS_AT_A_TIME,
     without: Collection[str] = (),
 ) -> Interviewer:

@@ -27,11 +27,10 @@ from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Budget, Ledger, parse_budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.planning import SECONDS_PER_CALL, Forecast, Planner, forecast
 from hybrid_sim.llm.prices import price_of
-from hybrid_sim.llm.tokens import TokenEstimates
+from hybrid_sim.llm.question import LanguageModel
+from hybrid_sim.llm.tokens import SECONDS_PER_CALL, Forecast, Planner, TokenEstimates, forecast
 from hybrid_sim.llm.transport import address_of
-from hybrid_sim.profiles.llm_writer import Asks
 from hybrid_sim.profiles.recorded import read_recorded_profiles
 from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
 from hybrid_sim.prompts.templates import load_template, template_names
@@ -110,7 +109,7 @@ class Session:
         """The fitted simulator."""
         return self.wanted if hasattr(self.wanted, "ensemble_") else self.folder.fitted(self.wanted, self.dataset)
 
-    def interviewer(self, model: Asks, users_at_a_time: int = USERS_AT_A_TIME) -> Interviewer:
+    def interviewer(self, model: LanguageModel, users_at_a_time: int = USERS_AT_A_TIME) -> Interviewer:
         """What asks `model` about this dataset; without the component `profile` it shows no profiles."""
         return interviewer(self.dataset, self.settings, model, users_at_a_time, self.wanted.without)
 
@@ -153,9 +152,9 @@ class Session:
         pace = ledger.seconds * llm.concurrency / ledger.calls if ledger.calls else SECONDS_PER_CALL
         price = price_of(llm.model, address_of(llm), llm.prices, batch=batch)
         expected = forecast(
-            planner.questions, TokenEstimates(seen), price, concurrency=llm.concurrency, seconds_per_call=pace
+            planner.questions.values(), TokenEstimates(seen), price, concurrency=llm.concurrency, seconds_per_call=pace
         )
-        kinds = Counter(question.prompt.partition("@")[0] for question in planner.questions)
+        kinds = Counter(question.prompt.partition("@")[0] for question in planner.questions.values())
         return Plan(llm.model, expected, dict(kinds.most_common()), bool(seen))
 
     def about(self, kind: str, simulation: Simulation, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -320,7 +319,7 @@ class Run:
         session = self.session
         return simulate(session.simulator, session.dataset, users, items, asking, self.seed, self._timelines)
 
-    def _users(self, simulation: Simulation, model: Asks | None, advances: bool) -> list[UserState]:
+    def _users(self, simulation: Simulation, model: LanguageModel | None, advances: bool) -> list[UserState]:
         """The users before the simulated ratings or, with `advances`, after them."""
         dataset, settings = self.session.dataset, self._settings
         states = users_before(

@@ -26,7 +26,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistributio
 from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Ledger
 from hybrid_sim.llm.client import LLM
-from hybrid_sim.profiles.writers import Author, update_profiles, write_profiles
+from hybrid_sim.profiles.writers import ProfileWriter, update_profiles, write_profiles
 from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, RatingRequest, distribution_of, pairs_of
 from hybrid_sim.simulation.llm_value import LLMValue, can_learn, pairs_to_ask
 from hybrid_sim.simulation.simulator import Prediction, Simulator, pair_ids
@@ -163,7 +163,7 @@ class UserStates:
 def users_before(
     simulation: Simulation,
     dataset: Dataset,
-    author: Author,
+    author: ProfileWriter,
     settings: ProfileSettings,
     timelines: Mapping[str, Timeline] | None = None,
 ) -> list[UserState]:
@@ -174,7 +174,11 @@ def users_before(
 
 
 def advance(
-    states: Sequence[UserState], simulation: Simulation, dataset: Dataset, author: Author, settings: ProfileSettings
+    states: Sequence[UserState],
+    simulation: Simulation,
+    dataset: Dataset,
+    author: ProfileWriter,
+    settings: ProfileSettings,
 ) -> list[UserState]:
     """The users after the simulation: its ratings enter their histories, in order, and then their profiles."""
     pairs, rows = simulation.pairs, _rows_by_user(simulation.pairs)
