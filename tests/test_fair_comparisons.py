@@ -392,10 +392,12 @@ def test_only_pairs_answered_with_both_titles_show_recall() -> None:
     held_out = replace(held_out, items=held_out.items.assign(title=[f"Film {n}" for n in range(6)]))
     train = replace(held_out, item=held_out.item.copy())
 
-    def ask(dataset: Dataset, requests: list[RatingRequest]) -> list[LLMRatings]:
+    def ask(dataset: Dataset, requests: list[RatingRequest]) -> LLMRatings:
         known = set(dataset.items["title"]) == set(train.items["title"])
         silent = 1 if known else 2
-        return [LLMRatings(one.state, one.items, np.where(one.items == silent, np.nan, 4.0)[None]) for one in requests]
+        answers = LLMRatings.none_yet(requests, 1)
+        answers.ratings[0] = np.where(answers.pairs.item == silent, np.nan, 4.0)
+        return answers
 
     got = probe(train, held_out, ask)
     assert len(got.truth) == 40

@@ -17,14 +17,14 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import NetworkError, RunError, SettingsError
 from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import LLMSettings, RatingSettings, RunSettings
-from hybrid_sim.core.types import RatingScale
-from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
+from hybrid_sim.core.types import Pairs, RatingScale
+from hybrid_sim.core.user_state import Timeline, UserProfile
 from hybrid_sim.data.world import make_world
 from hybrid_sim.llm.batch import Polling
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, distribution_of, interviewer, profile_author
+from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, interviewer, profile_author
 from hybrid_sim.simulation.llm_value import LLM_SOURCE, pairs_to_ask
 from hybrid_sim.simulation.session import identity
 from hybrid_sim.simulation.simulate import (
@@ -199,12 +199,13 @@ def test_what_is_missing_of_a_reply_is_asked_about_once_more(world: tuple[Datase
         run = run.model_copy(update={"profile": run.profile.model_copy(update={"writer": "statistics"})})
         with door(run, tmp_path) as llm:
             ask = interviewer(dataset, run, llm)
-            opinions = ask.ask(calibration_requests(UserStates(dataset, {}), 3, 5, seed=0))
+            requests = calibration_requests(UserStates(dataset, {}), 3, 5, seed=0)
+            answers = ask.ask(requests)
         n_items = [len(next(iter(_numbered(body)))) for body in server.bodies]
-    sizes = [len(opinion.items) for opinion in opinions]
+    sizes = [len(request.items) for request in requests]
     assert sorted(n_items) == sorted([*sizes, 1, 1, 1])
     assert min(sizes) > 1
-    assert not any(np.isnan(opinion.ratings).any() for opinion in opinions)
+    assert not np.isnan(answers.ratings).any()
 
 
 def _numbered(body: dict[str, Any]) -> Iterator[list[Any]]:
@@ -286,12 +287,12 @@ def test_simulated_ratings_enter_history_and_profile_and_are_marked(
 
 def test_frequencies_of_samples_are_the_distribution() -> None:
     scale = RatingScale((1, 2, 3))
-    state = UserState(0, Histories(make_world(n_users=5, n_items=20, ratings_per_user=3).dataset).of(0))
     ratings = np.array([[1.0, np.nan], [3.0, np.nan], [3.0, np.nan], [3.0, np.nan]])
-    said = distribution_of([LLMRatings(state, np.array([4, 5]), ratings, ("", ""))], scale)
-    assert said.probs[0].tolist() == [0.25, 0.0, 0.75]
-    assert not said.answered[1]
-    assert len(distribution_of([], scale)) == 0
+    answers = LLMRatings(Pairs(np.array([0, 0]), np.array([4, 5])), ratings, np.array(["", ""], dtype=object))
+    distribution = answers.distribution(scale)
+    assert distribution.probs[0].tolist() == [0.25, 0.0, 0.75]
+    assert not distribution.answered[1]
+    assert len(LLMRatings.none_yet([], 1).distribution(scale)) == 0
 
 
 def test_another_dataset_than_the_simulator_was_fitted_to_is_refused(
@@ -337,9 +338,10 @@ def test_samples_are_asked_for_one_by_one(world: tuple[Dataset, Dataset], tmp_pa
             author = profile_author(dataset, run, None)
             ask: Interviewer = interviewer(dataset, run, llm)
             ask = Interviewer(ask.model, author, ask.template, dataset, run)
-            opinions = ask.ask(calibration_requests(UserStates(dataset, {}), 2, 5, seed=0))
+            requests = calibration_requests(UserStates(dataset, {}), 2, 5, seed=0)
+            answers = ask.ask(requests)
         assert server.n_requests == 8
-    assert [opinion.ratings.shape for opinion in opinions] == [(4, len(opinion.items)) for opinion in opinions]
+    assert answers.ratings.shape == (4, sum(len(request.items) for request in requests))
 
 
 def test_a_run_by_batches_gives_the_same_table_as_one_by_calls(

@@ -248,7 +248,7 @@ def taste_world() -> tuple[Dataset, Dataset]:
 
 
 @contextmanager
-def asker(server: LoopbackLLM, folder: Path) -> Iterator[Callable[[Dataset, list[RatingRequest]], list[LLMRatings]]]:
+def asker(server: LoopbackLLM, folder: Path) -> Iterator[Callable[[Dataset, list[RatingRequest]], LLMRatings]]:
     settings = RunSettings(
         llm=LLMSettings(model="loopback", base_url=server.url), profile=ProfileSettings(writer="statistics")
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,15 +214,11 @@ def test_only_what_can_be_asked_about_is_chosen(world: tuple[Dataset, Dataset], 
     assert pairs_to_ask(fitted, without_text, pairs, statistical, 1.0, 10).tolist() == [1, 2, 3, 4, 5]
 
 
-def opinions_of(dataset: Dataset, n_users: int, speak: Any) -> list[LLMRatings]:
-    """Opinions about the last ratings of users, as `speak(true ratings)` has them."""
-    ratings = {(u, i): r for u, i, r in zip(dataset.user, dataset.item, dataset.rating, strict=True)}
-    found = []
-    for inquiry in calibration_requests(UserStates(dataset, {}), n_users, 10, seed=0):
-        truth = np.array([ratings[inquiry.state.user, item] for item in inquiry.items])
-        words = dataset.scale.round(dataset.scale.clip(speak(truth)))
-        found.append(LLMRatings(inquiry.state, inquiry.items, words[None], ("",) * len(truth)))
-    return found
+def answers_about(dataset: Dataset, n_users: int, model: Callable[[FloatArray], FloatArray]) -> LLMRatings:
+    """Ratings `model(true ratings)` of the last ratings of users."""
+    answers = LLMRatings.none_yet(calibration_requests(UserStates(dataset, {}), n_users, 10, seed=0), 1)
+    answers.ratings[0] = dataset.scale.round(dataset.scale.clip(model(dataset.rating_of(answers.pairs))))
+    return answers
 
 
 def test_a_model_that_knows_is_believed_and_one_that_guesses_is_not(
@@ -231,10 +227,10 @@ def test_a_model_that_knows_is_believed_and_one_that_guesses_is_not(
     dataset, held = world
     rng = np.random.default_rng(3)
     knows = LLMValue.learn(
-        fitted, dataset, opinions_of(dataset, 100, lambda truth: truth + rng.normal(0, 0.8, len(truth)))
+        fitted, dataset, answers_about(dataset, 100, lambda truth: truth + rng.normal(0, 0.8, len(truth)))
     )
     guesses = LLMValue.learn(
-        fitted, dataset, opinions_of(dataset, 100, lambda truth: rng.uniform(0.5, 5.5, len(truth)))
+        fitted, dataset, answers_about(dataset, 100, lambda truth: rng.uniform(0.5, 5.5, len(truth)))
     )
     assert min(*knows.warm.worth_, *knows.cold.worth_) > 0.1
     prediction = fitted.predict_pairs(held.pairs)
@@ -250,19 +246,16 @@ def test_a_model_that_knows_is_believed_and_one_that_guesses_is_not(
 def test_new_items_have_a_worth_of_their_own(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     """The model knows only what it is asked about ratings that were also held out with all others of user or item."""
     dataset = world[0]
-    rng, told = np.random.default_rng(6), []
-    for opinion in opinions_of(dataset, 120, lambda truth: truth):
-        pairs = Pairs(np.full(len(opinion.items), opinion.state.user), opinion.items)
-        knows = fitted.ensemble_.held_opinion(pairs, cold=True).answered
-        guess = dataset.scale.round(rng.uniform(0.5, 5.5, (1, len(pairs))))
-        told.append(replace(opinion, ratings=np.where(knows, opinion.ratings, guess)))
-    worth = LLMValue.learn(fitted, dataset, told)
+    answers = answers_about(dataset, 120, lambda truth: truth)
+    knows = fitted.ensemble_.held_opinion(answers.pairs, cold=True).answered
+    guess = dataset.scale.round(np.random.default_rng(6).uniform(0.5, 5.5, answers.ratings.shape))
+    worth = LLMValue.learn(fitted, dataset, replace(answers, ratings=np.where(knows, answers.ratings, guess)))
     assert worth.cold.worth_.min() > 2.0 * worth.warm.worth_[0] > 0.0
 
 
 def test_worth_that_was_not_learned_changes_no_bit(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset, held = world
-    nothing = LLMValue.learn(fitted, dataset, [])
+    nothing = LLMValue.learn(fitted, dataset, LLMRatings.none_yet([], 1))
     prediction = fitted.predict_pairs(held.pairs)
     after = nothing.correct(prediction, fitted, held.pairs, said(held.rating))
     assert (after.distribution.probs == prediction.distribution.probs).all()
@@ -271,8 +264,8 @@ def test_worth_that_was_not_learned_changes_no_bit(world: tuple[Dataset, Dataset
 
 def test_each_pair_is_corrected_by_the_worth_of_its_kind(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset = world[0]
-    knows = LLMValue.learn(fitted, dataset, opinions_of(dataset, 100, lambda truth: truth))
-    nothing = LLMValue.learn(fitted, dataset, [])
+    knows = LLMValue.learn(fitted, dataset, answers_about(dataset, 100, lambda truth: truth))
+    nothing = LLMValue.learn(fitted, dataset, LLMRatings.none_yet([], 1))
     pairs = Pairs(*(np.concatenate([getattr(d, side)[:200] for d in world]) for side in ("user", "item")))
     prediction, word = fitted.predict_pairs(pairs), said(np.tile([1.5, 4.5], 200))
     new = dataset.item_counts[pairs.item] == 0
@@ -352,8 +345,9 @@ def test_knowing_how_generous_a_user_is_is_worth_nothing_on_new_items(
 ) -> None:
     """Statistics know that too, unless the user was kept from them: such rows must not teach what new items need."""
     dataset = world[0]
-    rng, told = np.random.default_rng(8), []
-    for opinion in opinions_of(dataset, 120, lambda truth: truth):
-        level = opinion.state.history.rating.mean() + rng.normal(0, 0.3, (1, len(opinion.items)))
-        told.append(replace(opinion, ratings=dataset.scale.round(dataset.scale.clip(level))))
-    assert LLMValue.learn(fitted, dataset, told).cold.worth_.max() < 0.07  # .11 with users that statistics did not know
+    requests = calibration_requests(UserStates(dataset, {}), 120, 10, seed=0)
+    rng, answers = np.random.default_rng(8), LLMRatings.none_yet(requests, 1)
+    means = np.repeat([one.state.history.rating.mean() for one in requests], [len(one.items) for one in requests])
+    answers.ratings[0] = dataset.scale.round(dataset.scale.clip(means + rng.normal(0, 0.3, len(means))))
+    # .11 with users that statistics did not know
+    assert LLMValue.learn(fitted, dataset, answers).cold.worth_.max() < 0.07

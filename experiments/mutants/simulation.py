@@ -50,16 +50,11 @@ MUTANTS = [
     (f"{SIMULATION}/simulate.py", "simulation.users.get(user) or states.now(user)", "states.now(user)", SIMULATED),
     (
         f"{SIMULATION}/interviewer.py",
-        "given = ~np.isnan(reply.ratings)",
-        "given = np.ones(len(rows), dtype=bool)",
+        "self._send(self._send(calls, answers), answers)",
+        "self._send(calls, answers)",
         SIMULATED,
     ),
-    (
-        f"{SIMULATION}/interviewer.py",
-        "        self._send([call.missing() for call in incomplete])\n",
-        "",
-        SIMULATED,
-    ),
+    (f"{SIMULATION}/interviewer.py", "rows=call.rows[missing]", "rows=call.rows", SIMULATED),
     (
         f"{SIMULATION}/interviewer.py",
         'if model is None or settings.profile.writer == "statistics":',

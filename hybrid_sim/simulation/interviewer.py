@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.progress import track
@@ -17,7 +19,7 @@ from hybrid_sim.profiles.llm_writer import LLMWriter
 from hybrid_sim.profiles.statistical_writer import StatisticalWriter
 from hybrid_sim.profiles.writers import ProfileWriter, write_profiles
 from hybrid_sim.prompts.profile import ProfilePrompts
-from hybrid_sim.prompts.rating import RatingsReply, history_index, rating_question
+from hybrid_sim.prompts.rating import history_index, rating_question
 from hybrid_sim.prompts.templates import Template, load_template
 from hybrid_sim.retrieval.index import VectorIndex
 
@@ -33,45 +35,33 @@ class RatingRequest:
     items: IntArray
 
 
-@dataclass
+@dataclass(frozen=True)
 class LLMRatings:
-    """The model's ratings of the items of a request, filled in as replies arrive.
+    """The model's ratings of the pairs of all requests, one request after the other, filled in as replies arrive.
 
-    `ratings` has shape `(n_samples, n_items)`, NaN where an answer is missing. `reasons` are those of the first sample
-    that gave any, "" without. `n_rejected` counts ratings that were off the scale, repeated, invented or otherwise not
-    what was asked for.
+    `ratings` has shape `(n_samples, n_pairs)`, NaN where an answer is missing; `reasons` has one per pair, that of the
+    first sample that gave any, "" without. `states` are the users as the model was shown them, one per request.
     """
 
-    state: UserState
-    items: IntArray
+    pairs: Pairs
     ratings: FloatArray
-    reasons: list[str] = field(default_factory=list)
-    n_rejected: int = 0
+    reasons: NDArray[np.object_]
+    states: list[UserState] = field(default_factory=list)
 
-    def add(self, sample: int, rows: IntArray, reply: RatingsReply) -> None:
-        """Keep the ratings of a reply about the items in these rows, and its reasons where no earlier one is."""
-        given = ~np.isnan(reply.ratings)
-        self.ratings[sample, rows[given]] = reply.ratings[given]
-        self.n_rejected += reply.rejected
-        for row, reason in zip(rows, reply.reasons, strict=True):
-            self.reasons[row] = self.reasons[row] or reason
+    @classmethod
+    def none_yet(cls, requests: Sequence[RatingRequest], n_samples: int) -> Self:
+        """No answer to any of the requests."""
+        users = np.repeat([one.state.user for one in requests], [len(one.items) for one in requests]).astype(np.int64)
+        pairs = Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(one.items for one in requests)]))
+        return cls(pairs, np.full((n_samples, len(pairs)), np.nan), np.full(len(pairs), "", dtype=object))
 
-
-def pairs_of(requests: Sequence[RatingRequest | LLMRatings]) -> Pairs:
-    """The (user, item) pairs of all requests, one after the other."""
-    users = np.repeat([one.state.user for one in requests], [len(one.items) for one in requests]).astype(np.int64)
-    return Pairs(users, np.concatenate([np.zeros(0, dtype=np.int64), *(one.items for one in requests)]))
-
-
-def distribution_of(answers: Sequence[LLMRatings], scale: RatingScale) -> RatingDistribution:
-    """Relative frequencies of the levels among the samples of each pair of `pairs_of`; NaN where there are none."""
-    parts = [np.zeros((len(answer.items), scale.n_levels)) for answer in answers]
-    for answer, counts in zip(answers, parts, strict=True):
-        sample, item = np.nonzero(~np.isnan(answer.ratings))
-        np.add.at(counts, (item, scale.index(answer.ratings[sample, item])), 1.0)
-    counts = np.concatenate([np.zeros((0, scale.n_levels)), *parts])
-    n_samples = counts.sum(axis=1, keepdims=True)
-    return RatingDistribution(scale, counts / np.where(n_samples > 0, n_samples, np.nan))
+    def distribution(self, scale: RatingScale) -> RatingDistribution:
+        """Relative frequencies of the levels among the samples of each pair; NaN where there are none."""
+        sample, pair = np.nonzero(~np.isnan(self.ratings))
+        counts = np.zeros((len(self.pairs), scale.n_levels))
+        np.add.at(counts, (pair, scale.index(self.ratings[sample, pair])), 1.0)
+        n_samples = counts.sum(axis=1, keepdims=True)
+        return RatingDistribution(scale, counts / np.where(n_samples > 0, n_samples, np.nan))
 
 
 @dataclass(frozen=True)
@@ -90,44 +80,36 @@ class Interviewer:
     users_at_a_time: int = USERS_AT_A_TIME
     index: VectorIndex | None = None
 
-    def ask(self, requests: Sequence[RatingRequest]) -> list[LLMRatings]:
-        """The model's ratings for every request, in order."""
-        answers: list[LLMRatings] = []
+    def ask(self, requests: Sequence[RatingRequest]) -> LLMRatings:
+        """The model's ratings of every item of every request; what is missing is asked for once more."""
+        n_samples, size = self.settings.rating.samples, self.settings.rating.items_per_call
+        answers = LLMRatings.none_yet(requests, n_samples)
+        ends = np.cumsum([len(request.items) for request in requests], dtype=np.int64)
+        rows_of = np.split(np.arange(len(answers.pairs)), ends[:-1])
         with track("users asked about", len(requests)) as task:
             for start in range(0, len(requests), self.users_at_a_time):
-                part = requests[start : start + self.users_at_a_time]
-                states = [request.state for request in part]
+                states = [request.state for request in requests[start : start + self.users_at_a_time]]
                 if self.author is not None:
                     states = write_profiles(self.author, states, self.settings.profile)
-                answers += self._rated([RatingRequest(s, r.items) for s, r in zip(states, part, strict=True)])
-                task.advance(len(part))
+                answers.states.extend(states)
+                calls = [
+                    _Call(state, sample, rows[first : first + size])
+                    for state, rows in zip(states, rows_of[start:], strict=False)
+                    for first in range(0, len(rows), size)
+                    for sample in range(n_samples)
+                ]
+                self._send(self._send(calls, answers), answers)
+                task.advance(len(states))
         return answers
 
-    def _rated(self, requests: Sequence[RatingRequest]) -> list[LLMRatings]:
-        """Every item of every request asked about `samples` times, and what is missing once more."""
-        n_samples, size = self.settings.rating.samples, self.settings.rating.items_per_call
-        answers = [
-            LLMRatings(r.state, r.items, np.full((n_samples, len(r.items)), np.nan), [""] * len(r.items))
-            for r in requests
-        ]
-        calls = [
-            _Call(answer, sample, np.arange(start, min(start + size, len(answer.items))))
-            for answer in answers
-            for start in range(0, len(answer.items), size)
-            for sample in range(n_samples)
-        ]
-        incomplete = self._send(calls)
-        self._send([call.missing() for call in incomplete])
-        return answers
-
-    def _send(self, calls: Sequence[_Call]) -> list[_Call]:
-        """Ask all, note the replies, and return the calls whose reply lacks ratings; one without a reply is over."""
+    def _send(self, calls: Sequence[_Call], answers: LLMRatings) -> list[_Call]:
+        """Ask all and note the ratings; the calls for what replies lack. One without a reply is not repeated."""
         questions = [
             rating_question(
                 self.template,
                 self.dataset,
-                call.answer.state,
-                call.answer.items[call.rows],
+                call.state,
+                answers.pairs.item[call.rows],
                 self.settings.rating,
                 call.sample,
                 self.index,
@@ -137,23 +119,21 @@ class Interviewer:
         incomplete = []
         for call, reply in zip(calls, self.model.ask(questions), strict=True):
             if isinstance(reply, Answer):
-                call.answer.add(call.sample, call.rows, reply.value)
-                if np.isnan(reply.value.ratings).any():
-                    incomplete.append(call)
+                answers.ratings[call.sample, call.rows] = reply.value.ratings
+                reasons = zip(answers.reasons[call.rows], reply.value.reasons, strict=True)
+                answers.reasons[call.rows] = [earlier or reason for earlier, reason in reasons]
+                if (missing := np.isnan(reply.value.ratings)).any():
+                    incomplete.append(replace(call, rows=call.rows[missing]))
         return incomplete
 
 
 @dataclass(frozen=True)
 class _Call:
-    """Some items of a request, asked about in one question; `rows` are their places among the items of the request."""
+    """Some items of a user, asked about in one question; `rows` are their places among all pairs."""
 
-    answer: LLMRatings
+    state: UserState
     sample: int
     rows: IntArray
-
-    def missing(self) -> _Call:
-        """A call about those of the items that have no rating yet."""
-        return _Call(self.answer, self.sample, self.rows[np.isnan(self.answer.ratings[self.sample, self.rows])])
 
 
 def profile_author(dataset: Dataset, settings: RunSettings, model: LanguageModel | None) -> ProfileWriter:

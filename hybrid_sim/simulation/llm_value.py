@@ -15,7 +15,7 @@ from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.ensemble.correction import AGREEMENT, MIN_ROWS, Correction, panel_places
 from hybrid_sim.ensemble.out_of_fold_store import COLD_ITEM, WARM
-from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest, distribution_of, pairs_of
+from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest
 from hybrid_sim.simulation.simulator import Prediction, Simulator
 
 LLM_SOURCE = "llm+stat"
@@ -95,7 +95,7 @@ def can_learn(simulator: Simulator, requests: Sequence[RatingRequest]) -> bool:
 
     Ratings that came later, with `hybrid_sim.simulation.refit`, have none.
     """
-    n = int(simulator.ensemble_.held_opinion(pairs_of(requests)).answered.sum())
+    n = int(simulator.ensemble_.held_opinion(LLMRatings.none_yet(requests, 1).pairs).answered.sum())
     if n < MIN_ROWS:
         _log.warning(
             "to learn what the model's ratings are worth, %d known ratings with an out-of-fold prediction are needed; "
@@ -120,9 +120,9 @@ class LLMValue:
     cold: Correction
 
     @classmethod
-    def learn(cls, simulator: Simulator, dataset: Dataset, answers: Sequence[LLMRatings]) -> Self:
+    def learn(cls, simulator: Simulator, dataset: Dataset, answers: LLMRatings) -> Self:
         """Learn from answers about known ratings, next to the out-of-fold predictions of the same ratings."""
-        llm, pairs = distribution_of(answers, dataset.scale), pairs_of(answers)
+        llm, pairs = answers.distribution(dataset.scale), answers.pairs
         ratings = dataset.rating_of(pairs)
         corrections = []
         for cold, what in ((False, "prediction"), (True, "prediction of new items")):

@@ -27,7 +27,7 @@ from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Ledger
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.profiles.writers import ProfileWriter, update_profiles, write_profiles
-from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, RatingRequest, distribution_of, pairs_of
+from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, RatingRequest
 from hybrid_sim.simulation.llm_value import LLMValue, can_learn, pairs_to_ask
 from hybrid_sim.simulation.simulator import Prediction, Simulator, pair_ids
 
@@ -115,7 +115,7 @@ def simulate(
     user_ids, item_ids = pair_ids(user_ids, item_ids)
     prediction = simulator.predict(user_ids, item_ids)
     pairs, statistical = dataset.encode(user_ids, item_ids), prediction.distribution
-    answers: list[LLMRatings] = []
+    answers = LLMRatings.none_yet([], 1)
     if interviewer is not None:
         states, settings = UserStates(dataset, timelines or {}), interviewer.settings.rating
         if ask_about is None:
@@ -129,7 +129,7 @@ def simulate(
     asked, llm, reasons = _by_pair(answers, dataset, pairs)
     if interviewer is not None:
         prediction = value.correct(prediction, simulator, pairs, llm)
-    users = {answer.state.user: answer.state for answer in answers}
+    users = {state.user: state for state in answers.states}
     known_ratings = dataset.rating_of(pairs)
     return Simulation(
         pairs, prediction, prediction.sample(seed), statistical, asked, llm, reasons, known_ratings, users
@@ -204,16 +204,15 @@ def rating_requests(states: UserStates, pairs: Pairs) -> list[RatingRequest]:
 
 
 def _by_pair(
-    answers: Sequence[LLMRatings], dataset: Dataset, pairs: Pairs
+    answers: LLMRatings, dataset: Dataset, pairs: Pairs
 ) -> tuple[NDArray[np.bool_], RatingDistribution, NDArray[np.object_]]:
     """For each pair: whether the model was asked, the distribution of its ratings (NaN without), its reason."""
-    asked = pairs_of(answers).keys(dataset.n_items)
+    asked = answers.pairs.keys(dataset.n_items)
     row_of = pd.Series(np.arange(len(asked)), index=asked)
     row_of = row_of[~row_of.index.duplicated(keep="last")]
     rows = row_of.reindex(pairs.keys(dataset.n_items), fill_value=-1).to_numpy()
-    probs = np.vstack([distribution_of(answers, dataset.scale).probs, np.full(dataset.scale.n_levels, np.nan)])
-    reasons = np.array([*(reason for answer in answers for reason in answer.reasons), ""], dtype=object)
-    return rows >= 0, RatingDistribution(dataset.scale, probs[rows]), reasons[rows]
+    probs = np.vstack([answers.distribution(dataset.scale).probs, np.full(dataset.scale.n_levels, np.nan)])
+    return rows >= 0, RatingDistribution(dataset.scale, probs[rows]), np.append(answers.reasons, "")[rows]
 
 
 def _rows_by_user(pairs: Pairs) -> dict[int, IntArray]:

@@ -23,7 +23,7 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
 from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none
-from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest, distribution_of
+from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest
 
 N_USERS, N_ITEMS = 20, 10
 """Users that the model is asked about, and held-out items of each."""
@@ -31,7 +31,7 @@ N_USERS, N_ITEMS = 20, 10
 MIN_ANSWERS = 50
 """Pairs that must be answered both ways."""
 
-Asker = Callable[[Dataset, list[RatingRequest]], list[LLMRatings]]
+Asker = Callable[[Dataset, list[RatingRequest]], LLMRatings]
 """Puts inquiries about a dataset to the model: `lambda data, inquiries: interviewer(data, ...).ask(inquiries)`."""
 
 
@@ -109,6 +109,6 @@ def _answers(dataset: Dataset, users: IntArray, pairs: Pairs, ask: Asker) -> Flo
     """The most frequent answer about each pair (the lowest of equals), NaN where there is none."""
     histories = Histories(dataset)
     inquiries = [RatingRequest(UserState(u, histories.of(u)), pairs.item[pairs.user == u]) for u in users.tolist()]
-    answers = distribution_of(ask(dataset, inquiries), dataset.scale)
+    answers = ask(dataset, inquiries).distribution(dataset.scale)
     most_frequent = np.array(dataset.scale.levels)[np.nan_to_num(answers.probs).argmax(axis=1)]
     return np.where(answers.answered, most_frequent, np.nan)
