@@ -37,7 +37,7 @@ class Middle:
 USE_OF_RATER = """
 from hybrid_sim.core.types import Pairs, RatingScale
 from hybrid_sim.retrieval.evidence import Grounds
-from hybrid_sim.simulation.explanation_text import Facts, plain_reason
+from hybrid_sim.simulation.explain import Facts, plain_reason
 from hybrid_sim.simulation.simulator import Simulator
 from hybrid_sim.testing import tiny_dataset
 

@@ -97,7 +97,7 @@ MUTANTS = [
     (f"{SIMULATION}/refit.py", "    if len(missing):\n", "    if False:\n", EXCLUSIONS),
     (f"{SIMULATION}/refit.py", "copies = copy.deepcopy(members)", "copies = members", COLD),
     # Explanations
-    (f"{SIMULATION}/explain.py", "known = np.flatnonzero(pairs.known)", "known = np.arange(len(pairs))", EXCLUSIONS),
+    (f"{CORE}/types.py", "known = np.flatnonzero(self.known)", "known = np.arange(len(self))", EXCLUSIONS),
     (f"{SIMULATION}/explain.py", " if abs(part) > MIN_PART", "", EXCLUSIONS),
     (f"{SIMULATION}/explain.py", "        simulator.require_fitted_to(dataset)\n", "        pass\n", EXPLAIN),
     (

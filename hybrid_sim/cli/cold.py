@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         column=options.new_item_col,
         encoding=options.encoding,
     )
-    if options.dry_run and new.session.asks:
+    if options.dry_run and new.asks:
         sys.stdout.write(plan_lines(new.plan(), options))
         return 0
     try:
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; the same command goes on")
         raise
-    sys.stdout.write(page(forecasts, new.whole) + use_lines(forecasts.simulation))
+    sys.stdout.write(page(forecasts, new.dataset) + use_lines(forecasts.simulation))
     report_formulas("ids or titles", [text for one in forecasts for text in (one.item_id, one.title)])
     return exit_status(forecasts.simulation, shlex.join(command))
 

@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return plan(options)
     simulated, pairs = _run(options)
-    if not simulated.session.asks:
+    if not simulated.asks:
         _log.info("no language model is asked (--model NAME asks one): the predictions are statistical")
     try:
         simulation = simulated.simulate(

@@ -72,10 +72,7 @@ class Dataset:
 
     def encode(self, user_ids: Iterable[str], item_ids: Iterable[str]) -> Pairs:
         """Row numbers for ids; an id that the catalogue lacks becomes -1."""
-        return Pairs(
-            self.users.index.get_indexer(pd.Index(user_ids, dtype=object)).astype(np.int64),
-            self.items.index.get_indexer(pd.Index(item_ids, dtype=object)).astype(np.int64),
-        )
+        return encoded(self.users.index, self.items.index, user_ids, item_ids)
 
     def take(self, rows: NDArray[np.bool_] | IntArray) -> Dataset:
         """The same catalogue with only these ratings, in this order."""
@@ -101,3 +98,9 @@ class Dataset:
         for column in (self.user, self.item, self.rating, self.timestamp):
             content.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())
         return content.hexdigest()
+
+
+def encoded(users: pd.Index[str], items: pd.Index[str], user_ids: Iterable[str], item_ids: Iterable[str]) -> Pairs:
+    """The place of each id among the users or items, -1 where it is not among them."""
+    places = (index.get_indexer(pd.Index(ids, dtype=object)) for index, ids in ((users, user_ids), (items, item_ids)))
+    return Pairs(*(place.astype(np.int64) for place in places))

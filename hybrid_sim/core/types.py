@@ -136,6 +136,14 @@ class Pairs:
         """One number per pair, ascending by user, then item: user * n_items + item; -1 for a pair that is not known."""
         return np.where(self.known, self.user * n_items + self.item, -1)
 
+    def rows_by_user(self) -> dict[int, IntArray]:
+        """The rows of each user's known pairs, users in order of first appearance."""
+        known = np.flatnonzero(self.known)
+        known = known[np.argsort(self.user[known], kind="stable")]
+        users, first = np.unique(self.user[known], return_index=True)
+        rows = np.split(known, first[1:])
+        return {int(users[k]): rows[k] for k in np.argsort(known[first])}
+
 
 @dataclass(frozen=True)
 class RatingDistribution:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,15 +18,15 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.model_files import MANIFEST
 from hybrid_sim.core.seeding import stream
-from hybrid_sim.core.settings import RunSettings, settings_from
+from hybrid_sim.core.settings import RunSettings
 from hybrid_sim.core.types import IntArray
 from hybrid_sim.data.new_items import add_items, read_new_items
 from hybrid_sim.ensemble.correction import N_PANEL
 from hybrid_sim.llm.question import LanguageModel
 from hybrid_sim.new_items.forecast import Forecasts, forecast_items, like_level
 from hybrid_sim.simulation.refit import refitted
-from hybrid_sim.simulation.run_folder import RunFolder, csv_bytes, json_lines, load_saved
-from hybrid_sim.simulation.session import Limits, Plan, Session, identity
+from hybrid_sim.simulation.run_folder import csv_bytes, json_lines, load_saved
+from hybrid_sim.simulation.session import FolderRun, Limits, Plan, identity
 from hybrid_sim.simulation.simulate import LLMUse
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -96,36 +95,15 @@ def sampled_users(dataset: Dataset, n: int | None, seed: int) -> IntArray:
     return np.sort(stream(seed, "audience").choice(users, n, replace=False))
 
 
-@dataclass(frozen=True)
-class _NewItemSession(Session):
-    """A session whose fitted simulator is refitted to the new items and kept in the folder."""
-
-    saved: Path | None = None
-
-    @cached_property
-    def simulator(self) -> Simulator:
-        """The simulator that has the new items: kept from an earlier run, refitted, or fitted now."""
-        if not hasattr(self.wanted, "ensemble_"):
-            return self.folder.fitted(self.wanted, self.dataset)
-        if self.saved is None:
-            return refitted(self.wanted, self.dataset)
-        fingerprint = hashlib.sha256((self.saved / MANIFEST).read_bytes()).hexdigest()
-        place = self.folder.path / f"refitted-{fingerprint[:8]}"
-        kept = load_saved(place, self.dataset)
-        if kept is None:
-            kept = refitted(self.wanted, self.dataset, self.wanted.n_jobs)
-            self.folder.make()
-            kept.save(place)
-        return kept
-
-
-class NewItemRun:
+class NewItemRun(FolderRun):
     """A forecast of new items in a folder, with or without a language model; the same one again resumes it.
 
     `simulator` is fitted to `dataset`, or not fitted yet; `saved` is the folder it was loaded from, so that what is
     refitted from it can be kept. `n_panel` users are those for whom a language model is asked about every item. Other
     arguments as in `forecast_new_items` and `hs.Run`.
     """
+
+    kind = "cold"
 
     def __init__(
         self,
@@ -145,27 +123,36 @@ class NewItemRun:
         column: str = "item_id",
         encoding: str = "utf-8",
     ) -> None:
-        self.folder = RunFolder(Path(folder))
-        self.folder.require_kind("cold")
-        self.whole = with_new_items(dataset, new_items, column, encoding)
-        self.items = np.arange(dataset.n_items, self.whole.n_items)
+        super().__init__(folder, dataset, simulator, settings, model, seed)
+        self.is_refitted, self._saved = hasattr(self.wanted, "ensemble_"), saved
+        self._dataset = with_new_items(dataset, new_items, column, encoding)
+        self.items = np.arange(dataset.n_items, self.dataset.n_items)
         self.like_from, self.n_shown = like_level(dataset.scale, like_from), n_shown
         self.users, self.n_panel = sampled_users(dataset, n_users, seed), n_panel or N_PANEL
         if len(self.items) * len(self.users) > MAX_PAIRS:
             raise SettingsError(
                 f"{len(self.items):,} items times {len(self.users):,} users are too many at once; choose --audience N"
             )
-        run_settings = settings_from(settings, model)
-        if simulator is None:
-            simulator = Simulator(seed, run_settings.ensemble.members, without=run_settings.ensemble.without)
-        self.is_refitted = hasattr(simulator, "ensemble_")
-        if self.is_refitted:
-            simulator.require_fitted_to(dataset)
-        self.session = _NewItemSession(self.folder, self.whole, simulator, run_settings, seed, saved)
+
+    @cached_property
+    def simulator(self) -> Simulator:
+        """The simulator that has the new items: kept from an earlier run, refitted, or fitted now."""
+        if not self.is_refitted:
+            return self.folder.fitted(self.wanted, self.dataset)
+        if self._saved is None:
+            return refitted(self.wanted, self.dataset)
+        fingerprint = hashlib.sha256((self._saved / MANIFEST).read_bytes()).hexdigest()
+        place = self.folder.path / f"refitted-{fingerprint[:8]}"
+        kept = load_saved(place, self.dataset)
+        if kept is None:
+            kept = refitted(self.wanted, self.dataset, self.wanted.n_jobs)
+            self.folder.make()
+            kept.save(place)
+        return kept
 
     def plan(self) -> Plan:
         """What the language model would be asked; nothing is sent."""
-        return self.session.plan(self._identity(), self._forecast)
+        return self._plan(self._identity(), self._forecast)
 
     def forecast(
         self,
@@ -181,7 +168,7 @@ class NewItemRun:
         Arguments as in `Run.simulate`.
         """
         limits = Limits(budget, max_calls, max_minutes)
-        with self.session.open_llm(self._identity(), limits, replay=replay) as llm:
+        with self._open_llm(self._identity(), limits, replay=replay) as llm:
             forecasts = self._forecast(llm)
             if llm is not None:
                 forecasts = forecasts.with_use(LLMUse.of(llm))
@@ -189,28 +176,27 @@ class NewItemRun:
         return forecasts
 
     def _identity(self) -> dict[str, Any]:
-        whole, session = self.whole, self.session
-        ids = whole.users.index[self.users].tolist(), whole.items.index[self.items].tolist()
-        made_of = identity(whole, session.settings, session.wanted, *ids, seed=session.seed)
+        ids = self.dataset.users.index[self.users].tolist(), self.dataset.items.index[self.items].tolist()
+        made_of = identity(self.dataset, self._settings, self.wanted, *ids, seed=self.seed)
         return {**made_of, "panel": self.n_panel}
 
     def _forecast(self, model: LanguageModel | None) -> Forecasts:
         return forecast_items(
-            self.session.simulator,
-            self.whole,
+            self.simulator,
+            self.dataset,
             self.items,
             self.users,
             like_from=self.like_from,
             n_shown=self.n_shown,
-            interviewer=None if model is None else self.session.interviewer(model),
+            interviewer=None if model is None else self._interviewer(model),
             n_panel=self.n_panel,
-            seed=self.session.seed,
+            seed=self.seed,
         )
 
     def _write(self, forecasts: Forecasts, command: Sequence[str]) -> None:
         self.folder.make()
         simulation = forecasts.simulation
-        about = self.session.about("cold", simulation, command)
+        about = self._about(simulation, command)
         about |= {
             "new_items": len(forecasts),
             "members": "refitted to the new items" if self.is_refitted else "fitted with the new items",

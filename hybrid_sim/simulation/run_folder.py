@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +13,24 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.model_files import MANIFEST
-from hybrid_sim.core.user_state import UserState
-from hybrid_sim.profiles.timelines import PROFILES_FILE, write_timelines
-from hybrid_sim.simulation.explain import Explanation
+from hybrid_sim.profiles.timelines import PROFILES_FILE
 from hybrid_sim.simulation.simulator import Simulator
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of one run."""
+    """The files of one run, whether they exist or not.
 
-    path: Path
+    `journal` has all requests to a language model and its answers; `simulator` the fitted simulator, so that a resumed
+    run need not fit it again. `ratings` has a row per pair: the rating drawn, the distribution, the source, and the
+    language model's rating. `profiles` are all versions of the users' profiles, before the simulated ratings and, where
+    asked for, after them. `explanations` has one per pair, `about` settings, provenance and cost.
+    """
 
-    @property
-    def journal(self) -> Path:
-        """All requests to a language model, and its answers."""
-        return self.path / "journal.sqlite"
-
-    @property
-    def simulator(self) -> Path:
-        """The fitted simulator, so that a resumed run need not fit it again."""
-        return self.path / "simulator"
-
-    @property
-    def ratings(self) -> Path:
-        """A row per pair: the rating drawn, the distribution, the source, and the language model's rating."""
-        return self.path / "ratings.csv"
-
-    @property
-    def profiles(self) -> Path:
-        """All versions of the users' profiles, before the simulated ratings and, where asked for, after them."""
-        return self.path / PROFILES_FILE
-
-    @property
-    def explanations(self) -> Path:
-        """An explanation of every pair."""
-        return self.path / "explanations.jsonl"
-
-    @property
-    def about(self) -> Path:
-        """Settings, provenance and cost."""
-        return self.path / "run.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal, self.simulator = path / "journal.sqlite", path / "simulator"
+        self.ratings, self.explanations = path / "ratings.csv", path / "explanations.jsonl"
+        self.profiles, self.about = path / PROFILES_FILE, path / "run.json"
 
     def fitted(self, simulator: Simulator, dataset: Dataset) -> Simulator:
         """`simulator` fitted to the dataset: the saved one if data and options are the same, else fitted and saved."""
@@ -97,14 +72,6 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be made ({error.strerror}); name another folder") from error
 
-    def write_profiles(self, states: Iterable[UserState]) -> None:
-        """Write the timelines of these users."""
-        write_timelines(self.profiles, [state.timeline for state in states])
-
-    def write_explanations(self, explanations: Iterable[Explanation]) -> None:
-        """Write one JSON object per pair."""
-        write_whole(self.explanations, json_lines(explanation.to_json() for explanation in explanations))
-
     def write_about(self, about: Mapping[str, Any]) -> None:
         """Write settings and provenance."""
         write_whole(self.about, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
@@ -126,9 +93,7 @@ def _options(simulator: Simulator) -> tuple[int, tuple[str, ...] | None, tuple[s
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
     """The table as CSV in UTF-8, floats with all their digits."""
-    content = io.BytesIO()
-    frame.to_csv(content, index=False, encoding="utf-8", lineterminator="\n")
-    return content.getvalue()
+    return str(frame.to_csv(index=False, lineterminator="\n")).encode()
 
 
 def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hybrid_sim.core.dataset import encoded
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.frames import Framed
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.columns import read_table
 from hybrid_sim.data.times import read_times
 from hybrid_sim.simulation.run_folder import RunFolder
@@ -261,9 +262,11 @@ def read_truth(file: Path, run: FinishedRun) -> Truth:
             f"{table.where(int(off[0]), 'rating')}: {ratings[off[0]]:g} is not on the scale of the run, {run.scale}; "
             "fix or remove the row"
         )
-    pairs = _keys(run.user_ids, run.item_ids, run.user_ids[run.user], run.item_ids[run.item])
+    n_items = len(run.item_ids)
+    pairs = Pairs(run.user, run.item).keys(n_items)
     judged = np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)
-    keys = _keys(run.user_ids, run.item_ids, users.names[users.codes], items.names[items.codes])
+    known_ids = pd.Index(run.user_ids), pd.Index(run.item_ids)
+    keys = encoded(*known_ids, users.names[users.codes], items.names[items.codes]).keys(n_items)
     rows = np.flatnonzero(keys >= 0)
     row_of = pd.Series(rows, index=keys[rows])
     row_of = row_of[~row_of.index.duplicated(keep="last")]
@@ -278,12 +281,3 @@ def read_truth(file: Path, run: FinishedRun) -> Truth:
         raise DataError(f"{table.path.name}: no row can judge the run, {why}; name ratings that were held out")
     times = read_times(table, "timestamp") if "timestamp" in table.names else None
     return Truth(table.path.name, np.where(row < 0, np.nan, ratings[row]), None if times is None else times[row])
-
-
-def _keys(
-    user_ids: NDArray[np.object_], item_ids: NDArray[np.object_], users: NDArray[np.object_], items: NDArray[np.object_]
-) -> IntArray:
-    """One number per pair, -1 where user or item are not among the ids."""
-    user = pd.Index(user_ids).get_indexer(pd.Index(users, dtype=object))
-    item = pd.Index(item_ids).get_indexer(pd.Index(items, dtype=object))
-    return np.where((user >= 0) & (item >= 0), user * len(item_ids) + item, -1).astype(np.int64)

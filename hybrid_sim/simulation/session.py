@@ -1,4 +1,4 @@
-"""Sessions and runs: everything that a simulation in a folder needs, and the run as an object of the Python API."""
+"""Runs: simulations that are planned, made, resumed and read back in a folder."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from hybrid_sim.llm.question import LanguageModel
 from hybrid_sim.llm.tokens import SECONDS_PER_CALL, Forecast, Planner, TokenEstimates, forecast
 from hybrid_sim.llm.transport import address_of
 from hybrid_sim.profiles.recorded import read_recorded_profiles
-from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
+from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines, write_timelines
 from hybrid_sim.prompts.templates import load_template, template_names
 from hybrid_sim.simulation.explain import explain
 from hybrid_sim.simulation.interviewer import USERS_AT_A_TIME, Interviewer, interviewer, profile_author
-from hybrid_sim.simulation.run_folder import RunFolder, csv_bytes
+from hybrid_sim.simulation.run_folder import RunFolder, csv_bytes, json_lines
 from hybrid_sim.simulation.run_results import FinishedRun, read_explanations, read_run
 from hybrid_sim.simulation.simulate import LLMUse, Simulation, advance, simulate, users_before
 from hybrid_sim.simulation.simulator import Simulator, pair_ids
@@ -86,35 +86,61 @@ class Plan:
     __repr__ = __str__
 
 
-@dataclass(frozen=True)
-class Session:
-    """A run folder, a dataset, a simulator and settings: what asking a language model about pairs rests on.
+class FolderRun:
+    """What `Run` and `NewItemRun` share: a simulator and settings, and a language model behind the folder's journal.
 
-    `wanted` is the simulator to use, fitted or not; an unfitted one is fitted when it is needed and kept in the folder.
+    `kind` is the name of the command that does the same. `wanted` is the simulator to use, fitted or not; an unfitted
+    one is fitted when it is needed and kept in the folder.
     """
 
-    folder: RunFolder
-    dataset: Dataset
-    wanted: Simulator
-    settings: RunSettings
-    seed: int = 0
+    kind: str
+
+    def __init__(
+        self,
+        folder: Path | str,
+        dataset: Dataset | None,
+        simulator: Simulator | Path | str | None,
+        settings: RunSettings | Mapping[str, Any] | Path | str | None,
+        model: str | None,
+        seed: int,
+    ) -> None:
+        self.folder, self.seed, self._dataset = RunFolder(Path(folder)), seed, dataset
+        self.folder.require_kind(self.kind)
+        self._settings = settings_from(settings, model)
+        if simulator is None:
+            ensemble = self._settings.ensemble
+            simulator = Simulator(seed, ensemble.members, without=ensemble.without)
+        self.wanted = Simulator.load(simulator) if isinstance(simulator, (str, Path)) else simulator
+        if dataset is not None and hasattr(self.wanted, "ensemble_"):
+            self.wanted.require_fitted_to(dataset)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data that the run is about.
+
+        Raises:
+            SettingsError: the run was opened without any.
+        """
+        if self._dataset is None:
+            raise SettingsError(f"{self.folder.path} was opened to be read; hs.Run(folder, dataset) simulates")
+        return self._dataset
 
     @property
     def asks(self) -> bool:
         """Whether a language model is asked."""
-        return bool(self.settings.llm.model) and "llm" not in self.wanted.without
+        return bool(self._settings.llm.model) and "llm" not in self.wanted.without
 
     @cached_property
     def simulator(self) -> Simulator:
         """The fitted simulator."""
         return self.wanted if hasattr(self.wanted, "ensemble_") else self.folder.fitted(self.wanted, self.dataset)
 
-    def interviewer(self, model: LanguageModel, users_at_a_time: int = USERS_AT_A_TIME) -> Interviewer:
+    def _interviewer(self, model: LanguageModel, users_at_a_time: int = USERS_AT_A_TIME) -> Interviewer:
         """What asks `model` about this dataset; without the component `profile` it shows no profiles."""
-        return interviewer(self.dataset, self.settings, model, users_at_a_time, self.wanted.without)
+        return interviewer(self.dataset, self._settings, model, users_at_a_time, self.wanted.without)
 
     @contextmanager
-    def open_llm(
+    def _open_llm(
         self, identity: Mapping[str, Any], limits: Limits, *, replay: bool = False, batch: bool = False
     ) -> Iterator[LLM | None]:
         """The language model behind the journal of the folder; None where none is asked.
@@ -132,11 +158,11 @@ class Session:
             return
         with (
             Journal(self.folder.journal, settings=identity, replay=replay) as journal,
-            LLM(self.settings.llm, journal, limits.after(journal.ledger()), replay=replay, batch=batch) as llm,
+            LLM(self._settings.llm, journal, limits.after(journal.ledger()), replay=replay, batch=batch) as llm,
         ):
             yield llm
 
-    def plan(self, identity: Mapping[str, Any], ask: Callable[[Planner], object], batch: bool = False) -> Plan:
+    def _plan(self, identity: Mapping[str, Any], ask: Callable[[Planner], object], batch: bool = False) -> Plan:
         """What `ask`, which puts its questions to the planner it is given, would still take; nothing is sent.
 
         Raises:
@@ -144,7 +170,7 @@ class Session:
         """
         if not self.asks:
             raise SettingsError("there is nothing to plan: no language model is asked; add --model NAME")
-        llm, file = self.settings.llm, self.folder.journal
+        llm, file = self._settings.llm, self.folder.journal
         with Journal(file, settings=identity, replay=True) if file.is_file() else nullcontext() as journal:
             planner = Planner(llm.sampling, journal)
             ask(planner)
@@ -157,13 +183,13 @@ class Session:
         kinds = Counter(question.prompt.partition("@")[0] for question in planner.questions.values())
         return Plan(llm.model, expected, dict(kinds.most_common()), bool(seen))
 
-    def about(self, kind: str, simulation: Simulation, command: Sequence[str] = ()) -> dict[str, Any]:
+    def _about(self, simulation: Simulation, command: Sequence[str]) -> dict[str, Any]:
         """Provenance, settings and counts of what was simulated, in plain JSON; `command` is the command line."""
         use, embedder = simulation.use, self.simulator.embedder_name_
         return {
             "provenance": asdict(provenance(command, self.seed, self.dataset, embedder)),
-            "kind": kind,
-            "settings": self.settings.model_dump(mode="json"),
+            "kind": self.kind,
+            "settings": self._settings.model_dump(mode="json"),
             "members": list(self.simulator.ensemble_.members),
             "sources": dict(Counter(simulation.prediction.source.tolist())),
             "asked": int(simulation.asked.sum()),
@@ -173,7 +199,7 @@ class Session:
         }
 
 
-class Run:
+class Run(FolderRun):
     """A simulation that is kept in a folder: plan it, simulate, resume it, read it back.
 
     `simulator` is a `Simulator`, fitted or not, the folder of a saved one, or None for the default one with `seed`.
@@ -190,6 +216,8 @@ class Run:
         SettingsError: the folder holds something else, the simulator was fitted to other data, or a setting is wrong.
     """
 
+    kind = "simulate"
+
     def __init__(
         self,
         folder: Path | str,
@@ -201,18 +229,11 @@ class Run:
         seed: int = 0,
         profiles: Mapping[str, Timeline] | Path | str | None = None,
     ) -> None:
-        self.folder, self.dataset, self.seed = RunFolder(Path(folder)), dataset, seed
-        self.folder.require_kind("simulate")
-        self._settings = settings_from(settings, model)
-        self._timelines = _timelines(profiles)
-        if isinstance(simulator, (str, Path)):
-            simulator = Simulator.load(simulator)
-        if simulator is None:
-            ensemble = self._settings.ensemble
-            simulator = Simulator(seed, ensemble.members, without=ensemble.without)
-        if dataset is not None and hasattr(simulator, "ensemble_"):
-            simulator.require_fitted_to(dataset)
-        self._simulator = simulator
+        super().__init__(folder, dataset, simulator, settings, model, seed)
+        if isinstance(profiles, (str, Path)):
+            place = Path(profiles)
+            profiles = read_timelines(place / PROFILES_FILE) if place.is_dir() else read_recorded_profiles(place)
+        self._timelines = profiles or {}
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -234,17 +255,6 @@ class Run:
     def _repr_html_(self) -> str:
         return self.results._repr_html_() if self.folder.ratings.is_file() else repr(self)
 
-    @cached_property
-    def session(self) -> Session:
-        """What the run rests on.
-
-        Raises:
-            SettingsError: the run was opened without a dataset.
-        """
-        if self.dataset is None:
-            raise SettingsError(f"{self.folder.path} was opened to be read; hs.Run(folder, dataset) simulates")
-        return Session(self.folder, self.dataset, self._simulator, self._settings, self.seed)
-
     def plan(
         self,
         user_ids: Iterable[str] | pd.DataFrame,
@@ -261,11 +271,11 @@ class Run:
         users, items = (ids.tolist() for ids in pair_ids(user_ids, item_ids))
 
         def ask(planner: Planner) -> None:
-            simulation = self._simulated(users, items, self.session.interviewer(planner))
+            simulation = self._simulated(users, items, self._interviewer(planner))
             if advance:
                 self._users(simulation, planner, advance)
 
-        return self.session.plan(self._identity(users, items), ask, batch)
+        return self._plan(self._identity(users, items), ask, batch)
 
     def simulate(
         self,
@@ -296,15 +306,14 @@ class Run:
             RunError: the folder is in use, holds a run with other settings, or lacks an answer that a replay needs.
         """
         users, items = (ids.tolist() for ids in pair_ids(user_ids, item_ids))
-        limits, at_once = Limits(budget, max_calls, max_minutes), USERS_AT_A_TIME
-        if batch and self.dataset is not None:  # a batch may take a day: as few of them as there can be
-            at_once = self.dataset.n_users
-        identity = self._identity(users, items)
+        limits, identity = Limits(budget, max_calls, max_minutes), self._identity(users, items)
+        # A batch may take a day: as few of them as there can be.
+        at_once = self.dataset.n_users if batch else USERS_AT_A_TIME
         with (
             report_to(on_progress) if on_progress else nullcontext(),
-            self.session.open_llm(identity, limits, replay=replay, batch=batch) as llm,
+            self._open_llm(identity, limits, replay=replay, batch=batch) as llm,
         ):
-            asking = None if llm is None else self.session.interviewer(llm, at_once)
+            asking = None if llm is None else self._interviewer(llm, at_once)
             simulation = self._simulated(users, items, asking)
             states = self._users(simulation, llm, advance)
             simulation = replace(simulation, use=None if llm is None else LLMUse.of(llm))
@@ -312,39 +321,36 @@ class Run:
         return simulation
 
     def _identity(self, users: Sequence[str], items: Sequence[str]) -> dict[str, Any]:
-        session = self.session
-        return identity(session.dataset, session.settings, session.wanted, users, items, self._timelines, session.seed)
+        return identity(self.dataset, self._settings, self.wanted, users, items, self._timelines, self.seed)
 
     def _simulated(self, users: Sequence[str], items: Sequence[str], asking: Interviewer | None) -> Simulation:
-        session = self.session
-        return simulate(session.simulator, session.dataset, users, items, asking, self.seed, self._timelines)
+        return simulate(self.simulator, self.dataset, users, items, asking, self.seed, self._timelines)
 
     def _users(self, simulation: Simulation, model: LanguageModel | None, advances: bool) -> list[UserState]:
         """The users before the simulated ratings or, with `advances`, after them."""
-        dataset, settings = self.session.dataset, self._settings
-        states = users_before(
-            simulation, dataset, profile_author(dataset, settings, None), settings.profile, self._timelines
-        )
+        dataset, settings = self.dataset, self._settings
+        author = profile_author(dataset, settings, None)
+        states = users_before(simulation, dataset, author, settings.profile, self._timelines)
         if not advances:
             return states
-        author = profile_author(dataset, settings, None if "profile" in self.session.wanted.without else model)
+        author = profile_author(dataset, settings, None if "profile" in self.wanted.without else model)
         return advance(states, simulation, dataset, author, settings.profile)
 
     def _write(
         self, simulation: Simulation, states: list[UserState], explained: bool | None, command: Sequence[str]
     ) -> None:
-        session = self.session
         self.folder.make()
         write_whole(self.folder.ratings, csv_bytes(simulation.to_frame()))
-        self.folder.write_profiles(states)
+        write_timelines(self.folder.profiles, [state.timeline for state in states])
         if explained is None and len(simulation.pairs) > MAX_EXPLAINED:
             _log.info(
                 "no explanations are written of more than %s pairs; --explain all writes them", f"{MAX_EXPLAINED:,}"
             )
         elif explained is not False:
             reasons = simulation.reasons.tolist()
-            self.folder.write_explanations(explain(session.simulator, simulation.prediction, session.dataset, reasons))
-        self.folder.write_about(session.about("simulate", simulation, command))
+            explanations = explain(self.simulator, simulation.prediction, self.dataset, reasons)
+            write_whole(self.folder.explanations, json_lines(one.to_json() for one in explanations))
+        self.folder.write_about(self._about(simulation, command))
         self.__dict__.pop("results", None)
         if n_known := int(np.isfinite(simulation.known).sum()):
             _log.warning(
@@ -397,14 +403,6 @@ class Run:
                 for s in journal.usage_by_prompt()
             ]
         return pd.DataFrame(rows, columns=columns)
-
-
-def _timelines(source: Mapping[str, Timeline] | Path | str | None) -> Mapping[str, Timeline]:
-    """Profiles by user id, of a run folder or of a table."""
-    if source is None or isinstance(source, Mapping):
-        return source or {}
-    place = Path(source)
-    return read_timelines(place / PROFILES_FILE) if place.is_dir() else read_recorded_profiles(place)
 
 
 def identity(

@@ -169,7 +169,7 @@ def users_before(
 ) -> list[UserState]:
     """All known users of the simulation as they were before its ratings; `author` writes the profiles that lack."""
     states = UserStates(dataset, timelines or {})
-    users = [simulation.users.get(user) or states.now(user) for user in _rows_by_user(simulation.pairs)]
+    users = [simulation.users.get(user) or states.now(user) for user in simulation.pairs.rows_by_user()]
     return write_profiles(author, users, settings)
 
 
@@ -181,7 +181,7 @@ def advance(
     settings: ProfileSettings,
 ) -> list[UserState]:
     """The users after the simulation: its ratings enter their histories, in order, and then their profiles."""
-    pairs, rows = simulation.pairs, _rows_by_user(simulation.pairs)
+    pairs, rows = simulation.pairs, simulation.pairs.rows_by_user()
     later = [
         replace(state, history=state.history.then(pairs.item[rows[state.user]], simulation.ratings[rows[state.user]]))
         for state in states
@@ -200,7 +200,7 @@ def calibration_requests(states: UserStates, n_users: int, n_items: int, seed: i
 
 def rating_requests(states: UserStates, pairs: Pairs) -> list[RatingRequest]:
     """The pairs as one request per user, users and items in order of first appearance."""
-    return [RatingRequest(states.now(user), pairs.item[rows]) for user, rows in _rows_by_user(pairs).items()]
+    return [RatingRequest(states.now(user), pairs.item[rows]) for user, rows in pairs.rows_by_user().items()]
 
 
 def _by_pair(
@@ -213,12 +213,3 @@ def _by_pair(
     rows = row_of.reindex(pairs.keys(dataset.n_items), fill_value=-1).to_numpy()
     probs = np.vstack([answers.distribution(dataset.scale).probs, np.full(dataset.scale.n_levels, np.nan)])
     return rows >= 0, RatingDistribution(dataset.scale, probs[rows]), np.append(answers.reasons, "")[rows]
-
-
-def _rows_by_user(pairs: Pairs) -> dict[int, IntArray]:
-    """The rows of every known user, users in order of first appearance; rows of unknown items are left out."""
-    known = np.flatnonzero(pairs.known)
-    known = known[np.argsort(pairs.user[known], kind="stable")]
-    users, first, counts = np.unique(pairs.user[known], return_index=True, return_counts=True)
-    rows = np.split(known, np.cumsum(counts)[:-1])
-    return {int(users[k]): rows[k] for k in np.argsort(known[first])}

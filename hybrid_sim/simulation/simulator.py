@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid_sim.core import model_files
-from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.dataset import Dataset, encoded
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import ModelFileError, SettingsError
 from hybrid_sim.core.frames import Framed
@@ -175,11 +175,7 @@ class Simulator:
             SettingsError: the ids are no such lists or columns, or not texts.
         """
         users, items = pair_ids(user_ids, item_ids)
-        pairs = Pairs(
-            self.user_ids_.get_indexer(pd.Index(users, dtype=object)).astype(np.int64),
-            self.item_ids_.get_indexer(pd.Index(items, dtype=object)).astype(np.int64),
-        )
-        return self._predict(users, items, pairs)
+        return self._predict(users, items, encoded(self.user_ids_, self.item_ids_, users, items))
 
     def predict_pairs(self, pairs: Pairs) -> Prediction:
         """The same for row numbers of the fitted dataset's users and items; the id of -1 is empty."""
