@@ -22,12 +22,12 @@ import numpy as np
 import hybrid_sim as hs
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.rater import expected
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, Pairs
+from hybrid_sim.core.user_state import Histories
 from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.models import make_rater
 from hybrid_sim.retrieval.content_gp import ContentGP

@@ -26,9 +26,9 @@ import hybrid_sim as hs
 from hybrid_sim.cli import main as program
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, Pairs
+from hybrid_sim.core.user_state import Histories
 from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
 from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.retrieval.evidence import LEAST_EFFECT, EvidenceFinder

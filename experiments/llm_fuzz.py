@@ -26,10 +26,9 @@ from llm_injections import ATTACKS, MARKER, is_broken
 
 from hybrid_sim.core.errors import ReplyError
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.settings import ProfileSettings, RatingSettings
-from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
+from hybrid_sim.core.user_state import Histories, Timeline, UserProfile, UserState
 from hybrid_sim.llm.question import Message
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import RatingsReply, rating_question

@@ -26,9 +26,8 @@ from llm_provenance import source_of
 
 import hybrid_sim as hs
 from hybrid_sim.core.files import write_whole
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import LLMSettings, RatingSettings
-from hybrid_sim.core.user_state import UserState
+from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.dialect import Dialect

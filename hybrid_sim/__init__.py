@@ -15,7 +15,6 @@ items that nobody has rated yet. Every name is imported when it is first used, s
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,71 +35,43 @@ if TYPE_CHECKING:
     from hybrid_sim.simulation.simulate import Simulation, simulate
     from hybrid_sim.simulation.simulator import Prediction, Simulator, cross_pairs, fit, load
 
+    __version__: str
+
 __all__ = [
-    "ColumnMap",
-    "Dataset",
-    "HybridSimError",
-    "NewItemRun",
-    "Pairs",
-    "Prediction",
-    "Rater",
-    "RatingDistribution",
-    "RatingScale",
-    "Run",
-    "Simulation",
-    "Simulator",
-    "__version__",
-    "ablate",
-    "bench",
-    "cross_pairs",
-    "explain",
-    "fit",
-    "forecast_new_items",
-    "load",
-    "load_dataset",
-    "make_rater",
-    "make_world",
-    "read_dataset",
-    "simulate",
-    "validate",
-]
+    "ColumnMap", "Dataset", "HybridSimError", "NewItemRun", "Pairs", "Prediction", "Rater", "RatingDistribution",
+    "RatingScale", "Run", "Simulation", "Simulator", "__version__", "ablate", "bench", "cross_pairs", "explain", "fit",
+    "forecast_new_items", "load", "load_dataset", "make_rater", "make_world", "read_dataset", "simulate", "validate",
+]  # fmt: skip
 
-_MODULES = {
-    "ColumnMap": "hybrid_sim.data.tables",
-    "Dataset": "hybrid_sim.core.dataset",
-    "HybridSimError": "hybrid_sim.core.errors",
-    "NewItemRun": "hybrid_sim.new_items.run",
-    "Pairs": "hybrid_sim.core.types",
-    "Prediction": "hybrid_sim.simulation.simulator",
-    "Rater": "hybrid_sim.core.rater",
-    "RatingDistribution": "hybrid_sim.core.types",
-    "RatingScale": "hybrid_sim.core.types",
-    "Run": "hybrid_sim.simulation.session",
-    "Simulation": "hybrid_sim.simulation.simulate",
-    "Simulator": "hybrid_sim.simulation.simulator",
-    "ablate": "hybrid_sim.evaluation.ablation",
-    "bench": "hybrid_sim.evaluation.bench",
-    "cross_pairs": "hybrid_sim.simulation.simulator",
-    "explain": "hybrid_sim.simulation.explain",
-    "fit": "hybrid_sim.simulation.simulator",
-    "forecast_new_items": "hybrid_sim.new_items.run",
-    "load": "hybrid_sim.simulation.simulator",
-    "load_dataset": "hybrid_sim.data.sources",
-    "make_rater": "hybrid_sim.models.registry",
-    "make_world": "hybrid_sim.data.world",
-    "read_dataset": "hybrid_sim.data.tables",
-    "simulate": "hybrid_sim.simulation.simulate",
-    "validate": "hybrid_sim.evaluation.validity.one_call",
+_HOMES = {
+    "core.dataset": ("Dataset",),
+    "core.errors": ("HybridSimError",),
+    "core.rater": ("Rater",),
+    "core.types": ("Pairs", "RatingDistribution", "RatingScale"),
+    "data.sources": ("load_dataset",),
+    "data.tables": ("ColumnMap", "read_dataset"),
+    "data.world": ("make_world",),
+    "evaluation.ablation": ("ablate",),
+    "evaluation.bench": ("bench",),
+    "evaluation.validity.one_call": ("validate",),
+    "models.registry": ("make_rater",),
+    "new_items.run": ("NewItemRun", "forecast_new_items"),
+    "simulation.explain": ("explain",),
+    "simulation.session": ("Run",),
+    "simulation.simulate": ("Simulation", "simulate"),
+    "simulation.simulator": ("Prediction", "Simulator", "cross_pairs", "fit", "load"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _RENAMED = {"load_dataset": "load"}
-
-__version__ = version("hybrid-sim")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("hybrid-sim")
+    elif name in _HOME_OF:
+        value = getattr(import_module(f"hybrid_sim.{_HOME_OF[name]}"), _RENAMED.get(name, name))
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), _RENAMED.get(name, name))
     globals()[name] = value
     return value
 

@@ -16,7 +16,7 @@ ASK = """
 import os
 from pathlib import Path
 import hybrid_sim.llm.client as client
-from hybrid_sim.core.history import Histories
+from hybrid_sim.core.user_state import Histories
 from hybrid_sim.core.settings import LLMSettings, RatingSettings
 from hybrid_sim.core.user_state import UserState
 from hybrid_sim.llm.budget import Budget

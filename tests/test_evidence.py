@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import Histories, History
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
+from hybrid_sim.core.user_state import Histories, History
 from hybrid_sim.data.sources import load
 from hybrid_sim.data.world import make_world
 from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP

@@ -30,9 +30,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import LLMSettings, RatingSettings
-from hybrid_sim.core.user_state import UserState
+from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.doctor import examine

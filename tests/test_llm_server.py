@@ -29,9 +29,8 @@ from llm_server import (
 )
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RatingSettings
-from hybrid_sim.core.user_state import UserState
+from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.prompts.profile import ProfilePrompts
 from hybrid_sim.prompts.rating import rating_question

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from hybrid_sim.cli import main
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
+from hybrid_sim.core.user_state import Histories, Timeline, UserProfile, UserState
 from hybrid_sim.profiles.statistical_writer import StatisticalWriter
 from hybrid_sim.profiles.timelines import PROFILES_FILE, difference, read_timelines, timeline_lines, write_timelines
 from hybrid_sim.profiles.writers import write_profiles

@@ -14,10 +14,9 @@ import pytest
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ReplyError, SettingsError
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.types import RatingScale
-from hybrid_sim.core.user_state import UserProfile, UserState
+from hybrid_sim.core.user_state import Histories, UserProfile, UserState
 from hybrid_sim.data import load
 from hybrid_sim.data.world import make_world
 from hybrid_sim.llm.question import Answer, Failure, FailureKind, Question

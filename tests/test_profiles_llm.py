@@ -7,9 +7,8 @@ from pathlib import Path
 from llm_server import FaultPlan, LoopbackLLM, always
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import LLMSettings, ProfileSettings
-from hybrid_sim.core.user_state import Timeline, UserState
+from hybrid_sim.core.user_state import Histories, Timeline, UserState
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal

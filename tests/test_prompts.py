@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import RatingSettings
-from hybrid_sim.core.user_state import Timeline, UserProfile, UserState
+from hybrid_sim.core.user_state import Histories, Timeline, UserProfile, UserState
 from hybrid_sim.llm.question import Question
 from hybrid_sim.profiles.timelines import write_timelines
 from hybrid_sim.prompts.context import item_records, plain_number, user_record

@@ -15,9 +15,8 @@ import pytest
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ReplyError, SettingsError
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import RatingSettings
-from hybrid_sim.core.user_state import UserState
+from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.llm.question import Question
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
 from hybrid_sim.prompts.templates import load_template

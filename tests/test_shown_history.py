@@ -14,9 +14,8 @@ from llm_server import LoopbackLLM
 from hybrid_sim.cli import main
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.history import Histories, History
 from hybrid_sim.core.settings import LLMSettings, RatingSettings, RunSettings
-from hybrid_sim.core.user_state import UserState
+from hybrid_sim.core.user_state import Histories, History, UserState
 from hybrid_sim.data.world import make_world
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM

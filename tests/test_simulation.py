@@ -15,10 +15,9 @@ from llm_server import DEAD_ADDRESS, LoopbackLLM, always, rating_mind
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import NetworkError, RunError, SettingsError
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.settings import LLMSettings, RatingSettings, RunSettings
 from hybrid_sim.core.types import Pairs, RatingScale
-from hybrid_sim.core.user_state import Timeline, UserProfile
+from hybrid_sim.core.user_state import Histories, Timeline, UserProfile
 from hybrid_sim.data.world import make_world
 from hybrid_sim.llm.batch import Polling
 from hybrid_sim.llm.budget import Budget

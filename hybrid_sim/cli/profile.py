@@ -110,9 +110,8 @@ def _stored(options: argparse.Namespace) -> Timeline:
 
 
 def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timeline:
-    from hybrid_sim.core.history import Histories
     from hybrid_sim.core.settings import ProfileSettings
-    from hybrid_sim.core.user_state import UserState
+    from hybrid_sim.core.user_state import Histories, UserState
     from hybrid_sim.profiles.statistical_writer import StatisticalWriter
     from hybrid_sim.profiles.writers import write_profiles
 
@@ -163,7 +162,7 @@ def _as_of(timeline: Timeline, options: argparse.Namespace) -> Timeline:
 
 def _items(dataset: Dataset, user: str) -> dict[str, str]:
     """How each item of the data is called, with the user's last rating of it where there is one."""
-    from hybrid_sim.core.history import Histories
+    from hybrid_sim.core.user_state import Histories
 
     ids = [str(item) for item in dataset.items.index]
     titles = [title or item for title, item in zip(dataset.items.get("title", ids), ids, strict=True)]

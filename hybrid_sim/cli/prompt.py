@@ -64,8 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _state(dataset: Dataset, user: int, settings: RunSettings, folder: Path | None) -> UserState:
     """The user with the newest profile of the run, else with one written from the ratings."""
-    from hybrid_sim.core.history import Histories
-    from hybrid_sim.core.user_state import Timeline, UserState
+    from hybrid_sim.core.user_state import Histories, Timeline, UserState
     from hybrid_sim.profiles.statistical_writer import StatisticalWriter
     from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
     from hybrid_sim.profiles.writers import write_profiles

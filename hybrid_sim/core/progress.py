@@ -1,6 +1,6 @@
 """Progress of long work, reported to a listener.
 
-The library never prints: the command line installs a listener that does. Without one, `track` costs nothing.
+The library never prints: the command line installs a listener that does. Without one, nothing is reported.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 
@@ -23,12 +24,28 @@ Listener = Callable[[str, int], AbstractContextManager[Task]]
 """Opens a task of that label and that number of steps (0 where it is unknown)."""
 
 
-class _Silent:
+@dataclass
+class _Counter:
+    callback: Callable[[str, int, int], object]
+    label: str
+    total: int
+    done: int = 0
+
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Do nothing."""
+        self.done += steps
+        self.callback(self.label, self.done, self.total)
 
 
-_listener: ContextVar[Listener | None] = ContextVar("hybrid_sim_progress", default=None)
+@contextmanager
+def _counted(callback: Callable[[str, int, int], object], label: str, total: int) -> Iterator[Task]:
+    yield _Counter(callback, label, total)
+
+
+def _unreported(label: str, total: int) -> AbstractContextManager[Task]:
+    return _counted(lambda *_: None, label, total)
+
+
+_listener: ContextVar[Listener] = ContextVar("hybrid_sim_progress", default=_unreported)
 
 
 @contextmanager
@@ -41,40 +58,16 @@ def listen(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-@contextmanager
-def track(label: str, total: int) -> Iterator[Task]:
+def track(label: str, total: int) -> AbstractContextManager[Task]:
     """Report work of `total` steps under the name `label`."""
-    listener = _listener.get()
-    if listener is None:
-        yield _Silent()
-    else:
-        with listener(label, total) as task:
-            yield task
+    return _listener.get()(label, total)
 
 
-@contextmanager
-def report_to(callback: Callable[[str, int, int], None]) -> Iterator[None]:
+def report_to(callback: Callable[[str, int, int], object]) -> AbstractContextManager[None]:
     """Call `callback(label, steps done, all steps)` as work inside the `with` advances; 0: their number is unknown.
 
     >>> with report_to(lambda label, done, total: print(label, done, total)), track("members fitted", 2) as task:
     ...     task.advance()
     members fitted 1 2
     """
-    with listen(_Callback(callback).start):
-        yield
-
-
-@dataclass
-class _Callback:
-    callback: Callable[[str, int, int], None]
-    label: str = ""
-    total: int = 0
-    done: int = 0
-
-    @contextmanager
-    def start(self, label: str, total: int) -> Iterator[Task]:
-        yield _Callback(self.callback, label, total)
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        self.done += steps
-        self.callback(self.label, self.done, self.total)
+    return listen(partial(_counted, callback))

@@ -11,11 +11,10 @@ import numpy as np
 import scipy.sparse
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.texts import user_info
 from hybrid_sim.core.types import FloatArray, IntArray
-from hybrid_sim.core.user_state import UserProfile
+from hybrid_sim.core.user_state import Histories, UserProfile
 from hybrid_sim.profiles.timelines import difference, enumerated
 from hybrid_sim.profiles.writers import Draft
 from hybrid_sim.retrieval.keywords import Kind, Tags, catalogue_tags
@@ -47,7 +46,7 @@ class StatisticalWriter:
     bias, each shrunk. A tag (see `hybrid_sim.retrieval.keywords`) is liked or disliked where the mean
     deviation of the items that have it, shrunk towards zero, stands out from its standard error.
 
-    >>> from hybrid_sim.core.history import Histories
+    >>> from hybrid_sim.core.user_state import Histories
     >>> from hybrid_sim.testing import tiny_dataset
     >>> tiny = tiny_dataset()
     >>> writer = StatisticalWriter().fit(tiny)

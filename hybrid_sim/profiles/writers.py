@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import History
 from hybrid_sim.core.settings import ProfileSettings
-from hybrid_sim.core.user_state import UserProfile, UserState
+from hybrid_sim.core.user_state import History, UserProfile, UserState
 
 
 @dataclass(frozen=True)

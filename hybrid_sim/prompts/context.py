@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import History
 from hybrid_sim.core.types import IntArray
-from hybrid_sim.core.user_state import UserProfile
+from hybrid_sim.core.user_state import History, UserProfile
 from hybrid_sim.prompts.untrusted import shown_text
 
 MAX_OVERVIEW = 600

@@ -11,10 +11,9 @@ from pydantic import BaseModel
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ReplyError
-from hybrid_sim.core.history import History
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.types import describe_levels
-from hybrid_sim.core.user_state import UserProfile
+from hybrid_sim.core.user_state import History, UserProfile
 from hybrid_sim.llm.question import Message, Question, object_schema
 from hybrid_sim.llm.replies import read_reply
 from hybrid_sim.prompts.context import MAX_PHRASES, MAX_SUMMARY, rated_records, user_record

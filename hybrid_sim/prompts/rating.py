@@ -18,10 +18,9 @@ import numpy as np
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ReplyError, SettingsError
 from hybrid_sim.core.files import printable
-from hybrid_sim.core.history import History
 from hybrid_sim.core.settings import RatingSettings
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale, describe_levels
-from hybrid_sim.core.user_state import UserState
+from hybrid_sim.core.user_state import History, UserState
 from hybrid_sim.llm.question import Question, object_schema
 from hybrid_sim.llm.replies import read_json
 from hybrid_sim.prompts.context import MAX_SUMMARY, item_records, plain_number, rated_records, user_record

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.history import History
 from hybrid_sim.core.types import FloatArray, IntArray
+from hybrid_sim.core.user_state import History
 from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP, Influences
 from hybrid_sim.retrieval.keywords import catalogue_tags
 from hybrid_sim.retrieval.products import SPARE, nearest, pair_products
@@ -58,7 +58,7 @@ class EvidenceFinder:
     low ratings); ranked by it, every item would have the same few ratings for evidence.
 
     >>> from hybrid_sim.retrieval.embedder import TfidfSVD
-    >>> from hybrid_sim.core.history import Histories
+    >>> from hybrid_sim.core.user_state import Histories
     >>> from hybrid_sim.testing import tiny_dataset
     >>> tiny = tiny_dataset()
     >>> finder = EvidenceFinder(ContentGP(TfidfSVD()).fit(tiny), tiny)

@@ -12,8 +12,8 @@ import pandas as pd
 from hybrid_sim.core.dataset import Dataset, encoded
 from hybrid_sim.core.files import shortened
 from hybrid_sim.core.frames import Framed
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.types import Pairs, RatingScale
+from hybrid_sim.core.user_state import Histories
 from hybrid_sim.ensemble.contributions import Contributions
 from hybrid_sim.models.registry import registered_members
 from hybrid_sim.retrieval.content_gp import ContentGP

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import HybridSimError
 from hybrid_sim.core.frames import Framed
-from hybrid_sim.core.history import Histories, History
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.settings import ProfileSettings
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.core.user_state import Timeline, UserState
+from hybrid_sim.core.user_state import Histories, History, Timeline, UserState
 from hybrid_sim.llm.budget import Ledger
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.profiles.writers import ProfileWriter, update_profiles, write_profiles

@@ -59,14 +59,8 @@ class Prediction(Framed):
 
     def take(self, rows: IntArray) -> Prediction:
         """The rows with these numbers."""
-        return Prediction(
-            self.user_ids[rows],
-            self.item_ids[rows],
-            self.distribution.take(rows),
-            self.low[rows],
-            self.high[rows],
-            self.source[rows],
-        )
+        ids = self.user_ids[rows], self.item_ids[rows]
+        return Prediction(*ids, self.distribution.take(rows), self.low[rows], self.high[rows], self.source[rows])
 
     def sample(self, seed: int, replicate: int = 0) -> FloatArray:
         """One rating drawn per pair; it depends on seed, replicate, user and item alone, not on the batch."""

@@ -14,10 +14,9 @@ import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.document import Column, Section, Table
-from hybrid_sim.core.history import Histories
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
-from hybrid_sim.core.user_state import UserState
+from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.data.world import fictional_titles
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.validity import verdicts
