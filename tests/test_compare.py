@@ -13,7 +13,7 @@ from pages_checks import PageReader
 
 from hybrid_sim.cli import main
 from hybrid_sim.evaluation.compare import compare_runs
-from hybrid_sim.simulation.run_results import read_run, read_truth
+from hybrid_sim.simulation.run_folder import read_run, read_truth
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 USERS, ITEMS = 40, 25

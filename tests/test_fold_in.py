@@ -139,13 +139,11 @@ def test_it_is_a_copy_and_the_same_every_time(fitted: BayesianFactorization, wor
     np.testing.assert_array_equal(first.rate(asked).probs[3:], before[3:])
     assert not np.allclose(first.rate(asked).probs[:3], before[:3])
     model_files.save(fitted, tmp_path / "fitted")
-    loaded = model_files.load(tmp_path / "fitted").rater
+    loaded = model_files.load(tmp_path / "fitted")
     assert isinstance(loaded, BayesianFactorization)
     np.testing.assert_array_equal(fold_in(loaded, newcomers).rate(asked).probs, first.rate(asked).probs)
     model_files.save(first, tmp_path / "folded")
-    np.testing.assert_array_equal(
-        model_files.load(tmp_path / "folded").rater.rate(asked).probs, first.rate(asked).probs
-    )
+    np.testing.assert_array_equal(model_files.load(tmp_path / "folded").rate(asked).probs, first.rate(asked).probs)
 
 
 def test_a_short_history_is_not_taken_for_a_strange_user(fitted: BayesianFactorization, world: Dataset) -> None:

@@ -91,7 +91,7 @@ def test_cold_opinions_are_of_a_part_and_know_less(known: Dataset, ensemble: Ens
 
 def test_saved_and_loaded(known: Dataset, ensemble: Ensemble, tmp_path: Path) -> None:
     model_files.save(ensemble, tmp_path / "model")
-    loaded = model_files.load(tmp_path / "model").rater
+    loaded = model_files.load(tmp_path / "model")
     assert isinstance(loaded, Ensemble)
     for cold in (False, True):
         before, after = (one.held_opinion(known.pairs, cold).probs for one in (ensemble, loaded))

@@ -79,7 +79,7 @@ def test_a_saved_index_answers_as_before_and_a_flipped_byte_is_refused(exact_bel
     rater = Indexed(exact_below, clustered(2_000, 16, rng)).fit(tiny_dataset())
     queries = clustered(50, 16, rng)
     model_files.save(rater, tmp_path / "model", trust=[__name__])
-    loaded = model_files.load(tmp_path / "model", trust=[__name__]).rater
+    loaded = model_files.load(tmp_path / "model", trust=[__name__])
     assert isinstance(loaded, Indexed)
     assert loaded.index_.exact == (exact_below == 5_000)
     before, after = rater.index_.search(queries, 5), loaded.index_.search(queries, 5)

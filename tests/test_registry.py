@@ -57,6 +57,6 @@ def test_two_entries_of_one_name_are_refused() -> None:
 
 def test_the_nearest_name_is_proposed() -> None:
     numbers: Registry[int] = Registry("number", "numbers")
-    numbers.register("seven")(7)
+    numbers.add("seven", 7)
     with pytest.raises(SettingsError, match="no number 'sevem'; did you mean 'seven'"):
         numbers["sevem"]

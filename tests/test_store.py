@@ -52,12 +52,12 @@ def _holding(value: object) -> Holder:
 
 def _round_trip(rater: Rater, folder: Path) -> Any:
     save(rater, folder / "model", trust=(__name__,))
-    return load(folder / "model", trust=(__name__,)).rater
+    return load(folder / "model", trust=(__name__,))
 
 
 @pytest.fixture
 def saved(tiny: Dataset, tmp_path: Path) -> Path:
-    save(Biases().fit(tiny), tmp_path / "model", {"seed": 1})
+    save(Biases(reg_user=7.0).fit(tiny), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -79,9 +79,9 @@ def _edit(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -
 
 
 def test_answers_are_equal_to_the_last_bit(tiny: Dataset, saved: Path) -> None:
-    model = load(saved)
-    assert (model.about, model.packages["numpy"]) == ({"seed": 1}, np.__version__)
-    np.testing.assert_array_equal(model.rater.rate(tiny.pairs).probs, Biases().fit(tiny).rate(tiny.pairs).probs)
+    answers = Biases(reg_user=7.0).fit(tiny).rate(tiny.pairs)
+    np.testing.assert_array_equal(load(saved).rate(tiny.pairs).probs, answers.probs)
+    assert json.loads((saved / "manifest.json").read_text())["packages"]["numpy"] == np.__version__
     assert {path.name for path in saved.iterdir()} == {"manifest.json", "model.json", "arrays.npz"}
 
 
@@ -171,7 +171,7 @@ UNSAVABLE = [
     (np.array([1, "x"], dtype=object), "Holder.held_ is an array of Python objects"),
     (np.zeros(2, dtype="M8[s]"), r"of datetime64\[s\] and cannot be saved"),
     (np.ma.masked_array([1.0]), "Holder.held_ is a MaskedArray"),
-    (pd.Index([1, 2]), "Holder.held_ is an index that holds more than text"),
+    (pd.Index([1, 2]), "Holder.held_ is an array of Python objects other than text"),
     (CYCLE, "contains itself"),
 ]
 
@@ -183,20 +183,18 @@ def test_what_cannot_be_saved_is_named(value: object, message: str, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unfitted_and_foreign_raters_and_odd_notes_are_refused(tiny: Dataset, tmp_path: Path) -> None:
+def test_unfitted_and_foreign_raters_are_refused(tiny: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Biases has no scale_: it is not fitted; call `fit` before saving"):
         save(Biases(), tmp_path / "model")
     with pytest.raises(SettingsError, match=r"is of class .*:Holder, and a model may hold .* pass trust="):
         save(_holding(None), tmp_path / "model")
-    for about in ({"a": (1,)}, {1: "a"}, {"a": float("nan")}, {"a": {1}}):
-        with pytest.raises(SettingsError, match="`about` of a saved model must be plain JSON"):
-            save(Biases().fit(tiny), tmp_path / "model", about)
 
 
 def test_replaces_a_saved_model_and_nothing_else(tiny: Dataset, saved: Path, tmp_path: Path) -> None:
     rater = Biases().fit(tiny)
-    save(rater, saved, {"seed": 2})
-    assert load(saved).about == {"seed": 2}
+    assert repr(load(saved)) != repr(rater)
+    save(rater, saved)
+    assert repr(load(saved)) == repr(rater)
     (tmp_path / "empty").mkdir()
     save(rater, tmp_path / "empty")
     (saved / "thesis.txt").write_text("mine")
@@ -232,7 +230,7 @@ def test_every_truncation_and_every_flipped_byte_is_noticed(name: str, saved: Pa
         ({"format": "another"}, "is not the manifest of a saved model; name a folder that `hybrid-sim fit` wrote"),
         (
             {"format_version": 99},
-            r"has format version 99, this release 3; .* load it with the one that wrote it",
+            r"has format version 99, this release 4; .* load it with the one that wrote it",
         ),
         ({"format_version": None}, "has format version None"),
         ({"files": []}, "lacks 'files' or 'packages'"),
@@ -273,7 +271,7 @@ def test_what_is_no_saved_model_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_class_from_elsewhere_is_never_imported(name: object, saved: Path) -> None:
-    _edit(saved, "model.json", lambda model: model["rater"].update({"class": name}))
+    _edit(saved, "model.json", lambda model: model.update({"class": name}))
     with pytest.raises(ModelFileError, match=r"names the class .*; nothing of it was imported"):
         load(saved)
     assert "antigravity" not in sys.modules
@@ -293,29 +291,27 @@ def test_a_class_from_elsewhere_is_never_imported(name: object, saved: Path) -> 
         ({"fitted": {"x_": {"array": "a99"}}}, "a99"),
         ({"fitted": {"x_": {}}}, "does not describe a rater of this release"),
         ({"fitted": {"x_": {"pickle": "gASV"}}}, "does not describe a rater of this release"),
-        ({"fitted": {"x_": {"scale": [5, 1]}}}, "does not describe a rater of this release"),
+        (
+            {"fitted": {"scale_": {"class": "hybrid_sim.core.types:RatingScale", "settings": {"levels": [5, 1]}}}},
+            "does not describe a rater of this release",
+        ),
     ],
 )
 def test_a_made_up_structure_is_refused(change: dict[str, object], message: str, saved: Path) -> None:
-    _edit(saved, "model.json", lambda model: model["rater"].update(change))
+    _edit(saved, "model.json", lambda model: model.update(change))
     with pytest.raises(ModelFileError, match=message):
         load(saved)
 
 
 def test_a_structure_that_is_no_rater_is_refused(saved: Path) -> None:
-    for content in (
-        b"[]",
-        b"{}",
-        b'{"about": 3, "rater": 4}',
-        b"{",
-        b'{"about": {}, "rater": ' + b"[" * 5000,
-    ):
+    for content in (b"{", b"", b"\xff", b"[" * 100_000):
         _rewrite(saved, "model.json", content)
         with pytest.raises(ModelFileError, match=r"model.json is not the description of a saved model"):
             load(saved)
-    _rewrite(saved, "model.json", b'{"about": {}, "rater": [1]}')
-    with pytest.raises(ModelFileError, match="describes a list, not a rater"):
-        load(saved)
+    for content, message in ((b"{}", "does not describe a rater of this release"), (b"[1]", "a list, not a rater")):
+        _rewrite(saved, "model.json", content)
+        with pytest.raises(ModelFileError, match=message):
+            load(saved)
 
 
 class Bomb:
@@ -378,7 +374,7 @@ def test_a_full_disk_keeps_the_earlier_model_and_leaves_no_litter(limit: int, sa
     assert run.returncode == StorageError.exit_code, run.stderr
     assert "cannot be saved in" in run.stdout
     assert "free some space" in run.stdout
-    assert load(saved).about == {"seed": 1}
+    assert repr(load(saved)) == "Biases(reg_user=7.0, reg_item=2.5)"
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
@@ -414,5 +410,5 @@ def test_a_disk_that_fails_while_the_folders_are_swapped_keeps_the_earlier_model
     command = [sys.executable, "-c", FAILED_SWAP, str(saved)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == StorageError.exit_code, run.stderr
-    assert load(saved).about == {"seed": 1}
+    assert repr(load(saved)) == "Biases(reg_user=7.0, reg_item=2.5)"
     assert [path.name for path in saved.parent.iterdir()] == ["model"]

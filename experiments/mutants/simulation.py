@@ -90,7 +90,7 @@ MUTANTS = [
     (f"{SIMULATION}/session.py", '        self.__dict__.pop("results", None)\n', "", EXCLUSIONS),
     (f"{SIMULATION}/session.py", "max_calls=self.max_calls", "max_calls=None", RUN),
     (f"{SIMULATION}/session.py", 'and "llm" not in self.wanted.without', "", COMMAND),
-    (f"{SIMULATION}/run_results.py", "np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)", "pairs", COMMAND),
+    (f"{SIMULATION}/run_folder.py", "np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)", "pairs", COMMAND),
     # Incremental refit
     (f"{SIMULATION}/refit.py", "    if missing.any():\n", "    if False:\n", EXCLUSIONS),
     (f"{SIMULATION}/refit.py", "if dataset.scale != ", "if False and dataset.scale != ", EXCLUSIONS),

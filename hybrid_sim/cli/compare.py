@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _of_runs(options: argparse.Namespace) -> ResultComparison:
     from hybrid_sim.evaluation.compare import compare_runs
-    from hybrid_sim.simulation.run_results import read_run, read_truth
+    from hybrid_sim.simulation.run_folder import read_run, read_truth
 
     runs = read_run(options.a), read_run(options.b)
     truth = None

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _page_of_run(options: argparse.Namespace, target: Path) -> Page:
     from hybrid_sim.report.run_page import run_page
-    from hybrid_sim.simulation.run_results import read_run, read_truth
+    from hybrid_sim.simulation.run_folder import read_run, read_truth
 
     finished = read_run(options.source)
     truth = None if options.truth is None else read_truth(options.truth, finished)

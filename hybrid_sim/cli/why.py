@@ -53,8 +53,7 @@ def add_options(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read or make the prediction and its explanation, and show both."""
-    from hybrid_sim.simulation.run_folder import RunFolder
-    from hybrid_sim.simulation.run_results import read_explanations, read_run
+    from hybrid_sim.simulation.run_folder import RunFolder, read_explanations, read_run
     from hybrid_sim.simulation.simulator import Simulator
 
     folder, pair = RunFolder(options.folder), (options.user, options.item)

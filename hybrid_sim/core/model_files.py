@@ -1,7 +1,7 @@
 """Saving and loading fitted raters: a folder of `arrays.npz`, `model.json` and `manifest.json`.
 
-The manifest holds sizes and checksums. Nothing that is loaded can run code: there is no pickle, and a class
-is looked up only among those of `PACKAGES`.
+The manifest holds sizes, checksums and the versions of the packages that saved. Nothing that is loaded can run code:
+there is no pickle, and a class is looked up only in this package and those that the caller trusts.
 """
 
 from __future__ import annotations
@@ -16,52 +16,40 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
+
+import numpy as np
 
 from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
 from hybrid_sim.core.provenance import package_versions
 from hybrid_sim.core.rater import Rater
-from hybrid_sim.core.serialization import PACKAGES, from_structure, read_arrays, to_structure, write_arrays
+from hybrid_sim.core.serialization import from_structure, read_arrays, to_structure
 
 FORMAT = "hybrid-sim model"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST, MODEL, ARRAYS = "manifest.json", "model.json", "arrays.npz"
 
-__all__ = ["PACKAGES", "SavedModel", "load", "save"]
 
-
-@dataclass(frozen=True)
-class SavedModel:
-    """A rater as it was saved, what the caller said about it, and which packages (with versions) saved it."""
-
-    rater: Rater
-    about: dict[str, Any]
-    packages: dict[str, str]
-
-
-def save(rater: Rater, folder: str | Path, about: dict[str, Any] | None = None, trust: Sequence[str] = ()) -> None:
+def save(rater: Rater, folder: str | Path, trust: Sequence[str] = ()) -> None:
     """Write a rater (its settings and its attributes that end in `_`) into `folder`, all of it or nothing.
 
-    An earlier saved model in `folder` is replaced; any other folder that is not empty is left alone. `about`
-    is plain JSON and comes back unchanged. `trust` names further packages whose raters may be saved; name
-    them again to `load`.
+    An earlier saved model in `folder` is replaced; any other folder that is not empty is left alone. `trust` names
+    further packages whose raters may be saved; name them again to `load`.
 
     Raises:
-        SettingsError: `folder` holds something else, or the rater or `about` holds something that cannot be
-            saved.
+        SettingsError: `folder` holds something else, or the rater holds something that cannot be saved.
         StorageError: the disk is full or not writable; an earlier model in `folder` is still there.
     """
     folder = Path(folder).resolve()
     refuse_other_content(folder)
     structure, arrays = to_structure(rater, trust)
-    model = json.dumps({"about": _checked_about(about or {}), "rater": structure}, allow_nan=False).encode()
+    model = json.dumps(structure, allow_nan=False).encode()
     new = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     with _storage_errors(folder):
         try:
             new.mkdir(parents=True)
-            _write(new / ARRAYS, lambda file: write_arrays(file, arrays))
+            _write(new / ARRAYS, lambda file: np.savez(file, **cast(dict[str, Any], arrays)))
             _write(new / MODEL, lambda file: file.write(model))
             manifest = {
                 "format": FORMAT,
@@ -75,24 +63,22 @@ def save(rater: Rater, folder: str | Path, about: dict[str, Any] | None = None, 
             shutil.rmtree(new, ignore_errors=True)
 
 
-def load(folder: str | Path, trust: Sequence[str] = ()) -> SavedModel:
+def load(folder: str | Path, trust: Sequence[str] = ()) -> Rater:
     """Read what `save` wrote. Sizes and checksums are compared before any reader sees the bytes.
 
     Raises:
-        ModelFileError: the folder is not a saved model, or is damaged, or is of another format version, or
-            names a class outside `PACKAGES` and `trust`.
+        ModelFileError: the folder is not a saved model, or is damaged, or is of another format version, or names a
+            class outside `hybrid_sim.core.serialization.PACKAGES` and `trust`.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
-    contents = {name: _read_checked(folder / name, manifest["files"].get(name)) for name in (ARRAYS, MODEL)}
+    files = _read_manifest(folder)["files"]
+    contents = {name: _read_checked(folder / name, files.get(name)) for name in (ARRAYS, MODEL)}
     try:
-        model = json.loads(contents[MODEL])
-        about, structure = dict(model["about"]), model["rater"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        structure = json.loads(contents[MODEL])
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{folder / MODEL} is not the description of a saved model; save it again") from error
     arrays = read_arrays(io.BytesIO(contents[ARRAYS]), folder / ARRAYS)
-    rater = from_structure(structure, arrays, folder / MODEL, trust)
-    return SavedModel(rater, about, manifest["packages"])
+    return from_structure(structure, arrays, folder / MODEL, trust)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -137,16 +123,6 @@ def _read_checked(path: Path, expected: object) -> bytes:
 
 def _fingerprint(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _checked_about(about: dict[str, Any]) -> dict[str, Any]:
-    try:
-        unchanged = json.loads(json.dumps(about, allow_nan=False)) == about
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SettingsError(f"`about` of a saved model must be plain JSON: {error}") from error
-    if not unchanged:
-        raise SettingsError("`about` of a saved model must be plain JSON: use text keys, and lists instead of tuples")
-    return about
 
 
 def refuse_other_content(folder: Path) -> None:

@@ -50,15 +50,6 @@ class Registry(Generic[T]):
             raise SettingsError(f"two {self.plural} are called {name!r}; rename one of them")
         self._entries[name] = entry
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that registers the function or class below it."""
-
-        def decorate(entry: T) -> T:
-            self.add(name, entry)
-            return entry
-
-        return decorate
-
     def __getitem__(self, name: str) -> T:
         """The entry of that name.
 

@@ -1,9 +1,9 @@
 """A rater taken apart into plain structure and arrays, and put together again, without pickle.
 
-The structure is JSON. What JSON cannot say is an object with one key that tells what it is: `{"array":
-"a3"}`, `{"tuple": [...]}`, `{"dict": {...}}`, `{"float": "nan"}`, `{"strings": [...], "shape": [...]}`,
-`{"csr": {...}}`, `{"scale": [...]}`, `{"index": [...], "dtype": ...}` and, for raters and other dataclasses,
-`{"class": "module:Name", "settings": {...}, "fitted": {...}}`.
+The structure is JSON. What JSON cannot express is an object whose first key names its type: `{"array": "a3"}`,
+`{"scalar": {...}}`, `{"tuple": [...]}`, `{"dict": {...}}`, `{"float": "nan"}`, `{"strings": [...], "shape": [...]}`,
+`{"csr": {...}}`, `{"index": {...}, "dtype": ...}` and, for raters and other dataclasses, `{"class": "module:Name",
+"settings": {...}, "fitted": {...}}`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.errors import HybridSimError, ModelFileError, SettingsError
 from hybrid_sim.core.rater import Rater
-from hybrid_sim.core.types import RatingScale
 
-PACKAGES = ("hybrid_sim.models", "hybrid_sim.retrieval", "hybrid_sim.ensemble", "hybrid_sim.simulation.simulator")
+PACKAGES = (
+    *("hybrid_sim.models", "hybrid_sim.retrieval", "hybrid_sim.ensemble"),
+    *("hybrid_sim.simulation.simulator", "hybrid_sim.core.types"),
+)
 """Where the classes of saved raters live; nothing else is imported on behalf of a file."""
 
 _CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
@@ -38,9 +40,8 @@ def to_structure(rater: Rater, trust: Sequence[str] = ()) -> tuple[Any, Arrays]:
     """The JSON structure of a fitted rater and the arrays that it refers to by name.
 
     Saved are the fields that `__init__` takes and the attributes that end in an underscore: None, bool, int,
-    float, str, lists, tuples, dicts with text keys, numpy arrays of numbers, bools or text, sparse CSR
-    matrices, rating scales, pandas indexes of text, and dataclasses of the packages in `PACKAGES` and
-    `trust`, nested to any depth.
+    float, str, lists, tuples, dicts with text keys, numpy arrays of numbers, bools or text, sparse CSR matrices, pandas
+    indexes of text, and dataclasses of the packages in `PACKAGES` and `trust`, nested to any depth.
 
     Raises:
         SettingsError: the rater is not fitted or holds something else.
@@ -75,11 +76,6 @@ def from_structure(structure: Any, arrays: Arrays, path: Path, trust: Sequence[s
     return rater
 
 
-def write_arrays(file: BinaryIO, arrays: Arrays) -> None:
-    """Write the arrays as an uncompressed `.npz`."""
-    np.savez(file, **cast(dict[str, Any], arrays))
-
-
 def read_arrays(file: BinaryIO, path: Path) -> Arrays:
     """Read an uncompressed `.npz` of plain arrays; `path` names the file in error messages.
 
@@ -111,12 +107,13 @@ class _TakingApart:
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {"float": repr(value)}
-        if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.ndarray):
             return self._array(value, where)
-        if isinstance(value, RatingScale):
-            return {"scale": list(value.levels)}
+        if isinstance(value, np.generic):
+            return {"scalar": self._array(np.asarray(value), where)}
         if isinstance(value, pd.Index):
-            return self._index(value, where)
+            texts = self._array(value.to_numpy(dtype=object), where)
+            return {"index": texts, "dtype": "object" if value.dtype == object else "str"}
         if id(value) in self._open:
             raise SettingsError(f"{where} contains itself and cannot be saved")
         self._open.append(id(value))
@@ -158,8 +155,6 @@ class _TakingApart:
         }
 
     def _array(self, value: Any, where: str) -> Any:
-        if isinstance(value, np.generic):
-            return {"scalar": self._array(np.asarray(value), where)}
         if value.dtype == object:
             flat = value.ravel().tolist()
             if not all(type(entry) is str for entry in flat):
@@ -173,12 +168,6 @@ class _TakingApart:
             self._names[id(value)] = f"a{len(self.arrays)}"
             self.arrays[self._names[id(value)]] = value
         return {"array": self._names[id(value)]}
-
-    def _index(self, value: Any, where: str) -> Any:
-        entries = value.tolist()
-        if not all(type(entry) is str for entry in entries):
-            raise SettingsError(f"{where} is an index that holds more than text and cannot be saved")
-        return {"index": entries, "dtype": "object" if value.dtype == object else "str"}
 
 
 class _PuttingTogether:
@@ -205,10 +194,8 @@ class _PuttingTogether:
                 return np.array([*texts, None], dtype=object)[:-1].reshape(shape)
             case {"csr": parts}:
                 return self._csr(parts)
-            case {"scale": levels}:
-                return RatingScale(tuple(levels))
-            case {"index": ids, "dtype": dtype}:
-                return pd.Index(ids, dtype=dtype)
+            case {"index": texts, "dtype": dtype}:
+                return pd.Index(self.value(texts), dtype=dtype)
             case {"tuple": entries}:
                 return tuple(self.value(entry) for entry in entries)
             case {"dict": entries}:

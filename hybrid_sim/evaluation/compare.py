@@ -17,7 +17,7 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
 from hybrid_sim.evaluation.scores import METRICS, ResultRow, RmseInterval
-from hybrid_sim.simulation.run_results import FinishedRun, Truth, flat
+from hybrid_sim.simulation.run_folder import FinishedRun, Truth, flat
 
 ROUNDING = 1e-12
 """A difference or interval end up to this size is a rounding error."""

@@ -15,7 +15,7 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Interval, Statistic, paired_bootstrap
 from hybrid_sim.evaluation.validity.calibration import reliability_table
 from hybrid_sim.evaluation.validity.realism import confusion_table
-from hybrid_sim.simulation.run_results import FinishedRun, Truth
+from hybrid_sim.simulation.run_folder import FinishedRun, Truth
 
 N_BOOT = 1000
 """Resamples of users behind an interval: enough for two digits of its ends, quick for tens of thousands of users."""

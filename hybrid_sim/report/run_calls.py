@@ -5,7 +5,7 @@ from __future__ import annotations
 from hybrid_sim.core.document import Block, Chart, Column, KeyFigure, Section, Table
 from hybrid_sim.llm.budget import Ledger, PromptUsage, dollars
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.simulation.run_results import FinishedRun
+from hybrid_sim.simulation.run_folder import FinishedRun
 
 
 def calls_section(run: FinishedRun) -> Section:

@@ -13,7 +13,7 @@ from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
 from hybrid_sim.retrieval.facets import SignedFacets
-from hybrid_sim.simulation.run_results import FinishedRun
+from hybrid_sim.simulation.run_folder import FinishedRun
 from hybrid_sim.simulation.simulator import Simulator
 
 MAX_ITEMS = 1200

@@ -15,7 +15,7 @@ from hybrid_sim.report.run_accuracy import accuracy_section
 from hybrid_sim.report.run_calls import calls_section
 from hybrid_sim.report.run_map import map_section
 from hybrid_sim.report.run_user import course_section, most_rated_user, profile_section, reason_section, row_cell
-from hybrid_sim.simulation.run_results import FinishedRun, Truth, flat
+from hybrid_sim.simulation.run_folder import FinishedRun, Truth, flat
 from hybrid_sim.simulation.simulator import Simulator
 
 MAX_SAMPLE = 200

@@ -12,7 +12,7 @@ from hybrid_sim.core.errors import DataError
 from hybrid_sim.core.types import IntArray
 from hybrid_sim.core.user_state import Timeline, UserProfile
 from hybrid_sim.profiles.timelines import difference, read_timelines
-from hybrid_sim.simulation.run_results import HEADER_ROWS, FinishedRun, Truth, read_explanations
+from hybrid_sim.simulation.run_folder import HEADER_ROWS, FinishedRun, Truth, read_explanations
 
 MAX_STEPS = 60
 """Ratings of one user that are drawn as a course; more cannot be told apart."""

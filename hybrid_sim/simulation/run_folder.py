@@ -1,20 +1,40 @@
-"""A run folder: the files that a simulation keeps and writes."""
+"""A run folder: the files that a simulation keeps and writes, a finished run read back, and its true ratings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.core.dataset import Dataset, encoded
+from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError, StorageError
 from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.model_files import MANIFEST
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.data.columns import read_table
+from hybrid_sim.data.times import read_times
 from hybrid_sim.profiles.timelines import PROFILES_FILE
-from hybrid_sim.simulation.simulator import Simulator
+from hybrid_sim.simulation.simulate import ratings_frame
+from hybrid_sim.simulation.simulator import Prediction, Simulator
+
+NEEDED = ("user_id", "item_id", "rating", "mean", "low", "high", "source")
+
+EXPLAINED = ("user_id", "item_id", "reason", "by", "contributions", "evidence", "keywords", "against")
+"""The parts of a stored explanation."""
+
+IN_TRAINING = -2
+"""Stands for a pair whose rating the simulator learned from: its prediction cannot be judged by it."""
+
+HEADER_ROWS = 1
+"""Rows of `ratings.csv` before the first pair; rows are counted from 1, as in every message about a file."""
 
 
 class RunFolder:
@@ -99,3 +119,251 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
     """One JSON object per line, in ASCII."""
     return "".join(f"{json.dumps(record, allow_nan=False)}\n" for record in records).encode("ascii")
+
+
+@dataclass(frozen=True)
+class FinishedRun(Framed):
+    """The table of a run, row by row; `user` and `item` are places in `user_ids` and `item_ids`.
+
+    `rating` is what was drawn, `llm_rating` the mean of the language model's ratings (NaN: none), `known_rating` the
+    rating that the data of the run holds already (NaN: none). `about` is what `run.json` holds, empty where the run has
+    not ended.
+    """
+
+    folder: RunFolder
+    about: Mapping[str, Any]
+    user_ids: NDArray[np.object_]
+    item_ids: NDArray[np.object_]
+    user: IntArray
+    item: IntArray
+    rating: FloatArray
+    prediction: Prediction
+    llm_rating: FloatArray
+    known_rating: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.rating)
+
+    def __repr__(self) -> str:
+        return f"FinishedRun({str(self.folder.path)!r}, {len(self):,} ratings, {self.dataset})"
+
+    @property
+    def distribution(self) -> RatingDistribution:
+        """The predicted distributions."""
+        return self.prediction.distribution
+
+    @property
+    def low(self) -> FloatArray:
+        """Lower ends of the intervals."""
+        return self.prediction.low
+
+    @property
+    def high(self) -> FloatArray:
+        """Upper ends of the intervals."""
+        return self.prediction.high
+
+    @property
+    def source(self) -> NDArray[np.object_]:
+        """What each prediction rests on."""
+        return self.prediction.source
+
+    @property
+    def scale(self) -> RatingScale:
+        """The rating scale of the run."""
+        return self.distribution.scale
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the run is about synthetic data."""
+        return bool(self.about.get("provenance", {}).get("synthetic", False))
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data."""
+        return str(self.about.get("provenance", {}).get("dataset", "data that the run does not name"))
+
+    @property
+    def seed(self) -> str:
+        """The seed, as far as it is known."""
+        return str(self.about.get("provenance", {}).get("seed", "not known"))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table as `simulate` wrote it."""
+        return ratings_frame(self.prediction, self.rating, self.llm_rating, self.known_rating)
+
+    def user_of(self, user_id: str) -> int:
+        """The place of a user.
+
+        Raises:
+            SettingsError: the run has no rating by this user.
+        """
+        places = np.flatnonzero(self.user_ids == user_id)
+        if not len(places):
+            raise SettingsError(
+                f"the run in {self.folder.path} has no rating by user {user_id!r}; it has {len(self.user_ids)} users, "
+                f"for example {self.user_ids[0]!r}"
+            )
+        return int(places[0])
+
+    def prediction_of(self, user_id: str, item_id: str) -> Prediction:
+        """The prediction of one pair.
+
+        Raises:
+            SettingsError: the run has no rating of it.
+        """
+        pair = self.prediction
+        rows = np.flatnonzero((pair.user_ids == user_id) & (pair.item_ids == item_id))[:1]
+        if not len(rows):
+            raise SettingsError(
+                f"the run in {self.folder.path} has no rating of item {item_id!r} by user {user_id!r}; its "
+                f"{len(self)} pairs are in {self.folder.ratings.name}"
+            )
+        return pair.take(rows)
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """The run in this folder.
+
+    Raises:
+        SettingsError: there is no such folder, or no run in it.
+        DataError: a file of the run is damaged.
+    """
+    files = RunFolder(folder)
+    if not files.ratings.is_file():
+        raise SettingsError(f"{folder} holds no {files.ratings.name}; name a folder that `hybrid-sim simulate` wrote")
+    table = read_table(files.ratings)
+    for column in NEEDED:
+        if column not in table.names:
+            raise DataError(f"{files.ratings} lacks the column {column!r}; run `hybrid-sim simulate` again")
+    levels = [name for name in table.names if name.startswith("p_")]
+    scale = RatingScale(tuple(float(name.removeprefix("p_")) for name in levels))
+    users, items = table.ids("user_id"), table.ids("item_id")
+    numbers = {name: table.numbers(name) for name in ("rating", "low", "high", *levels)}
+    for name, amounts in numbers.items():
+        bad = np.flatnonzero(~np.isfinite(amounts))
+        if len(bad):
+            raise DataError(f"{table.where(int(bad[0]), name)}: not a number; run `hybrid-sim simulate` again")
+    off = np.flatnonzero(~scale.contains(numbers["rating"]))
+    if len(off):
+        raise DataError(
+            f"{table.where(int(off[0]), 'rating')}: {numbers['rating'][off[0]]:g} is not on the scale {scale}; "
+            "run `hybrid-sim simulate` again"
+        )
+    prediction = Prediction(
+        users.names[users.codes],
+        items.names[items.codes],
+        RatingDistribution(scale, np.column_stack([numbers[name] for name in levels])),
+        numbers["low"],
+        numbers["high"],
+        np.array(table.texts("source"), dtype=object),
+    )
+    optional = (
+        table.numbers(name) if name in table.names else np.full(len(table), np.nan)
+        for name in ("llm_rating", "known_rating")
+    )
+    rating, about = scale.round(numbers["rating"]), _about(files.about)
+    return FinishedRun(files, about, users.names, items.names, users.codes, items.codes, rating, prediction, *optional)
+
+
+def read_explanations(path: Path) -> Iterator[dict[str, Any]]:
+    """The stored explanations, as dicts (`Explanation.to_json`); none where there is no such file.
+
+    Raises:
+        DataError: a line is damaged.
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = dict(json.loads(line))
+                missing = set(EXPLAINED) - record.keys()
+            except (ValueError, TypeError):
+                missing = set(EXPLAINED)
+            if missing:
+                raise DataError(f"{path} line {number} is not an explanation; run `hybrid-sim simulate` again")
+            yield record
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted names and values in words; addresses lose user names and passwords.
+
+    >>> flat({"seed": 1, "llm": {"model": "m", "top_p": None}})
+    {'seed': '1', 'llm.model': 'm', 'llm.top_p': 'none'}
+    """
+    texts: dict[str, str] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            texts |= flat(value, f"{prefix}{key}.")
+        else:
+            texts[f"{prefix}{key}"] = "none" if value is None else re.sub(r"(?<=//)[^/@\s]+@", "", str(value))
+    return texts
+
+
+def _about(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: is not JSON ({error}); run `hybrid-sim simulate` again") from error
+    about = content if isinstance(content, dict) else {}
+    if not isinstance(content, dict) or not all(
+        isinstance(about.get(name) or {}, dict) for name in ("provenance", "settings", "ledger")
+    ):
+        raise DataError(f"{file}: holds no table of settings and provenance; run `hybrid-sim simulate` again")
+    return about
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True ratings of a run's pairs: `rating` is NaN where it is not known, `at` in seconds UTC."""
+
+    name: str
+    rating: FloatArray
+    at: IntArray | None
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which pairs have a true rating."""
+        return ~np.isnan(self.rating)
+
+
+def read_truth(file: Path, run: FinishedRun) -> Truth:
+    """The real ratings of the run's pairs, from a table with user_id, item_id, rating and perhaps timestamp.
+
+    Where a pair stands there twice the last row counts. Pairs whose rating the simulator learned from stay unknown.
+
+    Raises:
+        SettingsError: there is no such file.
+        DataError: a row is damaged or off the run's scale, or no row is about a pair of the run.
+    """
+    table = read_table(file)
+    for column in ("user_id", "item_id", "rating"):
+        table.require(column, "a header that says user_id, item_id, rating")
+    users, items, ratings = table.ids("user_id"), table.ids("item_id"), table.numbers("rating")
+    off = np.flatnonzero(~run.scale.contains(ratings))
+    if len(off):
+        raise DataError(
+            f"{table.where(int(off[0]), 'rating')}: {ratings[off[0]]:g} is not on the scale of the run, {run.scale}; "
+            "fix or remove the row"
+        )
+    n_items = len(run.item_ids)
+    pairs = Pairs(run.user, run.item).keys(n_items)
+    judged = np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)
+    known_ids = pd.Index(run.user_ids), pd.Index(run.item_ids)
+    keys = encoded(*known_ids, users.names[users.codes], items.names[items.codes]).keys(n_items)
+    rows = np.flatnonzero(keys >= 0)
+    row_of = pd.Series(rows, index=keys[rows])
+    row_of = row_of[~row_of.index.duplicated(keep="last")]
+    row = row_of.reindex(judged, fill_value=-1).to_numpy()
+    if (row < 0).all():
+        n_known = int(row_of.index.isin(pairs).sum())
+        why = (
+            f"the simulator learned from all {n_known} that are about its pairs"
+            if n_known
+            else "none is about its pairs"
+        )
+        raise DataError(f"{table.path.name}: no row can judge the run, {why}; name ratings that were held out")
+    times = read_times(table, "timestamp") if "timestamp" in table.names else None
+    return Truth(table.path.name, np.where(row < 0, np.nan, ratings[row]), None if times is None else times[row])

@@ -36,8 +36,7 @@ from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines, write_t
 from hybrid_sim.prompts.templates import load_template, template_names
 from hybrid_sim.simulation.explain import explain
 from hybrid_sim.simulation.interviewer import USERS_AT_A_TIME, Interviewer, interviewer, profile_author
-from hybrid_sim.simulation.run_folder import RunFolder, csv_bytes, json_lines
-from hybrid_sim.simulation.run_results import FinishedRun, read_explanations, read_run
+from hybrid_sim.simulation.run_folder import FinishedRun, RunFolder, csv_bytes, json_lines, read_explanations, read_run
 from hybrid_sim.simulation.simulate import LLMUse, Simulation, advance, simulate, users_before
 from hybrid_sim.simulation.simulator import Simulator, pair_ids
 

@@ -192,7 +192,7 @@ class Simulator:
             SettingsError: `folder` holds something else.
             StorageError: the disk is full or not writable.
         """
-        model_files.save(self, folder, {"kind": "simulator"}, trust=foreign_modules())
+        model_files.save(self, folder, trust=foreign_modules())
 
     @classmethod
     def load(cls, folder: str | Path) -> Simulator:
@@ -201,7 +201,7 @@ class Simulator:
         Raises:
             ModelFileError: a file is damaged, missing or no simulator.
         """
-        loaded = model_files.load(folder, trust=foreign_modules()).rater
+        loaded = model_files.load(folder, trust=foreign_modules())
         if not isinstance(loaded, cls):
             raise ModelFileError(f"{folder} holds a {type(loaded).__name__}, not a simulator")
         return loaded

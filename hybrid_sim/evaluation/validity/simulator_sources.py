@@ -19,7 +19,7 @@ from hybrid_sim.ensemble.correction import cross_fitted_correction
 from hybrid_sim.evaluation.scores import Groups, draw
 from hybrid_sim.evaluation.validity.inputs import Cost, SimulatorOutput
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
-from hybrid_sim.simulation.run_results import FinishedRun, read_run
+from hybrid_sim.simulation.run_folder import FinishedRun, read_run
 from hybrid_sim.simulation.simulator import Simulator
 
 _log = logging.getLogger("hybrid_sim")
