@@ -18,8 +18,8 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
 class Dataset:
     """Users, items and the ratings that users gave to items.
 
-    `users` and `items` are indexed by id (exact strings) and hold whatever is known beside ratings: columns of numbers,
-    of categories (strings) or of sets (tuples of strings). Texts of items are built from `title`, `year`, `genres` and
+    `users` and `items` are indexed by id (exact strings) and hold side information: columns of numbers, of categories
+    (strings) or of sets (tuples of strings). Texts of items are built from `title`, `year`, `genres` and
     `overview` where they exist. Ratings are four columns of length `n_ratings`; `user` and `item` are row numbers into
     the two frames, `timestamp` is in seconds UTC, or None where the data has none. Users and items without ratings stay
     in the frames: they are the catalogue, and a split never removes them.

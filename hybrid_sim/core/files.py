@@ -75,12 +75,12 @@ def shortened(text: str, length: int = 60) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What to say about a word that is none of `known`.
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint, for an error message, about a name that is none of `names`: the most similar one, else all of them.
 
     >>> nearest("bnech", ["bench", "fit"])
     "did you mean 'bench'?"
     """
-    choices = list(known)
-    close = difflib.get_close_matches(word.partition("=")[0], choices, n=1, cutoff=0.5)
+    choices = list(names)
+    close = difflib.get_close_matches(name.partition("=")[0], choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}"

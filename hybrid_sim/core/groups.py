@@ -12,6 +12,7 @@ from hybrid_sim.core.types import IntArray
 
 def permute_within_groups(group: NDArray[Any], seed: int) -> IntArray:
     """A random permutation of the rows that keeps each row in its group: the row whose value each row gets."""
+    # Two orders list the groups alike: by row number, and with the rows of each group in random order.
     code = np.unique(group, return_inverse=True)[1]
     source = np.empty(len(code), dtype=np.int64)
     source[np.argsort(code, kind="stable")] = np.lexsort((np.random.default_rng(seed).random(len(code)), code))

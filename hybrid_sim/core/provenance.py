@@ -53,7 +53,7 @@ class Provenance:
 def provenance(command: Sequence[str], seed: int, dataset: Dataset, embedder: str | None = None) -> Provenance:
     """Where a result comes from; what cannot be found out (no git, a missing package) is None or left out.
 
-    `command` is the command line in words. Absolute paths in it become relative to the working folder or,
+    `command` is the command line, an argument per entry. Absolute paths in it become relative to the working folder or,
     outside it, `.../name`; user names and passwords are taken out of addresses. `embedder` names the text
     embedder, if any.
     """
@@ -74,10 +74,11 @@ def provenance(command: Sequence[str], seed: int, dataset: Dataset, embedder: st
     )
 
 
-def _shareable(word: str) -> str:
-    option, equals, value = word.partition("=")
-    if Path(word).is_absolute() or not equals:
-        option, equals, value = "", "", word
+def _shareable(argument: str) -> str:
+    """An argument of a command without credentials and without folders of this machine."""
+    option, equals, value = argument.partition("=")
+    if Path(argument).is_absolute() or not equals:
+        option, equals, value = "", "", argument
     value = re.sub(r"(?<=//)[^/@\s]+@", "", value)
     path = Path(value)
     if path.is_absolute():
@@ -92,11 +93,11 @@ def _commit() -> str | None:
     git = ["git", "-C", str(package)]
     try:  # a package installed inside somebody else's repository is not tracked there
         for question in (["ls-files", "--error-unmatch", "__init__.py"], ["rev-parse", "HEAD"]):
-            asked = subprocess.run([*git, *question], capture_output=True, check=True, timeout=10, text=True)
+            answer = subprocess.run([*git, *question], capture_output=True, check=True, timeout=10, text=True)
         changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return asked.stdout.strip() + ("-dirty" if changed.stdout else "")
+    return answer.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
 def package_versions() -> dict[str, str]:

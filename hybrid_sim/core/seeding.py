@@ -39,7 +39,7 @@ def pair_uniforms(
     state = np.full(len(user_ids), derive_seed(seed, "pair", replicate), dtype=np.uint64)
     for ids in (user_ids, item_ids):
         state = _splitmix64(state ^ pd.util.hash_array(np.asarray(ids, dtype=object)))
-    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53  # the 53 bits that a double holds
 
 
 def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -182,11 +182,13 @@ class RatingDistribution:
         mean = scale.clip(mean)
         probs = np.full((len(mean), scale.n_levels), np.nan)
         sd = np.broadcast_to(np.asarray(sd, dtype=float), mean.shape)
+        # The tilt to a mean at an end of the scale is infinite: all probability is put on that level instead.
         edge = 1e-10 * (scale.high - scale.low)
         inside = (mean > scale.low + edge) & (mean < scale.high - edge)
         at_end = np.flatnonzero(~inside & ~np.isnan(mean))
         probs[at_end] = 0.0
         probs[at_end, np.where(mean[at_end] > (scale.low + scale.high) / 2, -1, 0)] = 1.0
+        # A spread far below the distance of levels would leave no probability on any but one level.
         gap = float(np.diff(scale.values).min())
         z = (scale.values - mean[inside, None]) / np.maximum(sd[inside], 0.05 * gap)[:, None]
         probs[inside] = _tilted(scale.values, -0.5 * z * z, mean[inside])
@@ -202,7 +204,7 @@ class RatingDistribution:
         mean = np.clip(mean, self.scale.low + margin, self.scale.high - margin)
         probs = np.full_like(self.probs, np.nan)
         rows = self.answered & ~np.isnan(mean)
-        log_weights = np.log(np.maximum(self.probs[rows], 1e-12))
+        log_weights = np.log(np.maximum(self.probs[rows], 1e-12))  # a level of probability 0 could never be reached
         probs[rows] = _tilted(self.scale.values, log_weights, mean[rows])
         return RatingDistribution(self.scale, probs)
 
@@ -253,9 +255,14 @@ class RatingDistribution:
 
 
 def _tilted(levels: FloatArray, log_weights: FloatArray, mean: FloatArray) -> FloatArray:
-    """Weights exp(log_weights + λx), normalised, with λ such that the mean is right (safeguarded Newton in λ)."""
+    """Weights exp(log_weights + λx), normalised, with λ such that the mean is right.
+
+    The mean increases in λ with the variance as its derivative. Newton's method overshoots where the variance is small,
+    so each row keeps a bracket of λ, and a step out of it is replaced by bisection.
+    """
     gap = float(np.diff(levels).min())
     offsets = levels - mean[:, None]
+    # At the ends of the first bracket one level outweighs the next by e^60 at least, beyond double precision.
     reach = (60.0 + np.ptp(log_weights, axis=1)) / gap
     low, high, tilt = -reach, reach.copy(), np.zeros(len(mean))
     probs = np.empty_like(offsets)

@@ -117,6 +117,7 @@ def _contributions(simulator: Simulator, prediction: Prediction, pairs: Pairs) -
     base, remainder = ensemble.names.index("base"), ensemble.names.index("calibration")
     amounts[by_fallback, base] = simulator.fallback_.rate(pairs.take(by_fallback)).mean()
     gap = prediction.distribution.mean() - amounts.sum(axis=1)
+    # A larger gap is the language model's correction; what is below is rounding, and counts as calibration.
     corrected = np.abs(gap) > ROUNDING
     amounts[:, remainder] += np.where(corrected, 0.0, gap)
     return Contributions(ensemble.names, amounts).with_column("llm", np.where(corrected, gap, 0.0))
@@ -126,8 +127,8 @@ def _facts(simulator: Simulator, prediction: Prediction, dataset: Dataset | None
     """Mean, interval and support of each pair."""
     titles = list(prediction.item_ids)
     if dataset is not None and "title" in dataset.items:
-        known = np.append(dataset.items["title"].to_numpy(dtype=object), "")[pairs.item]
-        titles = [title or item_id for title, item_id in zip(known, titles, strict=True)]
+        of_items = np.append(dataset.items["title"].to_numpy(dtype=object), "")[pairs.item]
+        titles = [title or item_id for title, item_id in zip(of_items, titles, strict=True)]
     support = simulator.ensemble_.support_
     columns = (
         titles,
@@ -190,7 +191,7 @@ def plain_reason(facts: Facts, contributions: Mapping[str, float], grounds: Grou
         _averages(facts, contributions),
         _largest(facts, contributions),
         _cited(grounds.evidence),
-        _tags(grounds),
+        _keywords(grounds),
         _source(contributions),
     ]
     return " ".join(part for part in parts if part)
@@ -207,13 +208,13 @@ def _averages(facts: Facts, contributions: Mapping[str, float]) -> str:
     user = f"The user rates {_compared(contributions.get('user mean', 0.0), facts)}"
     item = f"the item is rated {_compared(contributions.get('item mean', 0.0), facts)}"
     if not facts.user_rated and not facts.item_rated:
-        known = "what it is about is all there is to go by" if facts.item_known else "nothing else is known"
-        return f"There are no ratings by this user and none of this item; {known}."
+        basis = "what it is about is all there is to go by" if facts.item_known else "nothing else is known"
+        return f"There are no ratings by this user and none of this item; {basis}."
     if not facts.user_rated:
         return f"There are no ratings by this user; {item}."
     if not facts.item_rated:
-        known = "nobody has rated the item yet" if facts.item_known else "the item is not known"
-        return f"{user}; {known}."
+        basis = "nobody has rated the item yet" if facts.item_known else "the item is not known"
+        return f"{user}; {basis}."
     return f"{user}, and {item}."
 
 
@@ -232,12 +233,12 @@ def _largest(facts: Facts, contributions: Mapping[str, float]) -> str:
         if name in source_of:
             moved[source_of[name]] = moved.get(source_of[name], 0.0) + amount
     largest = sorted(moved, key=lambda source: (-abs(moved[source]), source))[:2]
-    words = [
+    changes = [
         f"{'raised' if moved[source] > 0 else 'lowered'} by {facts.number(abs(moved[source]))} by {source}"
         for source in largest
         if abs(moved[source]) >= MIN_MENTIONED * facts.unit
     ]
-    return f"This is {' and '.join(words)}." if words else ""
+    return f"This is {' and '.join(changes)}." if changes else ""
 
 
 def _cited(evidence: Sequence[Evidence]) -> str:
@@ -252,9 +253,9 @@ def _side(side: str, cited: Sequence[Evidence]) -> str:
     return f"The user's {ratings} {'speaks' if len(cited) == 1 else 'speak'} {side} it."
 
 
-def _tags(grounds: Grounds) -> str:
+def _keywords(grounds: Grounds) -> str:
     sides = {"liked": grounds.keywords[:N_KEYWORDS], "disliked": grounds.against[:N_KEYWORDS]}
-    parts = [f"{', '.join(words)} ({side})" for side, words in sides.items() if words]
+    parts = [f"{', '.join(keywords)} ({side})" for side, keywords in sides.items() if keywords]
     return f"In common with these: {'; '.join(parts)}." if parts else ""
 
 

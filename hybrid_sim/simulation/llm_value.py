@@ -83,6 +83,7 @@ def best_calls(users: IntArray, gain: FloatArray, share: float, items_per_call: 
     >>> best_calls(np.array([7, 7, 7, 8]), np.array([0.2, 0.9, 0.8, 1.0]), share=0.34, items_per_call=2)
     array([1, 2])
     """
+    # Rows in descending order of gain fill the calls of their user one after the other.
     numbers = np.column_stack([users, place_in_group(users, -gain) // items_per_call])
     calls, call = np.unique(numbers, axis=0, return_inverse=True)
     total = np.bincount(call, gain, minlength=len(calls))
@@ -150,6 +151,7 @@ class LLMValue:
         for correction, kinds in ((self.warm, WARM), (self.cold, COLD_ITEM)):
             here = np.flatnonzero(np.isin(regimes, kinds))
             after = correction.apply(before.take(here), llm.take(here), pairs.take(here))
+            # Intervals are computed anew for changed rows only, so that all others keep theirs to the last bit.
             moved = (after.probs != before.probs[here]).any(axis=1)
             rows, after = here[moved], after.take(moved)
             interval = simulator.ensemble_.interval(pairs.take(rows), after)

@@ -48,20 +48,20 @@ def refitted(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) 
     updated = copy.copy(simulator)
     updated.ensemble_ = ensemble
     updated.fallback_ = copy.deepcopy(simulator.fallback_).fit(dataset)
-    updated.know(dataset, texts)
+    updated.set_catalogue(dataset, texts)
     embedder = embedder_for(dataset, simulator.embedder)
     updated.item_index_ = simulator.item_index_.updated(embedder.embed(texts), items)
     updated.profile_index_ = simulator.profile_index_.updated(statistical_profiles(dataset), embedder, users)
     return updated
 
 
-def _rows_now(noun: str, known: pd.Index[str], now: pd.Index[str], name: str) -> IntArray:
+def _rows_now(noun: str, fitted: pd.Index[str], now: pd.Index[str], name: str) -> IntArray:
     """The row in `now` of each id that the simulator was fitted to."""
-    rows = now.get_indexer(known)
+    rows = now.get_indexer(fitted)
     missing = np.flatnonzero(rows < 0)
     if len(missing):
         raise SettingsError(
-            f"the simulator knows {noun} {known[missing[0]]!r}, which {name} does not have ({len(missing)} such "
+            f"the simulator knows {noun} {fitted[missing[0]]!r}, which {name} does not have ({len(missing)} such "
             f"{noun}s); name data that holds all that it was fitted to, or fit again"
         )
     return rows.astype(np.int64)
@@ -69,12 +69,12 @@ def _rows_now(noun: str, known: pd.Index[str], now: pd.Index[str], name: str) ->
 
 def _require_all_ratings(support: SupportTable, dataset: Dataset, users: IntArray) -> None:
     """Members are fitted to this dataset alone, so it must have all ratings of the first fit."""
-    known, now = support.n_user_[:-1], dataset.user_counts[users]
-    missing = np.maximum(known - now, 0)
+    before, now = support.n_user_[:-1], dataset.user_counts[users]
+    missing = np.maximum(before - now, 0)
     if missing.any():
         user = dataset.users.index[users[missing.argmax()]]
         raise SettingsError(
-            f"of the {int(known.sum()):,} ratings that the simulator learned from, {dataset.name} lacks at least "
+            f"of the {int(before.sum()):,} ratings that the simulator learned from, {dataset.name} lacks at least "
             f"{int(missing.sum()):,} (for example of user {user!r}), and it would forget them; name all ratings, old "
             "and new, or fit again"
         )
@@ -102,6 +102,7 @@ def _moved(held: HeldOpinions, users: IntArray, items: IntArray, n_items: int) -
     """The same out-of-fold predictions, by the row numbers that users and items have now."""
 
     def moved(table: HeldTable) -> HeldTable:
+        # Keys depend on the number of items, and look-ups need them sorted.
         keys = Pairs(users[table.keys // held.n_items], items[table.keys % held.n_items]).keys(n_items)
         order = np.argsort(keys)
         return HeldTable(keys[order], table.probs[order])

@@ -120,10 +120,10 @@ def simulate(
         if ask_about is None:
             ask_about = pairs_to_ask(simulator, dataset, pairs, statistical, settings.share, settings.items_per_call)
         n_users = settings.learn_from if len(ask_about) else 0
-        known = calibration_requests(states, n_users, settings.items_per_call, seed)
-        if len(ask_about) and not can_learn(simulator, known):
-            known = []
-        value = LLMValue.learn(simulator, dataset, interviewer.ask(known))
+        calibration = calibration_requests(states, n_users, settings.items_per_call, seed)
+        if len(ask_about) and not can_learn(simulator, calibration):
+            calibration = []
+        value = LLMValue.learn(simulator, dataset, interviewer.ask(calibration))
         answers = interviewer.ask(rating_requests(states, pairs.take(ask_about)))
     asked, llm, reasons = _by_pair(answers, dataset, pairs)
     if interviewer is not None:

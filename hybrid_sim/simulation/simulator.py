@@ -1,4 +1,4 @@
-"""The story: fit a simulator to a dataset, ask it how users would rate items, draw ratings, save it.
+"""The simulator: fit it to a dataset, predict how users would rate items, draw ratings, save it.
 
 >>> from hybrid_sim.data import load
 >>> world = load("world")
@@ -37,7 +37,7 @@ from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.retrieval.index import ProfileIndex, VectorIndex, item_index
 
 SOURCES = ("global", "item", "user", "stat")
-"""Levels of the fallback hierarchy by what is known: nothing, the item, the user, both (1 * item + 2 * user)."""
+"""Levels of the fallback hierarchy: neither is known, the item, the user, both (1 * item + 2 * user)."""
 
 
 @dataclass(frozen=True)
@@ -110,34 +110,34 @@ class Simulator:
     profile_index_: ProfileIndex = field(init=False, repr=False)
 
     def fit(self, dataset: Dataset) -> Self:
-        """Fit the ensemble to the ratings of `dataset`; its users and items are those that can be asked about.
+        """Fit the ensemble to the ratings of `dataset`; predictions can be about its users and items.
 
         Raises:
             DataError: there are no ratings, or too few to hold any out.
             SettingsError: a member's name is not known.
         """
-        self.know(dataset, item_texts(dataset))
+        self.set_catalogue(dataset, item_texts(dataset))
         embedder = embedder_for(dataset, self.embedder)
         self.embedder_name_ = embedder.name
         self.item_index_ = item_index(dataset, embedder)
         self.profile_index_ = ProfileIndex().fit(statistical_profiles(dataset), embedder)
-        chosen = self._chosen(default_members(dataset.scale, embedder, self.seed, self.members or ()))
-        left = switched(tuple(chosen), self.without)
-        chosen = {name: chosen[name] for name in left.members}
+        members = self._selected(default_members(dataset.scale, embedder, self.seed, self.members or ()))
+        remaining = switched(tuple(members), self.without)
+        members = {name: members[name] for name in remaining.members}
         self.ensemble_ = Ensemble(
-            chosen,
-            shapes_among(chosen),
-            boosted=left.boosted,
-            weighted=left.combiner,
-            shaped=left.calibration,
+            members,
+            shapes_among(members),
+            boosted=remaining.boosted,
+            weighted=remaining.combiner,
+            shaped=remaining.calibration,
             seed=self.seed,
             n_jobs=self.n_jobs,
         ).fit(dataset)
         self.fallback_ = GlobalMean().fit(dataset)
         return self
 
-    def know(self, dataset: Dataset, texts: Sequence[str]) -> None:
-        """Note who and what can be asked about; `texts` are those of the items. The members are not touched."""
+    def set_catalogue(self, dataset: Dataset, texts: Sequence[str]) -> None:
+        """Set the users and items that predictions can be about; `texts` are those of the items. Fits no member."""
         self.dataset_digest_ = dataset.digest
         self.user_ids_, self.item_ids_ = dataset.users.index, dataset.items.index
         self.user_known_ = np.append(dataset.user_counts > 0, False)
@@ -206,7 +206,7 @@ class Simulator:
             raise ModelFileError(f"{folder} holds a {type(loaded).__name__}, not a simulator")
         return loaded
 
-    def _chosen(self, members: dict[str, Rater]) -> dict[str, Rater]:
+    def _selected(self, members: dict[str, Rater]) -> dict[str, Rater]:
         if self.members is None:
             return members
         for name in self.members:
