@@ -17,14 +17,12 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
 from hybrid_sim.core.provenance import package_versions
 from hybrid_sim.core.rater import Rater
-from hybrid_sim.core.serialization import from_structure, read_arrays, to_structure
+from hybrid_sim.core.serialization import from_structure, read_arrays, to_structure, write_arrays
 
 FORMAT = "hybrid-sim model"
 FORMAT_VERSION = 4
@@ -49,7 +47,7 @@ def save(rater: Rater, folder: str | Path, trust: Sequence[str] = ()) -> None:
     with _storage_errors(folder):
         try:
             new.mkdir(parents=True)
-            _write(new / ARRAYS, lambda file: np.savez(file, **cast(dict[str, Any], arrays)))
+            _write(new / ARRAYS, lambda file: write_arrays(file, arrays))
             _write(new / MODEL, lambda file: file.write(model))
             manifest = {
                 "format": FORMAT,

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pandas as pd
@@ -74,6 +74,11 @@ def from_structure(structure: Any, arrays: Arrays, path: Path, trust: Sequence[s
     if not isinstance(rater, Rater):
         raise ModelFileError(f"{path} describes a {type(rater).__name__}, not a rater; save the model again")
     return rater
+
+
+def write_arrays(file: BinaryIO, arrays: Arrays) -> None:
+    """Write the arrays as an uncompressed `.npz`."""
+    np.savez(file, **cast(dict[str, Any], arrays))
 
 
 def read_arrays(file: BinaryIO, path: Path) -> Arrays:
