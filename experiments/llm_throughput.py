@@ -1,4 +1,4 @@
-"""How fast the LLM's door is: python experiments/llm_throughput.py [ROUNDS] [FILE].
+"""How fast the client is: python experiments/llm_throughput.py [ROUNDS] [FILE].
 
 Real rating questions of ten items go to the loopback server, which runs in a process of its own. Measured are requests
 per second at a latency of 200 ms against a raw aiohttp client that does nothing with the replies, in turns with it; CPU
@@ -73,7 +73,7 @@ def questions(n: int) -> list[Question]:
 
 
 def throughput(asked: Sequence[Question], concurrency: int, rounds: int) -> dict[str, Any]:
-    """Requests per second of the door and of a raw client, in turns."""
+    """Requests per second of the client and of a raw client, in turns."""
     asked = asked[: int(concurrency * SECONDS / LATENCY)]
     bodies = bodies_of(asked)
     raw, ours = [], []
@@ -156,13 +156,13 @@ async def at_once(send: Callable[[dict[str, Any]], Coroutine[Any, Any, Any]], bo
 
 
 def bodies_of(asked: Sequence[Question]) -> Bodies:
-    """The requests as the door makes them."""
+    """The requests as the client makes them."""
     dialect = Dialect(settings("http://127.0.0.1/v1", 1), is_openai=False)
     return [dialect.body(question, question.max_tokens) for question in asked]
 
 
 def settings(url: str, concurrency: int) -> LLMSettings:
-    """The settings of the door."""
+    """The settings of the client."""
     return LLMSettings(model="loopback", base_url=url, concurrency=concurrency)
 
 

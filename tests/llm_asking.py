@@ -1,4 +1,4 @@
-"""Small questions, and a run folder to ask them in, for the tests of the LLM's door."""
+"""Small questions, and a run folder to ask them in, for the tests of the client."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def asking(
     first_wait: float = 0.01,
     **settings: Any,
 ) -> Iterator[LLM]:
-    """An open door on a journal in `folder`."""
+    """A client with a journal in `folder`."""
     options = {"model": "loopback", "base_url": url, "concurrency": 8, "attempts": 3, "deadline": 5.0, **settings}
     with Journal(folder / "journal.sqlite", replay=replay) as journal:
         limits = Budget(**(budget or {}), ledger=journal.ledger())

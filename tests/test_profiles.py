@@ -43,23 +43,23 @@ def reply(
 
 
 @dataclass
-class Door:
-    """Stands where the door to a language model stands; `mind` answers a question with a text or with a failure."""
+class StubModel:
+    """A language model whose `reply_to` answers a question with a text or with the kind of a failure."""
 
-    mind: Callable[[Question], str | FailureKind]
-    waves: list[list[Question]] = field(default_factory=list)
+    reply_to: Callable[[Question], str | FailureKind]
+    calls: list[list[Question]] = field(default_factory=list)
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Failure]:
-        self.waves.append(list(questions))
+        self.calls.append(list(questions))
         return [self._answer(question) for question in questions]
 
     def _answer(self, question: Question) -> Answer | Failure:
-        text = self.mind(question)
-        return Answer(text, question.check(text), model="m-1") if text.startswith("{") else Failure(text, "no")  # type: ignore[arg-type]  # the mind names a kind
+        text = self.reply_to(question)
+        return Answer(text, question.check(text), model="m-1") if text.startswith("{") else Failure(text, "no")  # type: ignore[arg-type]  # else the text is a kind of failure
 
 
-def llm_writer(door: Door, dataset: Dataset, settings: ProfileSettings = SETTINGS) -> LLMWriter:
-    return LLMWriter(door, dataset, ProfilePrompts(settings), StatisticalWriter().fit(dataset))
+def llm_writer(model: StubModel, dataset: Dataset, settings: ProfileSettings = SETTINGS) -> LLMWriter:
+    return LLMWriter(model, dataset, ProfilePrompts(settings), StatisticalWriter().fit(dataset))
 
 
 # How versions grow, whoever writes them
@@ -269,17 +269,17 @@ def test_all_of_ml100k_is_described(real_data: Callable[[str], Path]) -> None:
 
 
 def test_profiles_are_asked_for_in_waves_each_from_the_version_before(tiny: Dataset) -> None:
-    door = Door(lambda question: reply(f"From {question.prompt.split('@')[0]}, wave {len(door.waves)}."))
-    written = write_profiles(llm_writer(door, tiny), states_of(tiny), SETTINGS)
+    model = StubModel(lambda question: reply(f"From {question.prompt.split('@')[0]}, call {len(model.calls)}."))
+    written = write_profiles(llm_writer(model, tiny), states_of(tiny), SETTINGS)
     n_rating = int((tiny.user_counts > 0).sum())
-    assert len(door.waves[0]) == n_rating  # nothing is asked about users without ratings
-    assert {question.prompt.split("@")[0] for question in door.waves[0]} == {"profile_first"}
-    assert {question.prompt.split("@")[0] for question in door.waves[1]} == {"profile_update"}
-    assert all("From profile_first, wave 1." in question.messages[1].content for question in door.waves[1])
+    assert len(model.calls[0]) == n_rating  # nothing is asked about users without ratings
+    assert {question.prompt.split("@")[0] for question in model.calls[0]} == {"profile_first"}
+    assert {question.prompt.split("@")[0] for question in model.calls[1]} == {"profile_update"}
+    assert all("From profile_first, call 1." in question.messages[1].content for question in model.calls[1])
     versions = written[0].timeline.versions
     assert [version.summary for version in versions][:2] == [
-        "From profile_first, wave 1.",
-        "From profile_update, wave 2.",
+        "From profile_first, call 1.",
+        "From profile_update, call 2.",
     ]
     assert versions[0].change == ""
     assert versions[1].change == "A new taste."
@@ -298,12 +298,12 @@ def marked() -> Dataset:
 
 def test_a_prompt_holds_the_user_and_the_batch_and_nobody_elses_data() -> None:
     dataset = marked()
-    door = Door(lambda question: reply())
+    model = StubModel(lambda question: reply())
     states = [state for state in states_of(dataset) if len(state.history)]
-    write_profiles(llm_writer(door, dataset), states, SETTINGS)
+    write_profiles(llm_writer(model, dataset), states, SETTINGS)
     recent = {state.user: state.history.last(SETTINGS.n_recent) for state in states}
-    for number, wave in enumerate(door.waves):
-        for question in wave:
+    for number, call in enumerate(model.calls):
+        for question in call:
             body = question.messages[1].content
             (user,) = (state.user for state in states if f"job-of-{state.user}" in body)
             batch = recent[user].batches(SETTINGS.batch)[number]
@@ -315,10 +315,10 @@ def test_a_prompt_holds_the_user_and_the_batch_and_nobody_elses_data() -> None:
 
 
 def test_the_first_message_is_the_same_for_all_users_and_names_the_scale(tiny: Dataset) -> None:
-    door = Door(lambda question: reply())
-    write_profiles(llm_writer(door, tiny), states_of(tiny), SETTINGS)
-    for wave in door.waves:
-        (system,) = {question.messages[0].content for question in wave}
+    model = StubModel(lambda question: reply())
+    write_profiles(llm_writer(model, tiny), states_of(tiny), SETTINGS)
+    for call in model.calls:
+        (system,) = {question.messages[0].content for question in call}
         assert "one of 1, 2, 3, 4, 5" in system
         assert "Never name a title and never quote a rating" in system
         assert "{{" not in system
@@ -326,25 +326,25 @@ def test_the_first_message_is_the_same_for_all_users_and_names_the_scale(tiny: D
 
 def test_what_may_be_quoted_is_not_forbidden(tiny: Dataset) -> None:
     settings = ProfileSettings(may_quote_titles=True, may_quote_ratings=True)
-    door = Door(lambda question: reply("Rated 'Anything' 5 out of 5."))
-    (state,) = write_profiles(llm_writer(door, tiny, settings), states_of(tiny)[:1], settings)
-    assert "Never name" not in door.waves[0][0].messages[0].content
+    model = StubModel(lambda question: reply("Rated 'Anything' 5 out of 5."))
+    (state,) = write_profiles(llm_writer(model, tiny, settings), states_of(tiny)[:1], settings)
+    assert "Never name" not in model.calls[0][0].messages[0].content
     assert state.profile is not None
     assert state.profile.flags == ()
-    assert all(len(wave) == 1 and len(wave[0].messages) == 2 for wave in door.waves)
+    assert all(len(call) == 1 and len(call[0].messages) == 2 for call in model.calls)
 
 
 def test_row_19_a_profile_that_quotes_ratings_is_asked_for_once_more() -> None:
     dataset = marked()
     bad, good = reply("Loves comedies and rated one 5 out of 5."), reply("Loves comedies.")
-    door = Door(lambda question: good if len(question.messages) > 2 else bad)
+    model = StubModel(lambda question: good if len(question.messages) > 2 else bad)
     state = next(state for state in states_of(dataset) if len(state.history) >= 10)
     state = replace(state, history=state.history.first(10))
-    (written,) = write_profiles(llm_writer(door, dataset), [state], SETTINGS)
-    assert [len(wave) for wave in door.waves] == [1, 1]
-    assert door.waves[1][0].messages[2].content == bad
-    assert "quotes ratings" in door.waves[1][0].messages[3].content
-    assert door.waves[1][0].key({}) != door.waves[0][0].key({})
+    (written,) = write_profiles(llm_writer(model, dataset), [state], SETTINGS)
+    assert [len(call) for call in model.calls] == [1, 1]
+    assert model.calls[1][0].messages[2].content == bad
+    assert "quotes ratings" in model.calls[1][0].messages[3].content
+    assert model.calls[1][0].key({}) != model.calls[0][0].key({})
     assert written.profile is not None
     assert (written.profile.summary, written.profile.flags) == ("Loves comedies.", ())
 
@@ -354,9 +354,9 @@ def test_row_19_what_is_still_wrong_then_is_kept_with_a_flag() -> None:
     state = next(state for state in states_of(dataset) if len(state.history) >= 10)
     state = replace(state, history=state.history.first(10))
     title = dataset.items["title"].iloc[state.history.item[0]]
-    door = Door(lambda question: reply(f"Adores '{title}' (5)."))
-    (written,) = write_profiles(llm_writer(door, dataset), [state], SETTINGS)
-    assert [len(wave) for wave in door.waves] == [1, 1]  # once, not for ever
+    model = StubModel(lambda question: reply(f"Adores '{title}' (5)."))
+    (written,) = write_profiles(llm_writer(model, dataset), [state], SETTINGS)
+    assert [len(call) for call in model.calls] == [1, 1]  # once, not for ever
     assert written.profile is not None
     assert written.profile.flags == (RATINGS, TITLES)
 
@@ -364,8 +364,8 @@ def test_row_19_what_is_still_wrong_then_is_kept_with_a_flag() -> None:
 def test_row_19_a_failure_to_write_it_again_keeps_the_first_reply() -> None:
     dataset = marked()
     state = next(state for state in states_of(dataset) if len(state.history) >= 10)
-    door = Door(lambda question: "refused" if len(question.messages) > 2 else reply("Gave most a 4."))
-    (written,) = write_profiles(llm_writer(door, dataset), [state], ProfileSettings(batch=40))
+    model = StubModel(lambda question: "refused" if len(question.messages) > 2 else reply("Gave most a 4."))
+    (written,) = write_profiles(llm_writer(model, dataset), [state], ProfileSettings(batch=40))
     assert written.profile is not None
     assert (written.profile.summary, written.profile.flags) == ("Gave most a 4.", (RATINGS,))
 
@@ -374,12 +374,12 @@ def test_a_first_version_that_fails_is_written_from_statistics(tiny: Dataset, ca
     states = [state for state in states_of(tiny) if len(state.history) >= 10][:3]
     first = states[0].history.first(10)
     titles = tiny.items["title"].iloc[first.item]
-    door = Door(
+    model = StubModel(
         lambda question: "refused" if all(title in question.messages[1].content for title in titles) else reply()
     )
     with caplog.at_level(logging.WARNING, "hybrid_sim"):
         written = write_profiles(
-            llm_writer(door, tiny), [replace(s, history=s.history.first(10)) for s in states], SETTINGS
+            llm_writer(model, tiny), [replace(s, history=s.history.first(10)) for s in states], SETTINGS
         )
     expected = StatisticalWriter().fit(tiny).write([Draft(states[0].user, first, 10)])
     assert [state.profile for state in written][:1] == expected
@@ -388,8 +388,8 @@ def test_a_first_version_that_fails_is_written_from_statistics(tiny: Dataset, ca
 
 
 def test_an_update_that_fails_keeps_the_version_before_and_is_not_asked_for_ever(tiny: Dataset) -> None:
-    door = Door(lambda question: "cut" if question.prompt.startswith("profile_update") else reply())
-    author = llm_writer(door, tiny)
+    model = StubModel(lambda question: "cut" if question.prompt.startswith("profile_update") else reply())
+    author = llm_writer(model, tiny)
     state = next(state for state in states_of(tiny) if len(state.history) >= 20)
     (state,) = write_profiles(author, [replace(state, history=state.history.first(20))], SETTINGS)
     first, kept = state.timeline.versions
@@ -398,13 +398,13 @@ def test_an_update_that_fails_keeps_the_version_before_and_is_not_asked_for_ever
     assert kept.version == 2
     assert kept.change == ""
     assert unseen(state, tiny) == 0
-    n_waves = len(door.waves)
+    n_calls = len(model.calls)
     assert update_profiles(author, tiny, [state], SETTINGS) == [state]
-    assert len(door.waves) == n_waves
+    assert len(model.calls) == n_calls
 
 
 def test_a_dead_endpoint_gives_what_statistics_would_give_first(tiny: Dataset) -> None:
-    author = llm_writer(Door(lambda question: "not_asked"), tiny)
+    author = llm_writer(StubModel(lambda question: "not_asked"), tiny)
     alone = StatisticalWriter().fit(tiny)
     for hybrid, statistical in zip(
         write_profiles(author, states_of(tiny), SETTINGS), write_profiles(alone, states_of(tiny), SETTINGS), strict=True

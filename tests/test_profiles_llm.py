@@ -1,4 +1,4 @@
-"""Profiles written over real HTTP: the door, the journal and the writer together."""
+"""Profiles written over real HTTP: the client, the journal and the writer together."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 LLM = "hybrid_sim/llm/"
 PROMPTS = "hybrid_sim/prompts/"
 CLIENT = ("tests/test_llm_client.py",)
-DOOR = ("tests/test_llm_door.py",)
+ASK = ("tests/test_llm_ask.py",)
 BATCH = ("tests/test_llm_batch.py",)
 SENDING = ("tests/test_llm_batch_sending.py",)
 JOURNAL = ("tests/test_journal.py",)
@@ -23,11 +23,11 @@ PROFILES = ("tests/test_profiles.py",)
 
 MUTANTS = [
     # the client and its sender
-    (LLM + "client.py", "if missing and self.replay:", "if False:", DOOR),
+    (LLM + "client.py", "if missing and self.replay:", "if False:", ASK),
     (LLM + "client.py", "check_price(price, self.settings.model, file)", "pass", CLIENT),
-    (LLM + "client.py", "if sender.interrupted:", "if False:", DOOR),
+    (LLM + "client.py", "if sender.interrupted:", "if False:", ASK),
     (LLM + "client.py", "distinct = dict(zip(keys, questions, strict=True))",
-     "distinct = {f'{k}{n}': q for n, (k, q) in enumerate(zip(keys, questions))}", DOOR),
+     "distinct = {f'{k}{n}': q for n, (k, q) in enumerate(zip(keys, questions))}", ASK),
     (LLM + "sending.py", "if beyond_context(q, self.settings.context_tokens)}", "if False}", CLIENT + SENDING),
     (LLM + "sending.py", "        if self.stopped is None:\n            self.stopped = error",
      "        if True:\n            self.stopped = error", SENDING),
@@ -50,7 +50,7 @@ MUTANTS = [
      "self._limiter", CLIENT),
     (LLM + "sending.py", "if is_alone:", "if True:", CLIENT),
     (LLM + "sending.py", 'self._commit(request, Fault("skip", "interrupted in flight", possibly_paid=True))',
-     "pass", DOOR),
+     "pass", ASK),
     (LLM + "sending.py", "in_a_row > MAX_EPISODES:", "in_a_row > 3 * MAX_EPISODES:", CLIENT),
     (LLM + "sending.py", 'if isinstance(outcome, Fault) and outcome.remedy in ("wait", "adapt"):', "if False:",
      CLIENT),
@@ -79,7 +79,7 @@ MUTANTS = [
     # the journal
     (LLM + "journal.py", "                if is_whole(row):\n                    answers", "                if True:\n"
      "                    answers", JOURNAL),
-    (LLM + "journal.py", "except ReplyError as error:", "except ZeroDivisionError as error:", DOOR),
+    (LLM + "journal.py", "except ReplyError as error:", "except ZeroDivisionError as error:", ASK),
     (LLM + "journal.py", "if self._full:", "if False:", JOURNAL),
     (LLM + "journal.py", "        if self.replay:\n            raise RunError", "        if False:\n"
      "            raise RunError", JOURNAL),
@@ -134,8 +134,8 @@ MUTANTS = [
      PROTOCOL),
     (LLM + "transport.py", "if not (key.isascii() and key.isprintable()):", "if False:",
      PROTOCOL),
-    (LLM + "transport.py", "if parts.username is not None or parts.query or parts.fragment:", "if False:", DOOR),
-    (LLM + "transport.py", "if not key and not is_local(address):", "if False:", DOOR),
+    (LLM + "transport.py", "if parts.username is not None or parts.query or parts.fragment:", "if False:", ASK),
+    (LLM + "transport.py", "if not key and not is_local(address):", "if False:", ASK),
     (LLM + "dialect.py", "if self._has_renamed_limit:", "if False:", PROTOCOL),
     (LLM + "dialect.py", "if self._token_limit not in body:", "if False:", PROTOCOL),
     (LLM + "dialect.py", '.get("type")] != self.structured:', '.get("type")] == 0:', PROTOCOL),

@@ -1,4 +1,4 @@
-"""The door itself: what is asked once, what is replayed, what is kept secret, and how it is left in a hurry."""
+"""LLM.ask: what is sent once, what is replayed, what is kept secret, and how a run is interrupted."""
 
 from __future__ import annotations
 
