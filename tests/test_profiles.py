@@ -268,7 +268,7 @@ def test_all_of_ml100k_is_described(real_data: Callable[[str], Path]) -> None:
 # What a language model is asked, and what becomes of its replies
 
 
-def test_profiles_are_asked_for_in_waves_each_from_the_version_before(tiny: Dataset) -> None:
+def test_all_users_profiles_are_requested_together_each_from_the_version_before(tiny: Dataset) -> None:
     model = StubModel(lambda question: reply(f"From {question.prompt.split('@')[0]}, call {len(model.calls)}."))
     written = write_profiles(llm_writer(model, tiny), states_of(tiny), SETTINGS)
     n_rating = int((tiny.user_counts > 0).sum())

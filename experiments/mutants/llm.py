@@ -28,7 +28,7 @@ MUTANTS = [
     (LLM + "client.py", "if sender.interrupted:", "if False:", ASK),
     (LLM + "client.py", "distinct = dict(zip(keys, questions, strict=True))",
      "distinct = {f'{k}{n}': q for n, (k, q) in enumerate(zip(keys, questions))}", ASK),
-    (LLM + "sending.py", "if beyond_context(q, self.settings.context_tokens)}", "if False}", CLIENT + SENDING),
+    (LLM + "sending.py", "if (reason := beyond_context(q, context))}", "if (reason := '')}", CLIENT + SENDING),
     (LLM + "sending.py", "        if self.stopped is None:\n            self.stopped = error",
      "        if True:\n            self.stopped = error", SENDING),
     (LLM + "sending.py", "            self.budget.release(reservation)", "            pass", CLIENT),

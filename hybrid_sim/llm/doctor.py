@@ -20,7 +20,7 @@ from hybrid_sim.core.errors import HybridSimError, NetworkError, ReplyError, Set
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.outcomes import Fault, Reply, shortened
-from hybrid_sim.llm.prices import price_of
+from hybrid_sim.llm.prices import FREE, price_of
 from hybrid_sim.llm.question import Message, Question, object_schema
 from hybrid_sim.llm.replies import read_json
 from hybrid_sim.llm.transport import Endpoint, EndpointClient
@@ -127,7 +127,7 @@ def _price(settings: LLMSettings, address: str) -> Finding:
     if price is None:
         cure = "--budget needs it in llm.prices; --max-calls does not"
         return Finding("price", "warn", f"unknown for {settings.model}: {cure}")
-    if price.is_free:
+    if price == FREE:
         return Finding("price", "ok", f"{address} is local: nothing is paid")
     rates = (f"${rate / 1e6:g}" for rate in (price.input, price.cached_input, price.output))
     per_token = "{} per million tokens in, {} cached, {} out".format(*rates)

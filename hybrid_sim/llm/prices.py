@@ -43,14 +43,9 @@ class Price:
     cached_input: int
     output: int
 
-    @property
-    def is_free(self) -> bool:
-        """Whether all tokens are free."""
-        return not (self.input or self.cached_input or self.output)
-
     def cost(self, usage: Usage) -> int | None:
         """Nano-dollars of a call, rounded up; None where the server did not say what it counted (zero says nothing)."""
-        if self.is_free:
+        if self == FREE:
             return 0
         if not usage.prompt_tokens or usage.completion_tokens is None:
             return None
@@ -62,6 +57,9 @@ class Price:
     def worst(self, prompt_tokens: int, completion_tokens: int) -> int:
         """Nano-dollars of a call of at most so many tokens, none of them cached."""
         return -(-(prompt_tokens * max(self.input, self.cached_input) + completion_tokens * self.output) // 1000)
+
+
+FREE = Price(0, 0, 0)
 
 
 def price_of(model: str, address: str | None = None, file: Path | None = None, *, batch: bool = False) -> Price | None:
@@ -78,7 +76,7 @@ def price_of(model: str, address: str | None = None, file: Path | None = None, *
     host = _host(address)
     rates = prices.models.get(model) or prices.models.get(_DATE.sub("", model))
     if rates is None or (prices.hosts is not None and host not in prices.hosts):
-        return Price(0, 0, 0) if is_local(address) else None
+        return FREE if is_local(address) else None
     cached = rates.input if rates.cached_input is None else rates.cached_input
     factor = _PICO_PER_TOKEN * (prices.batch_factor if batch else 1.0)
     return Price(*(round(dollars * factor) for dollars in (rates.input, cached, rates.output)))

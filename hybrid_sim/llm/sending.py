@@ -109,9 +109,10 @@ class Sender(ABC):
                 _log.info("prompt %s: %s: %s", questions[key].prompt, outcome.kind, outcome.message)
                 deliver(key, outcome.failure)
 
-        too_long = {key for key, q in questions.items() if beyond_context(q, self.settings.context_tokens)}
-        for key in too_long:
-            finish(key, Fault("skip", beyond_context(questions[key], self.settings.context_tokens), "context"))
+        context = self.settings.context_tokens
+        too_long = {key: reason for key, q in questions.items() if (reason := beyond_context(q, context))}
+        for key, reason in too_long.items():
+            finish(key, Fault("skip", reason, "context"))
         await self._send({key: q for key, q in questions.items() if key not in too_long}, finish)
 
     @abstractmethod
