@@ -36,7 +36,7 @@ from hybrid_sim.evaluation.bootstrap import paired_bootstrap
 from hybrid_sim.evaluation.protocols import Fold, make_protocol
 from hybrid_sim.evaluation.resources import measured
 from hybrid_sim.models.factorization import BayesianFactorization
-from hybrid_sim.models.side_features import SideEncoder
+from hybrid_sim.models.features import SideEncoder
 from hybrid_sim.testing import tiny_dataset
 
 try:

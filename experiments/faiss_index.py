@@ -33,7 +33,7 @@ from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
 from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.retrieval.evidence import LEAST_EFFECT, EvidenceFinder
 from hybrid_sim.retrieval.index import VectorIndex, item_index
-from hybrid_sim.retrieval.neighbours import HistoryNeighbours
+from hybrid_sim.retrieval.text_raters import HistoryNeighbours
 
 OUT = Path(__file__).parent / "results" / "faiss_index.json"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))
@@ -89,7 +89,7 @@ def neighbours(dataset: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     rater = HistoryNeighbours(embedder_for(train)).fit(train)
     some = pairs.take(np.flatnonzero(pairs.user < 600))
     return {"n_pairs": len(pairs), "n_ratings": len(train)} | _compared(
-        lambda pairs: rater.likeness(pairs).residual, lambda pairs: _likeness_by_products(rater, pairs), pairs, some
+        rater.residual, lambda pairs: _residual_by_products(rater, pairs), pairs, some
     )
 
 
@@ -147,7 +147,7 @@ def _compared(
     }
 
 
-def _likeness_by_products(rater: HistoryNeighbours, pairs: Pairs) -> FloatArray:
+def _residual_by_products(rater: HistoryNeighbours, pairs: Pairs) -> FloatArray:
     """The residual by cosines of all pairs of a user's items, as it was computed before."""
     residual = np.full(len(pairs), np.nan)
     has_text = (pairs.item >= 0) & rater.vectors_[pairs.item].any(axis=1)

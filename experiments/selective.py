@@ -81,7 +81,7 @@ def gather(protocol: str, dataset: Dataset, recording: RecordedRatings, folder: 
         simulator = fitted(folder / f"{protocol}_f{fold.number}", fold)
         recorded = Recorded(recording).fit(fold.train)
         cold = protocol.startswith("cold-items")
-        known = simulator.ensemble_.held_opinion(fold.train.pairs, cold=cold)
+        known = simulator.ensemble_.out_of_fold(fold.train.pairs, cold=cold)
         answers, pairs = recorded.rate(fold.train.pairs), fold.train.pairs
         learned = Correction(new_items=cold).fit(known, answers, pairs, fold.train.rating)
         llm = recorded.rate(fold.held_out.pairs)

@@ -15,7 +15,7 @@ from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import Pairs, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.metrics import calibration_error, log_loss, rmse
-from hybrid_sim.models.boosted_levels import BoostedLevels
+from hybrid_sim.models.boosted import BoostedLevels
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.retrieval.embedder import TfidfSVD
 from hybrid_sim.testing import check_rater, tiny_dataset

@@ -190,10 +190,10 @@ def test_what_was_said_of_held_out_ratings_is_still_found(
     cut: tuple[Dataset, Dataset], fitted: Simulator, updated: Simulator
 ) -> None:
     for cold in (False, True):
-        before, after = (one.ensemble_.held_opinion(cut[1].pairs, cold).probs for one in (fitted, updated))
+        before, after = (one.ensemble_.out_of_fold(cut[1].pairs, cold).probs for one in (fitted, updated))
         np.testing.assert_array_equal(before, after)
     new = Pairs(np.arange(150), np.full(150, 250))
-    assert not updated.ensemble_.held_opinion(new).answered.any()
+    assert not updated.ensemble_.out_of_fold(new).answered.any()
 
 
 def test_a_refitted_simulator_is_saved_and_loaded(
@@ -227,7 +227,7 @@ def test_new_users_and_ratings_are_learned_too(whole: World) -> None:
         assert np.abs(quick.distribution.mean() - slow.distribution.mean()).mean() < 0.15
     before = Simulator(members=CHEAP).fit(early).predict(new, films)
     assert (before.source == "item").all()
-    held = [one.ensemble_.held_opinion(d.pairs) for one, d in ((simulator, now), (fresh, now))]
+    held = [one.ensemble_.out_of_fold(d.pairs) for one, d in ((simulator, now), (fresh, now))]
     assert (held[0].answered & held[1].answered).mean() > 0.5
     unknown = simulator.predict(["a stranger"], ["a novelty"]).distribution.probs
     np.testing.assert_array_equal(unknown, fresh.predict(["a stranger"], ["a novelty"]).distribution.probs)
@@ -240,8 +240,8 @@ def test_what_was_said_while_ratings_were_held_out_moves_with_their_users(whole:
     moved = replace(data, users=data.users.iloc[np.argsort(order)], user=order[data.user])
     simulator = refit.refitted(fitted, moved)
     for cold in (False, True):
-        before = fitted.ensemble_.held_opinion(data.pairs, cold).probs
-        np.testing.assert_array_equal(simulator.ensemble_.held_opinion(moved.pairs, cold).probs, before)
+        before = fitted.ensemble_.out_of_fold(data.pairs, cold).probs
+        np.testing.assert_array_equal(simulator.ensemble_.out_of_fold(moved.pairs, cold).probs, before)
 
 
 def test_a_refit_needs_all_that_is_known_and_the_same_scale(whole: World, fitted: Simulator) -> None:

@@ -9,21 +9,21 @@ import pytest
 
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.ensemble.combiner import MIN_ROWS, Combiner
-from hybrid_sim.ensemble.out_of_fold import Opinions
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions
 from hybrid_sim.models.support import NEW_USER, REGIMES, Support, SupportTable
 from hybrid_sim.testing import tiny_dataset
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 
 
-def opinions(means: FloatArray, n_user: FloatArray, n_item: FloatArray, sd: float = 1.0) -> Opinions:
+def opinions(means: FloatArray, n_user: FloatArray, n_item: FloatArray, sd: float = 1.0) -> MemberPredictions:
     """Members with these means, shape `(n_pairs, n_members)`, each with a bell around them."""
     bells = [RatingDistribution.from_mean(SCALE, column, sd).probs.astype(np.float32) for column in means.T]
     flat, shares = np.ones(len(means)), np.full((len(means), 5), 0.2, dtype=np.float32)
-    return Opinions(means, np.stack(bells, axis=1), Support(n_user, n_item, flat, flat, shares, shares))
+    return MemberPredictions(means, np.stack(bells, axis=1), Support(n_user, n_item, flat, flat, shares, shares))
 
 
-def world(n_pairs: int = 3000, seed: int = 0, cold: float = 0.0) -> tuple[Opinions, FloatArray]:
+def world(n_pairs: int = 3000, seed: int = 0, cold: float = 0.0) -> tuple[MemberPredictions, FloatArray]:
     """A good and a poor member; on cold items they change places."""
     rng = np.random.default_rng(seed)
     liking = rng.normal(3.2, 0.9, n_pairs)

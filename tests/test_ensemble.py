@@ -15,7 +15,7 @@ from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.ensemble import Ensemble
-from hybrid_sim.ensemble.out_of_fold import ask, fit_members
+from hybrid_sim.ensemble.out_of_fold import fit_members, predict_members
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.factorization import BayesianFactorization
 from hybrid_sim.models.hold_outs import HoldOut, hold_outs
@@ -156,7 +156,7 @@ def test_few_ratings_have_fewer_hold_outs_and_one_has_none() -> None:
 def told(chosen: Mapping[str, Rater], dataset: Dataset, n_jobs: int = 1) -> FloatArray:
     """What members say about the held-out rows of every plan."""
     plans = hold_outs(dataset, 3, 1, 0.2, seed=0)
-    return fit_members(chosen, ["levels"], dataset, plans, n_jobs).opinions.means
+    return fit_members(chosen, ["levels"], dataset, plans, n_jobs).predictions.means
 
 
 def test_the_number_of_workers_changes_nothing() -> None:
@@ -254,9 +254,9 @@ def test_members_that_abstain(trial: Trial) -> None:
 
 def test_opinions_hold_only_the_distributions_asked_for(trial: Trial) -> None:
     pairs = trial.warm.pairs
-    found = ask(trial.ensemble.members_, ["levels"], pairs, trial.ensemble.support_.of(pairs))
-    assert found.means.shape == (len(pairs), 3)
-    assert found.probs.shape == (len(pairs), 1, 5)
+    predicted = predict_members(trial.ensemble.members_, ["levels"], pairs, trial.ensemble.support_.of(pairs))
+    assert predicted.means.shape == (len(pairs), 3)
+    assert predicted.probs.shape == (len(pairs), 1, 5)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ class _Held:
     def __init__(self, answered: Any) -> None:
         self.answered = answered
 
-    def held_opinion(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
+    def out_of_fold(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
         assert cold
         return RatingDistribution.from_mean(SCALE, np.where(self.answered, 3.0, np.nan), 1.0)
 

@@ -24,9 +24,9 @@ from hybrid_sim.ensemble.combiner import Combiner
 from hybrid_sim.ensemble.contributions import Contributions
 from hybrid_sim.ensemble.correction import Correction
 from hybrid_sim.ensemble.ensemble import Ensemble
-from hybrid_sim.ensemble.out_of_fold import Opinions
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.boosted_residuals import BoostedResidual
+from hybrid_sim.models.boosted import BoostedResidual
 from hybrid_sim.models.means import ItemMean, UserMean
 from hybrid_sim.models.support import Support
 from hybrid_sim.retrieval.embedder import TfidfSVD
@@ -108,12 +108,12 @@ def test_a_member_that_knows_nothing_contributes_little() -> None:
     assert np.abs(column(found, "user mean")).mean() > 2 * np.abs(column(found, "noise")).mean()
 
 
-def opinions(means: FloatArray, n_item: float = 50.0) -> Opinions:
+def opinions(means: FloatArray, n_item: float = 50.0) -> MemberPredictions:
     bells = [RatingDistribution.from_mean(SCALE, each, 1.0).probs.astype(np.float32) for each in means.T]
     n = len(means)
     support = (np.full(n, 60.0), np.full(n, n_item), np.ones(n), np.ones(n))
     shares = np.full((n, 5), 0.2, dtype=np.float32)
-    return Opinions(means, np.stack(bells, axis=1), Support(*support, shares, shares))
+    return MemberPredictions(means, np.stack(bells, axis=1), Support(*support, shares, shares))
 
 
 def combined(boosted: bool = False) -> tuple[Combiner, FloatArray]:
@@ -158,7 +158,7 @@ def test_averages_for_want_of_a_combiner_are_explained_too() -> None:
     """Nothing was learned about cold items, so the two distributions that are given are averaged."""
     combiner, means = combined()
     asked = opinions(means[:40], n_item=0.0)
-    few = Opinions(asked.means, asked.probs[:, [0, 2]], asked.support)
+    few = MemberPredictions(asked.means, asked.probs[:, [0, 2]], asked.support)
     found = combiner.contributions(few, np.array([0, 2]))
     assert found.sum(axis=1) == pytest.approx(combiner.combine(few).mean(), abs=1e-9)
     assert (found[:, 4] == 0).all()

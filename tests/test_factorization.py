@@ -16,7 +16,8 @@ from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.types import FloatArray, Pairs, RatingScale
 from hybrid_sim.models import gibbs
 from hybrid_sim.models.factorization import BayesianFactorization
-from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
+from hybrid_sim.models.features import FeatureBlock
+from hybrid_sim.models.gibbs import LinkedPrior
 from hybrid_sim.testing import check_odd_data, check_rater, tiny_dataset
 
 FINE = RatingScale(tuple(np.round(np.arange(-8, 8.05, 0.1), 1)))

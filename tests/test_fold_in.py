@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import pytest
 from hybrid_sim.core import model_files
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
+from hybrid_sim.core.rater import expected
 from hybrid_sim.core.types import Pairs
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.metrics import rmse
 from hybrid_sim.evaluation.splits import users_out
 from hybrid_sim.models.factorization import BayesianFactorization
 from hybrid_sim.models.fold_in import fold_in
+from hybrid_sim.simulation.refit import refitted
+from hybrid_sim.simulation.simulator import Simulator
 from hybrid_sim.testing import tiny_dataset
 
 RESPONSES = ("gaussian", "ordinal")
@@ -176,3 +180,25 @@ def test_other_items_or_another_scale_are_refused(fitted: BayesianFactorization,
         fold_in(fitted, replace(world.take(np.array([0])), items=world.items.iloc[:199]))
     with pytest.raises(DataError, match="has the scale 0, 1, the factorization was fitted on 1, 2, 3, 4, 5"):
         fold_in(fitted, replace(tiny_dataset(levels=(0, 1)), items=world.items))
+
+
+def test_a_refit_folds_users_with_new_ratings_into_factorizations() -> None:
+    """Everybody else keeps the answers to the last bit; with a new item, or many new users, all is fitted again."""
+    world = make_world(seed=2, n_users=60, n_items=50, ratings_per_user=15).dataset
+    early = replace(world.take(world.user < 56), users=world.users.iloc[:56])
+    simulator = Simulator(members=("biases", "factorization_1"), n_jobs=1).fit(early)
+    fitted = simulator.ensemble_.members_["factorization_1"]
+    member = refitted(simulator, world).ensemble_.members_["factorization_1"]
+    assert isinstance(fitted, BayesianFactorization)
+    np.testing.assert_array_equal(member.rate(early.pairs).probs, fitted.rate(early.pairs).probs)
+    new = Pairs(np.repeat(np.arange(56, 60), 50), np.tile(np.arange(50), 4))
+    again = copy.deepcopy(simulator.ensemble_.members["factorization_1"]).fit(world)
+    prior = fold_in(fitted, world.take(np.zeros(0, dtype=np.int64)))
+    folded, whole, without = (expected(one, new) for one in (member, again, prior))
+    assert np.abs(folded - whole).mean() < 0.7 * np.abs(without - whole).mean()
+    late = replace(world.take(world.user < 40), users=world.users.iloc[:40])
+    few = Simulator(members=("biases", "factorization_1"), n_jobs=1).fit(late)
+    np.testing.assert_array_equal(
+        refitted(few, world).ensemble_.members_["factorization_1"].rate(world.pairs).probs,
+        again.rate(world.pairs).probs,
+    )

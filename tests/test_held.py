@@ -14,7 +14,7 @@ from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.ensemble import Ensemble
-from hybrid_sim.ensemble.out_of_fold_store import HeldOpinions
+from hybrid_sim.ensemble.out_of_fold import OutOfFoldTable
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.factorization import BayesianFactorization
 
@@ -48,7 +48,7 @@ def log_loss(opinion: RatingDistribution, dataset: Dataset) -> float:
 
 def test_held_opinions_err_as_much_as_on_new_ratings(world: Dataset, known: Dataset, ensemble: Ensemble) -> None:
     new = world.take(np.arange(len(world)) % 5 == 0)
-    opinion = ensemble.held_opinion(known.pairs)
+    opinion = ensemble.out_of_fold(known.pairs)
     held = log_loss(opinion.take(opinion.answered), known.take(opinion.answered))
     assert held == pytest.approx(log_loss(ensemble.rate(new.pairs), new), abs=0.05)
     assert held > log_loss(ensemble.rate(known.pairs), known) + 0.02
@@ -60,14 +60,14 @@ def test_an_altered_rating_leaves_its_own_held_opinion_and_moves_others(known: D
     altered = known.rating.copy()
     altered[rows] = 6 - altered[rows]
     again = Ensemble(members(), n_jobs=1).fit(replace(known, rating=altered))
-    before, after = ensemble.held_opinion(known.pairs), again.held_opinion(known.pairs)
+    before, after = ensemble.out_of_fold(known.pairs), again.out_of_fold(known.pairs)
     own = np.abs(before.mean() - after.mean())[rows]
     knowing = np.abs(ensemble.rate(known.pairs).mean() - again.rate(known.pairs).mean())[rows]
     assert own.mean() < 0.5 * knowing.mean()
 
 
 def test_every_training_rating_beside_others_has_one_and_nothing_else(known: Dataset, ensemble: Ensemble) -> None:
-    held = ensemble.held_opinion(known.pairs)
+    held = ensemble.out_of_fold(known.pairs)
     alone = (known.user_counts[known.user] < 2) | (known.item_counts[known.item] < 2)
     assert held.answered.mean() > 0.97
     assert not held.answered[alone].any()
@@ -76,12 +76,12 @@ def test_every_training_rating_beside_others_has_one_and_nothing_else(known: Dat
     rated[known.user, known.item] = True
     user, item = np.nonzero(~rated)
     strangers = Pairs(np.append(user, [-1, 0, -1]), np.append(item, [0, -1, -1]))
-    assert not ensemble.held_opinion(strangers).answered.any()
+    assert not ensemble.out_of_fold(strangers).answered.any()
 
 
 def test_cold_opinions_are_of_a_part_and_know_less(known: Dataset, ensemble: Ensemble) -> None:
-    cold = ensemble.held_opinion(known.pairs, cold=True)
-    warm = ensemble.held_opinion(known.pairs)
+    cold = ensemble.out_of_fold(known.pairs, cold=True)
+    warm = ensemble.out_of_fold(known.pairs)
     assert 0.1 < cold.answered.mean() < 0.4
     both = cold.answered & warm.answered
     part = known.take(both)
@@ -94,13 +94,13 @@ def test_saved_and_loaded(known: Dataset, ensemble: Ensemble, tmp_path: Path) ->
     loaded = model_files.load(tmp_path / "model")
     assert isinstance(loaded, Ensemble)
     for cold in (False, True):
-        before, after = (one.held_opinion(known.pairs, cold).probs for one in (ensemble, loaded))
+        before, after = (one.out_of_fold(known.pairs, cold).probs for one in (ensemble, loaded))
         assert np.array_equal(before, after, equal_nan=True)
 
 
 def test_of_a_repeated_pair_the_first_counts() -> None:
     held = RatingDistribution.from_mean(SCALE, np.array([2.0, 4.0, np.nan, 3.0]), 1.0)
     pairs = Pairs(np.array([1, 1, 2, 0]), np.array([5, 5, 3, 0]))
-    opinions = HeldOpinions.gather(held, pairs, np.array([0, 1, 0, 0]), n_items=6)
+    opinions = OutOfFoldTable.gather(held, pairs, np.array([0, 1, 0, 0]), n_items=6)
     assert opinions.of(pairs).mean() == pytest.approx([2.0, 2.0, np.nan, 3.0], abs=1e-6, nan_ok=True)
     assert opinions.of(pairs, cold=True).mean() == pytest.approx([4.0, 4.0, np.nan, np.nan], abs=1e-6, nan_ok=True)

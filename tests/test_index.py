@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -188,16 +189,45 @@ def test_a_simulator_finds_items_and_users_also_loaded_and_refitted(tmp_path: Pa
         rating=world.rating[old],
         timestamp=None if world.timestamp is None else world.timestamp[old],
     )
-    simulator = Simulator(members=("biases",)).fit(fewer)
+    simulator = Simulator(members=("biases", "facets")).fit(fewer)
     simulator.save(tmp_path / "model")
     loaded = Simulator.load(tmp_path / "model")
     updated = refitted(loaded, world)
     whole = embedder_for(world)
     vectors = whole.embed(item_texts(world))
-    for fitted, places in ((simulator, 40), (loaded, 40), (updated, 50)):
-        own = fitted.item_index_.vectors_
-        assert len(own) == places
-        assert fitted.item_index_.search(own, 1).rows[:, 0].tolist() == list(range(places))
-        assert fitted.profile_index_.audience(own, 3).found.all()
-    np.testing.assert_array_equal(loaded.item_index_.vectors_, simulator.item_index_.vectors_)
-    np.testing.assert_array_equal(updated.item_index_.vectors_, vectors)
+    stored = []
+    for fitted, dataset in ((simulator, fewer), (loaded, fewer), (updated, world)):
+        items, profiles = fitted.indexes(dataset)
+        stored.append(items.vectors_)
+        assert items.search(items.vectors_, 1).rows[:, 0].tolist() == list(range(dataset.n_items))
+        assert profiles.audience(items.vectors_, 3).found.all()
+    np.testing.assert_array_equal(stored[0], stored[1])
+    np.testing.assert_array_equal(stored[2], vectors)
+
+
+@dataclass(frozen=True)
+class NoWeights:
+    """An embedder that is never to embed."""
+
+    name: str = "none"
+    fingerprint: str = "none"
+
+    def fit(self, texts: Sequence[str]) -> NoWeights:
+        return self
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        raise AssertionError("texts were embedded")
+
+
+def test_texts_are_embedded_only_where_they_are_read(tmp_path: Path) -> None:
+    """`--members biases,svd` loads no language model; the indexes are made when they are asked for."""
+    world = make_world(seed=1, n_users=40, n_items=50, ratings_per_user=12).dataset
+    simulator = Simulator(members=("biases", "svd"), embedder=NoWeights()).fit(world)
+    simulator = refitted(simulator, world)
+    with pytest.raises(AssertionError, match="texts were embedded"):
+        simulator.indexes(world)
+    plain = Simulator(members=("biases",)).fit(world)
+    plain.save(tmp_path / "model")
+    items, profiles = Simulator.load(tmp_path / "model").indexes(world)
+    np.testing.assert_array_equal(items.vectors_, embedder_for(world).embed(item_texts(world)))
+    assert profiles.audience(items.vectors_, 3).found.all()

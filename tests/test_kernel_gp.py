@@ -12,8 +12,8 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, Pairs
 from hybrid_sim.data.world import make_world
+from hybrid_sim.models.features import SideEncoder
 from hybrid_sim.models.kernel_gp import KernelGP, KernelWeights
-from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 from hybrid_sim.testing import check_rater, tiny_dataset
 

@@ -17,15 +17,13 @@ from hybrid_sim.ensemble.combiner import BOOSTED, Combiner
 from hybrid_sim.ensemble.conformal import Conformal
 from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction, panel_places
 from hybrid_sim.ensemble.ensemble import Ensemble
-from hybrid_sim.ensemble.out_of_fold import Opinions, fit_members
-from hybrid_sim.ensemble.out_of_fold_store import HeldOpinions
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions, OutOfFoldTable, fit_members
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.hold_outs import hold_outs
-from hybrid_sim.models.knn import KNN
 from hybrid_sim.models.means import GlobalMean, ItemMean, UserMean
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.models.support import NEW_USER, REGIMES, Support
-from hybrid_sim.models.svd import NMF, SVD
+from hybrid_sim.models.surprise_raters import KNN, NMF, SVD
 
 SCALE = RatingScale((1, 2, 3, 4, 5))
 COLD_ITEM = REGIMES.index("cold item")
@@ -46,13 +44,15 @@ def random_ratings(n_users: int, n_items: int, n: int, seed: int = 0) -> Dataset
     return ratings_of(user, item, SCALE.round(3 + rng.normal(0, 1, n)))
 
 
-def opinions(means: FloatArray, n_user: float | FloatArray = 50.0, n_item: float | FloatArray = 50.0) -> Opinions:
+def opinions(
+    means: FloatArray, n_user: float | FloatArray = 50.0, n_item: float | FloatArray = 50.0
+) -> MemberPredictions:
     """Members with these means, shape `(n_pairs, n_members)`, each with a bell around them."""
     n = len(means)
     bells = [RatingDistribution.from_mean(SCALE, column, 1.0).probs.astype(np.float32) for column in means.T]
     flat, shares = np.ones(n), np.full((n, 5), 0.2, dtype=np.float32)
     support = Support(np.broadcast_to(n_user, n), np.broadcast_to(n_item, n), flat, flat, shares, shares)
-    return Opinions(means, np.stack(bells, axis=1), support)
+    return MemberPredictions(means, np.stack(bells, axis=1), support)
 
 
 def two_members(n: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
@@ -67,7 +67,7 @@ def linear(**settings: Any) -> Combiner:
     return Combiner(boosted=False, shaped=False, **settings)
 
 
-def learned(told: Opinions, ratings: FloatArray, of_new: NDArray[np.bool_] | None = None) -> Combiner:
+def learned(told: MemberPredictions, ratings: FloatArray, of_new: NDArray[np.bool_] | None = None) -> Combiner:
     combiner = linear()
     combiner.fit(told, ratings, SCALE, of_new)
     return combiner
@@ -190,7 +190,7 @@ def test_no_member_has_seen_a_rating_that_it_is_asked_about() -> None:
     plans = hold_outs(dataset, 3, 1, 0.2, seed=0, n_new=1)
     given = Recall()
     fitted = fit_members({"recall": given}, ["recall"], dataset, plans, 1)
-    assert np.isnan(fitted.opinions.means).all()
+    assert np.isnan(fitted.predictions.means).all()
     assert fitted.members[0].rate(dataset.pairs).answered.all()
     assert not hasattr(given, "known_"), "the member that was given is left as it was"
 
@@ -253,7 +253,7 @@ def test_a_hold_out_without_ratings_on_one_side_is_dropped_and_none_at_all_refus
 def test_opinions_about_cold_items_are_kept_apart_and_only_about_held_out_pairs() -> None:
     pairs = Pairs(np.array([0, 0, 1]), np.array([0, 1, 1]))
     held = RatingDistribution.from_mean(SCALE, np.array([2.0, 3.0, 4.0]), 0.5)
-    kept = HeldOpinions.gather(held, pairs, np.array([0, COLD_ITEM, 0]), 2)
+    kept = OutOfFoldTable.gather(held, pairs, np.array([0, COLD_ITEM, 0]), 2)
     assert kept.of(pairs).answered.tolist() == [True, False, True]
     assert kept.of(pairs, cold=True).answered.tolist() == [False, True, False]
     assert not kept.of(Pairs(np.array([1]), np.array([0]))).answered.any()

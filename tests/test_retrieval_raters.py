@@ -19,9 +19,7 @@ from hybrid_sim.models.biases import Biases
 from hybrid_sim.retrieval.content import centred, genre_block, year_block
 from hybrid_sim.retrieval.content_gp import ContentGP
 from hybrid_sim.retrieval.embedder import MiniLM, TfidfSVD, default_embedder
-from hybrid_sim.retrieval.facets import SignedFacets
-from hybrid_sim.retrieval.neighbours import HistoryNeighbours
-from hybrid_sim.retrieval.profile_neighbours import ProfileNeighbours
+from hybrid_sim.retrieval.text_raters import HistoryNeighbours, ProfileNeighbours, SignedFacets
 from hybrid_sim.simulation.simulator import Simulator
 from hybrid_sim.testing import check_rater
 
@@ -155,11 +153,11 @@ def test_neighbours_count_all_that_equal_the_kth() -> None:
     rater = HistoryNeighbours(embedder=TfidfSVD(), k=5).fit(dataset.take(dataset.item >= 4))
     pairs = Pairs(np.repeat(np.arange(20), 4), np.tile(np.arange(4), 20))
     residuals = dataset.rating - rater.biases_.expect(dataset.pairs)
-    found = rater.likeness(pairs).residual
+    residual = rater.residual(pairs)
     for row in range(len(pairs)):
         alike = (dataset.user == pairs.user[row]) & (dataset.item % 4 == pairs.item[row] % 4) & (dataset.item >= 4)
         assert alike.sum() > 13
-        assert found[row] == pytest.approx(residuals[alike].sum() / (0.5 + alike.sum()), abs=1e-6)
+        assert residual[row] == pytest.approx(residuals[alike].sum() / (0.5 + alike.sum()), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +166,8 @@ def test_neighbours_count_all_that_equal_the_kth() -> None:
         (lambda: ContentGP(noise=0.0), "noise of ContentGP"),
         (lambda: ContentGP(text=-1.0), "text of ContentGP"),
         (lambda: ContentGP(text_dim=0), "text_dim of ContentGP"),
-        (lambda: HistoryNeighbours(k=0), "k of at least 1"),
-        (lambda: HistoryNeighbours(shrink=np.nan), "shrink above 0"),
+        (lambda: HistoryNeighbours(k=0), "k of HistoryNeighbours"),
+        (lambda: HistoryNeighbours(shrink=np.nan), "shrink of HistoryNeighbours"),
         (lambda: SignedFacets(shrink=0.0), "shrink of SignedFacets"),
         (lambda: ProfileNeighbours(k=0), "k of ProfileNeighbours"),
         (lambda: ProfileNeighbours(shrink=0.0), "shrink of ProfileNeighbours"),
@@ -228,23 +226,21 @@ def test_neighbours_leave_the_item_itself_out() -> None:
     dataset = planted()
     texts = [f"word{number} only{number}" for number in range(dataset.n_items)]
     alone = replace(dataset, items=dataset.items.assign(title="", overview=texts))
-    likeness = HistoryNeighbours(embedder=TfidfSVD()).fit(alone).likeness(alone.pairs)
-    np.testing.assert_allclose(likeness.residual, 0.0, atol=1e-6)
-    np.testing.assert_allclose(likeness.nearest, 0.0, atol=1e-6)
+    residual = HistoryNeighbours(embedder=TfidfSVD()).fit(alone).residual(alone.pairs)
+    np.testing.assert_allclose(residual, 0.0, atol=1e-6)
 
 
 def test_neighbours_equal_the_formula() -> None:
     train, test = split(planted(n_users=6, n_items=40))
     rater = HistoryNeighbours(embedder=TfidfSVD(), k=5, shrink=0.7).fit(train)
     residuals = train.rating - Biases().fit(train).expect(train.pairs)
-    likeness = rater.likeness(test.pairs)
+    residual = rater.residual(test.pairs)
     for row, (user, item) in enumerate(zip(test.user, test.item, strict=True)):
         own = (train.user == user) & (train.item != item)
         cosines = np.maximum(rater.vectors_[train.item[own]] @ rater.vectors_[item], 0.0)
         weights = np.where(cosines >= np.sort(cosines)[-5] - 1e-12, cosines, 0.0) ** 2
         expected = weights @ residuals[own] / (0.7 + weights.sum())
-        np.testing.assert_allclose(likeness.residual[row], expected, atol=1e-9)
-        np.testing.assert_allclose(likeness.nearest[row], cosines.max(), atol=1e-9)
+        np.testing.assert_allclose(residual[row], expected, atol=1e-9)
 
 
 def test_profile_neighbours_equal_the_formula() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hybrid_sim.core.types import FloatArray
-from hybrid_sim.models.side_features import MAX_KNOTS, SideEncoder
+from hybrid_sim.models.features import MAX_KNOTS, SideEncoder
 
 JOBS = ["baker", "nurse", "pilot"]
 GENRES = [("Drama",), ("Comedy", "Drama"), ("Comedy", "Drama", "War"), ("War",), ()]

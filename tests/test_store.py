@@ -352,7 +352,7 @@ def test_an_array_header_that_promises_too_much_is_refused(saved: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from hybrid_sim.core.errors import StorageError
-from hybrid_sim.models.knn import KNN
+from hybrid_sim.models.surprise_raters import KNN
 from hybrid_sim.core.model_files import save
 from hybrid_sim.testing import tiny_dataset
 
@@ -388,7 +388,7 @@ FAILED_SWAP = """
 import sys
 from pathlib import Path
 from hybrid_sim.core.errors import StorageError
-from hybrid_sim.models.knn import KNN
+from hybrid_sim.models.surprise_raters import KNN
 from hybrid_sim.core.model_files import save
 from hybrid_sim.testing import tiny_dataset
 

@@ -15,8 +15,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, ScaleError, SettingsError
 from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models import make_rater
-from hybrid_sim.models.knn import KNN
-from hybrid_sim.models.svd import NMF, SVD, SVDpp
+from hybrid_sim.models.surprise_raters import KNN, NMF, SVD, SVDpp
 from hybrid_sim.models.training import bell
 from hybrid_sim.testing import check_rater, tiny_dataset
 

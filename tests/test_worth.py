@@ -247,7 +247,7 @@ def test_new_items_have_a_worth_of_their_own(world: tuple[Dataset, Dataset], fit
     """The model knows only what it is asked about ratings that were also held out with all others of user or item."""
     dataset = world[0]
     answers = answers_about(dataset, 120, lambda truth: truth)
-    knows = fitted.ensemble_.held_opinion(answers.pairs, cold=True).answered
+    knows = fitted.ensemble_.out_of_fold(answers.pairs, cold=True).answered
     guess = dataset.scale.round(np.random.default_rng(6).uniform(0.5, 5.5, answers.ratings.shape))
     worth = LLMValue.learn(fitted, dataset, replace(answers, ratings=np.where(knows, answers.ratings, guess)))
     assert worth.cold.worth_.min() > 2.0 * worth.warm.worth_[0] > 0.0

@@ -1,9 +1,9 @@
 """Guards of the index, the raters that read texts, the embedders and the profiles."""
 
 INDEX, PRODUCTS = "hybrid_sim/retrieval/index.py", "hybrid_sim/retrieval/products.py"
-NEIGHBOURS, FACETS = "hybrid_sim/retrieval/neighbours.py", "hybrid_sim/retrieval/facets.py"
+TEXT_RATERS = "hybrid_sim/retrieval/text_raters.py"
 GP, EVIDENCE = "hybrid_sim/retrieval/content_gp.py", "hybrid_sim/retrieval/evidence.py"
-BY_PROFILE, RATING = "hybrid_sim/retrieval/profile_neighbours.py", "hybrid_sim/prompts/rating.py"
+RATING = "hybrid_sim/prompts/rating.py"
 EMBEDDER, MINILM, TFIDF = (f"hybrid_sim/retrieval/{name}.py" for name in ("embedder", "minilm", "tfidf"))
 TIMELINES, RECORDED = "hybrid_sim/profiles/timelines.py", "hybrid_sim/profiles/recorded.py"
 
@@ -58,31 +58,35 @@ MUTANTS = [
         ABOUT_INDEX,
     ),
     (
-        NEIGHBOURS,
+        TEXT_RATERS,
         "np.where(rated[places] == items[:, None], 0.0, np.maximum(cosines, 0.0))",
         "np.maximum(cosines, 0.0)",
         ABOUT_RATERS,
     ),
-    (NEIGHBOURS, "| (places.shape[1] == len(rated))", "| (places.shape[1] > 0)", ABOUT_RATERS),
-    (NEIGHBOURS, "(pairs.item >= 0) & self.has_text_[pairs.item]", "self.has_text_[pairs.item]", ABOUT_RATERS),
-    (NEIGHBOURS, "(pairs.item >= 0) & self.has_text_[pairs.item]", "pairs.item >= 0", ABOUT_RATERS),
-    (NEIGHBOURS, "if self.k < 1 or not", "if not", ABOUT_RATERS),
-    (NEIGHBOURS, "(np.isfinite(self.shrink) and self.shrink > 0)", "True", ABOUT_RATERS),
-    (FACETS, "known[known] &= self.has_text_[pairs.item[known]]", "pass", ABOUT_RATERS),
-    (FACETS, "if not (np.isfinite(self.shrink) and self.shrink > 0):", "if False:", ABOUT_RATERS),
+    (TEXT_RATERS, "| (places.shape[1] == len(rated))", "| (places.shape[1] > 0)", ABOUT_RATERS),
+    (TEXT_RATERS, "(pairs.item >= 0) & self.has_text_[pairs.item]", "self.has_text_[pairs.item]", ABOUT_RATERS),
+    (TEXT_RATERS, "(pairs.item >= 0) & self.has_text_[pairs.item]", "pairs.item >= 0", ABOUT_RATERS),
+    (
+        TEXT_RATERS,
+        "require_positive(self, k=self.k, shrink=self.shrink)",
+        "require_positive(self, shrink=1)",
+        ABOUT_RATERS,
+    ),
+    (TEXT_RATERS, "known[known] &= self.has_text_[pairs.item[known]]", "pass", ABOUT_RATERS),
+    (TEXT_RATERS, "require_positive(self, shrink=self.shrink)", "pass", ABOUT_RATERS),
     (GP, 'or (name == "noise" and value == 0)', "", ABOUT_RATERS),
     (GP, "if self.text_dim < 1:", "if False:", ABOUT_RATERS),
     (GP, "is_known(rated, pairs.user) & (pairs.item >= 0)", "is_known(rated, pairs.user)", ABOUT_RATERS),
     (EVIDENCE, "(effect >= self._least) & (by_content > 0)", "by_content > 0", ABOUT_EVIDENCE),
     (EVIDENCE, "np.flatnonzero(sign * influences.surprise > 0)", "np.arange(len(influences.surprise))", ABOUT_EVIDENCE),
     (
-        BY_PROFILE,
+        TEXT_RATERS,
         "nearest.found & (nearest.rows != np.arange(dataset.n_users)[:, None])",
         "nearest.found",
         ABOUT_RATERS,
     ),
     (EMBEDDER, "if vector and _checksum(key, vector) == checksum", "if vector", ABOUT_EMBEDDERS),
-    (MINILM, "if found != weights_sha256:", "if False:", ABOUT_EMBEDDERS),
+    (MINILM, "if digest != weights_sha256:", "if False:", ABOUT_EMBEDDERS),
     (MINILM, "    if missing:", "    if False:", ABOUT_EMBEDDERS),
     (TFIDF, "if not self.texts_digest_:", "if False:", ABOUT_EMBEDDERS),
     (TFIDF, "if digest != self.texts_digest_:", "if not self.texts_digest_:", ABOUT_EMBEDDERS),

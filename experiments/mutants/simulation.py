@@ -95,7 +95,7 @@ MUTANTS = [
     (f"{SIMULATION}/refit.py", "    if missing.any():\n", "    if False:\n", EXCLUSIONS),
     (f"{SIMULATION}/refit.py", "if dataset.scale != ", "if False and dataset.scale != ", EXCLUSIONS),
     (f"{SIMULATION}/refit.py", "    if len(missing):\n", "    if False:\n", EXCLUSIONS),
-    (f"{SIMULATION}/refit.py", "copies = copy.deepcopy(members)", "copies = members", COLD),
+    (f"{SIMULATION}/refit.py", "copies = copy.deepcopy(ensemble.members)", "copies = ensemble.members", COLD),
     # Explanations
     (f"{CORE}/types.py", "known = np.flatnonzero(self.known)", "known = np.arange(len(self))", EXCLUSIONS),
     (f"{SIMULATION}/explain.py", " if abs(part) > MIN_PART", "", EXCLUSIONS),

@@ -24,7 +24,11 @@ class Rater(Protocol):
     """
 
     def fit(self, dataset: Dataset) -> Self:
-        """Learn from `dataset`; returns the rater itself."""
+        """Learn from `dataset`; returns the rater itself.
+
+        Raises:
+            DataError: there are no ratings; many raters refuse such a dataset.
+        """
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The predicted distribution of each pair, in order."""

@@ -8,7 +8,7 @@ are cross-fitted: each learns from predictions of the step before that had not s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.seeding import derive_seed, stream
 from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale, dot_rows
-from hybrid_sim.ensemble.contributions import Common, Parts, column_names, spread_over_gaps
-from hybrid_sim.ensemble.level_shape import LevelShape
-from hybrid_sim.ensemble.out_of_fold import Opinions
-from hybrid_sim.ensemble.stacking import LinearStack, PlainAverage
-from hybrid_sim.models.boosted_residuals import BoostedResidual
+from hybrid_sim.ensemble.contributions import Common, column_names, columns, spread_over_gaps
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions
+from hybrid_sim.ensemble.stacking import LevelShape, LinearStack
+from hybrid_sim.models.boosted import BoostedResidual
 from hybrid_sim.models.support import REGIMES, Support
 
 MIN_ROWS = 200
@@ -71,7 +70,11 @@ class Combiner:
     new_users_: bool = field(init=False, repr=False)
 
     def fit(
-        self, opinions: Opinions, ratings: FloatArray, scale: RatingScale, of_new: NDArray[np.bool_] | None = None
+        self,
+        predictions: MemberPredictions,
+        ratings: FloatArray,
+        scale: RatingScale,
+        of_new: NDArray[np.bool_] | None = None,
     ) -> RatingDistribution:
         """Learn from out-of-fold predictions; returns cross-fitted distributions of the same pairs, for calibration.
 
@@ -82,7 +85,7 @@ class Combiner:
         self.overall_ = np.bincount(scale.index(ratings), minlength=scale.n_levels) / len(ratings)
         self.regimes_ = []
         of_new = np.zeros(len(ratings), dtype=bool) if of_new is None else of_new
-        probs, regime = average_shape(opinions.probs), opinions.support.regime
+        probs, regime = average_shape(predictions.probs), predictions.support.regime
         answered = ~np.isnan(probs[:, 0])
         for code, name in enumerate(REGIMES):
             rows = np.flatnonzero(training_rows(regime, of_new, code) & answered)
@@ -92,38 +95,44 @@ class Combiner:
             part = RegimeCombiner(
                 self.boosted and name in BOOSTED, derive_seed(self.seed, name) % 2**31, self.weighted, self.shaped
             )
-            probs[rows] = part.fit(opinions.take(rows), ratings[rows], scale).probs
+            probs[rows] = part.fit(predictions.take(rows), ratings[rows], scale).probs
             self.regimes_.append(part)
         self.new_users_ = self.regimes_[NEW] is not None
         return RatingDistribution(scale, probs)
 
-    def combine(self, opinions: Opinions) -> RatingDistribution:
+    def combine(self, predictions: MemberPredictions) -> RatingDistribution:
         """One distribution per pair; it abstains where all members do whose distributions are used."""
-        regime = regimes_of(opinions.support, self.new_users_)
-        probs = average_shape(opinions.probs)
-        answered = ~np.isnan(probs[:, 0])
-        for code, part in enumerate(self.regimes_):
-            rows = np.flatnonzero((regime == code) & answered)
-            if part is not None and len(rows):
-                probs[rows] = part.combine(opinions.take(rows)).probs
+        probs = average_shape(predictions.probs)
+        for part, rows in self._by_regime(predictions.support, ~np.isnan(probs[:, 0])):
+            if part is not None:
+                probs[rows] = part.combine(predictions.take(rows)).probs
         return RatingDistribution(self.scale_, probs)
 
-    def contributions(self, opinions: Opinions, shapes: IntArray) -> FloatArray:
+    def contributions(self, predictions: MemberPredictions, shapes: IntArray) -> FloatArray:
         """Terms that sum to the means of `combine`, columns as in `contributions.column_names`; NaN where it abstains.
 
-        `shapes` are the members whose distributions `opinions.probs` holds, as column numbers of `opinions.means`.
+        `shapes` are the members whose distributions `predictions.probs` holds, as column numbers of the means.
         """
-        mean, regime = self.combine(opinions).mean(), regimes_of(opinions.support, self.new_users_)
-        n_columns = len(column_names(())) + opinions.means.shape[1]
-        values = np.full((len(mean), n_columns), np.nan)
-        for code, part in enumerate(self.regimes_):
-            rows = np.flatnonzero((regime == code) & ~np.isnan(mean))
-            if not len(rows):
-                continue
-            here, common = opinions.take(rows), self._common(opinions.support.take(rows))
-            parts = self._averaged(here, common, shapes) if part is None else part.parts(here, common)
-            values[rows] = parts.settled(mean[rows])
+        mean = self.combine(predictions).mean()
+        values = np.full((len(mean), len(column_names(())) + predictions.means.shape[1]), np.nan)
+        for part, rows in self._by_regime(predictions.support, ~np.isnan(mean)):
+            here, common = predictions.take(rows), self._common(predictions.support.take(rows))
+            if part is None:
+                members = self._averaged(here, common, shapes)
+                values[rows] = columns(common, members, np.zeros(len(rows)), mean[rows])
+            else:
+                values[rows] = part.contributions(here, common, mean[rows])
         return values
+
+    def _by_regime(
+        self, support: Support, answered: NDArray[np.bool_]
+    ) -> Iterator[tuple[RegimeCombiner | None, IntArray]]:
+        """The combiner of each regime that occurs, and the answered rows in it."""
+        regime = regimes_of(support, self.new_users_)
+        for code, part in enumerate(self.regimes_):
+            rows = np.flatnonzero((regime == code) & answered)
+            if len(rows):
+                yield part, rows
 
     def _common(self, support: Support) -> Common:
         levels = self.scale_.values
@@ -132,14 +141,14 @@ class Combiner:
         item = np.where(support.n_item > 0, dot_rows(support.item_shares, levels) - base, 0.0)
         return Common(base, user, item)
 
-    def _averaged(self, opinions: Opinions, common: Common, shapes: IntArray) -> Parts:
+    def _averaged(self, predictions: MemberPredictions, common: Common, shapes: IntArray) -> FloatArray:
         """Where the members' distributions were averaged, each adds its part of the average."""
-        probs = np.nan_to_num(opinions.probs).astype(float)
+        probs = np.nan_to_num(predictions.probs).astype(float)
         mass = probs.sum(axis=2)
         beyond = dot_rows(probs, self.scale_.values) - mass * common.level[:, None]
-        members = np.zeros(opinions.means.shape)
+        members = np.zeros(predictions.means.shape)
         members[:, shapes] = beyond / mass.sum(axis=1, keepdims=True)
-        return Parts(common.base, common.user, common.item, members, np.zeros(len(members)))
+        return members
 
 
 def average_shape(probs: NDArray[np.float32]) -> FloatArray:
@@ -187,13 +196,13 @@ class RegimeCombiner:
     scale_: RatingScale = field(init=False, repr=False)
     members_: IntArray = field(init=False, repr=False)
     reference_: int = field(init=False, repr=False)
-    stack_: LinearStack | PlainAverage = field(init=False, repr=False)
+    stack_: LinearStack = field(init=False, repr=False)
     trees_: BoostedResidual | None = field(init=False, repr=False)
     shape_: LevelShape | None = field(init=False, repr=False)
 
-    def fit(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
+    def fit(self, predictions: MemberPredictions, ratings: FloatArray, scale: RatingScale) -> RatingDistribution:
         """Learn every step from all rows; returns the cross-fitted distributions of these rows."""
-        inputs = self.select(opinions, ratings, scale)
+        inputs = self.select(predictions, ratings, scale)
         linear = self.cross_fitted_linear(inputs, ratings)
         mean = self.cross_fitted_mean(inputs, linear, ratings) if self.boosted else linear
         probs = self.cross_fitted(
@@ -206,54 +215,53 @@ class RegimeCombiner:
         self.shape_ = self.learn_shape(inputs, mean, ratings)
         return RatingDistribution(scale, probs)
 
-    def combine(self, opinions: Opinions) -> RatingDistribution:
+    def combine(self, predictions: MemberPredictions) -> RatingDistribution:
         """The distribution of each pair."""
-        inputs = self.inputs(opinions)
+        inputs = self.inputs(predictions)
         linear = self.stack_.predict(inputs.means, inputs.support)
         return self.distribution(self.shape_, inputs, self.mean(self.trees_, inputs, linear))
 
-    def parts(self, opinions: Opinions, common: Common) -> Parts:
-        """What each member and what else adds to the expected rating, before it is moved into the scale."""
-        answered, support = ~np.isnan(opinions.means), opinions.support
-        beyond = np.where(answered, opinions.means - common.level[:, None], 0.0)
+    def contributions(self, predictions: MemberPredictions, common: Common, mean: FloatArray) -> FloatArray:
+        """What each member and what else adds to the expected ratings `mean`, see `contributions.columns`."""
+        answered, support = ~np.isnan(predictions.means), predictions.support
+        beyond = np.where(answered, predictions.means - common.level[:, None], 0.0)
         weights = self.stack_.weights(support)
         total = weights.sum(axis=1)
-        offset = self.stack_.offset(support) + total * (common.base - self.stack_.centre_) - common.base
+        user, item = total * common.user, total * common.item
+        rest = self.stack_.offset(support) + total * (common.base - self.stack_.centre_) - common.base
         members = spread_over_gaps(weights, self.members_, answered) * beyond
-        parts = Parts(common.base, total * common.user, total * common.item, members, offset)
         if self.trees_ is not None:
-            inputs = self.inputs(opinions)
+            inputs = self.inputs(predictions)
             linear = self.stack_.predict(inputs.means, support)
             credits = self.trees_.contributions(self._tree_features(inputs, linear))
             n = len(self.members_)
-            parts.members += spread_over_gaps(credits[:, 1 : n + 1], self.members_, answered)
-            parts.user += credits[:, -3]
-            parts.item += credits[:, -2]
-            parts.support += credits[:, 0] + credits[:, n + 1 : -3].sum(axis=1) + credits[:, -1]
-        return parts
+            members += spread_over_gaps(credits[:, 1 : n + 1], self.members_, answered)
+            user, item = user + credits[:, -3], item + credits[:, -2]
+            rest = rest + (credits[:, 0] + credits[:, n + 1 : -3].sum(axis=1) + credits[:, -1])
+        return columns(Common(common.base, user, item), members, rest, mean)
 
-    def select(self, opinions: Opinions, ratings: FloatArray, scale: RatingScale) -> Inputs:
+    def select(self, predictions: MemberPredictions, ratings: FloatArray, scale: RatingScale) -> Inputs:
         """Choose the members and the reference that the steps read; returns the inputs of the steps."""
         self.scale_ = scale
-        shares = (~np.isnan(opinions.means)).mean(axis=0)
+        shares = (~np.isnan(predictions.means)).mean(axis=0)
         self.members_ = np.flatnonzero((shares > 0.5) | (shares == shares.max()))
-        given = np.nan_to_num(opinions.probs[np.arange(len(ratings)), :, scale.index(ratings)])
-        self.reference_ = int(np.argmin(-np.log(np.maximum(given, 1e-6)).mean(axis=0)))
-        return self.inputs(opinions)
+        of_rating = np.nan_to_num(predictions.probs[np.arange(len(ratings)), :, scale.index(ratings)])
+        self.reference_ = int(np.argmin(-np.log(np.maximum(of_rating, 1e-6)).mean(axis=0)))
+        return self.inputs(predictions)
 
-    def inputs(self, opinions: Opinions) -> Inputs:
+    def inputs(self, predictions: MemberPredictions) -> Inputs:
         """A gap among the means is filled with the mean of the others (of all others where none of `members_` answers),
         a gap in the reference with the average of the other distributions."""
-        means = np.ascontiguousarray(opinions.means[:, self.members_])
+        means = np.ascontiguousarray(predictions.means[:, self.members_])
         gaps = np.isnan(means)
         if gaps.any():
             others = _row_means(means)
-            others = np.where(np.isnan(others), _row_means(opinions.means), others)
+            others = np.where(np.isnan(others), _row_means(predictions.means), others)
             means = np.where(gaps, others[:, None], means)
-        average = RatingDistribution(self.scale_, average_shape(opinions.probs))
-        probs = opinions.probs[:, self.reference_].astype(float)
+        average = RatingDistribution(self.scale_, average_shape(predictions.probs))
+        probs = predictions.probs[:, self.reference_].astype(float)
         reference = RatingDistribution(self.scale_, np.where(np.isnan(probs[:, :1]), average.probs, probs))
-        return Inputs(means, reference, average, opinions.support)
+        return Inputs(means, reference, average, predictions.support)
 
     def cross_fitted(
         self, n_rows: int, learn: Callable[[IntArray], Step], answer: Callable[[Step, IntArray], FloatArray]
@@ -280,10 +288,9 @@ class RegimeCombiner:
             lambda trees, rows: self.mean(trees, inputs.take(rows), linear[rows]),
         )
 
-    def learn_stack(self, inputs: Inputs, ratings: FloatArray) -> LinearStack | PlainAverage:
+    def learn_stack(self, inputs: Inputs, ratings: FloatArray) -> LinearStack:
         """The linear step."""
-        stack = LinearStack() if self.weighted else PlainAverage()
-        return stack.fit(inputs.means, inputs.support, ratings)
+        return LinearStack(weighted=self.weighted).fit(inputs.means, inputs.support, ratings)
 
     def learn_trees(
         self, inputs: Inputs, linear: FloatArray, ratings: FloatArray, n_models: int

@@ -1,4 +1,4 @@
-"""Intervals that hold what they promise: split conformal prediction on the levels of the scale."""
+"""Intervals with calibrated coverage: split conformal prediction on the levels of the scale."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ class Interval:
 
 @dataclass
 class Conformal:
-    """Levels join the most probable one, the likelier neighbour first, until their mass reaches a threshold.
+    """Intervals of levels around the most probable one that grow to the likelier side until they hold enough mass.
 
-    The threshold of each support bucket is the quantile at which held-out ratings were covered (Romano et al. 2020,
-    adaptive prediction sets; Mondrian by bucket, Vovk 2012). A bucket with too few ratings uses the threshold of all.
+    The threshold of each support bucket is the quantile of the mass at which held-out ratings were covered (Romano et
+    al. 2020, adaptive prediction sets; Mondrian by bucket, Vovk 2012): coverage holds in each bucket and not only on
+    average. A bucket with fewer than `MIN_ROWS` ratings uses the threshold of all.
     """
 
     coverage: float = 0.9
@@ -39,10 +40,10 @@ class Conformal:
     def fit(
         self, held: RatingDistribution, ratings: FloatArray, support: Support, weights: FloatArray | None = None
     ) -> Self:
-        """Learn thresholds from distributions of ratings that were kept from their author.
+        """Learn thresholds from out-of-fold distributions of `ratings`.
 
-        `weights` of shape `(n_pairs,)` say how much each counts (None: all the same). Rows that abstain teach nothing.
-        With too few ratings for any promise an interval is the whole scale.
+        `weights` of shape `(n_pairs,)` say how much each counts (None: all the same). Rows that abstain are left out.
+        With too few ratings for this coverage an interval is the whole scale.
         """
         answered = held.answered
         weights = np.ones(len(held)) if weights is None else weights
@@ -51,25 +52,23 @@ class Conformal:
         order, reached = _grow(held)
         place = np.argmax(order == held.scale.index(ratings)[:, None], axis=1)
         rows = np.arange(len(ratings))
+        # A level joins while the mass before it is at most the threshold: that mass is a rating's conformity score.
         needed = np.where(place == 0, 0.0, reached[rows, np.maximum(place - 1, 0)])
         bucket = _buckets(support)
-        self.thresholds_ = np.array(
-            [
-                self._threshold(needed[chosen], weights[chosen])
-                for chosen in (_enough(bucket == k) for k in range(len(BUCKET_EDGES) + 1))
-            ]
-        )
+        rows_of = [_enough(bucket == k) for k in range(len(BUCKET_EDGES) + 1)]
+        self.thresholds_ = np.array([self._threshold(needed[rows], weights[rows]) for rows in rows_of])
         return self
 
     def _threshold(self, needed: FloatArray, weights: FloatArray) -> float:
         """The smallest mass at which a share `coverage` of the weight was inside, one more rating being outside.
 
-        Weighted as in Tibshirani et al. 2019, with the mean weight for the rating to come.
+        Weighted as in Tibshirani et al. 2019, with the mean weight for the rating to come: counted as not covered, it
+        makes the coverage hold in finite samples.
         """
         order = np.argsort(needed, kind="stable")
         inside = np.cumsum(weights[order])
         total = weights.sum() + weights.mean() if len(weights) else 1.0
-        reached = np.flatnonzero(inside >= self.coverage * total - 1e-9)
+        reached = np.flatnonzero(inside >= self.coverage * total - 1e-9)  # rounding must not cost a level
         return float(needed[order[reached[0]]]) if len(reached) else np.inf
 
     def interval(self, distribution: RatingDistribution, support: Support) -> Interval:
@@ -84,9 +83,9 @@ class Conformal:
         return Interval(np.where(missing, np.nan, low), np.where(missing, np.nan, high))
 
 
-def _enough(chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _enough(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """These rows, or all where they are too few."""
-    return chosen if chosen.sum() >= MIN_ROWS else np.ones_like(chosen)
+    return rows if rows.sum() >= MIN_ROWS else np.ones_like(rows)
 
 
 def _buckets(support: Support) -> IntArray:

@@ -19,9 +19,9 @@ class Contributions:
     """Named columns in rating units, shape `(n_pairs, n_names)`, that sum to the expected rating of each pair.
 
     - `base`: the mean of all training ratings.
-    - `user mean`, `item mean`: how far the mean of the user's and of the item's ratings (both shrunk) is from it, by as
-      much as the ensemble follows them. Nearly all members say this much, so that it is counted once.
-    - one column per member: what it expects beyond these means, by as much as the ensemble follows it.
+    - `user mean`, `item mean`: how far the mean of the user's and of the item's ratings (both shrunk) is from it, times
+      the sum of the members' weights. Nearly all members follow these means, so that they are counted once.
+    - one column per member: what it expects beyond these means, times its weight.
     - `support`: adjustments for how much is known: numbers of ratings, how widely they spread, how much members differ.
     - `calibration`: what moving the expectation into the rating scale has changed.
     - `llm`, where there is one: the correction by a language model's rating.
@@ -54,7 +54,7 @@ class Contributions:
 
 @dataclass(frozen=True)
 class Common:
-    """What nearly all members say of a pair: the mean of all ratings, and how far user's and item's are from it."""
+    """What nearly all members follow: the mean of all ratings, and how far user's and item's means are from it."""
 
     base: float
     user: FloatArray
@@ -66,27 +66,18 @@ class Common:
         return self.base + self.user + self.item
 
 
-@dataclass
-class Parts:
-    """Contributions while they are gathered: columns of shape `(n_pairs,)`, and `members` `(n_pairs, n_members)`."""
-
-    base: float
-    user: FloatArray
-    item: FloatArray
-    members: FloatArray
-    support: FloatArray
-
-    def settled(self, mean: FloatArray) -> FloatArray:
-        """All columns, with what they lack to the expected ratings `mean` as the last one."""
-        given = np.column_stack(
-            [np.full(len(mean), self.base), self.user, self.item, self.members, self.support]
-        )  # fmt: skip
-        return np.column_stack([given, mean - given.sum(axis=1)])
-
-
 def column_names(members: Sequence[str]) -> tuple[str, ...]:
-    """The names of the columns that `Parts.settled` gives."""
+    """The names of the columns that `columns` gives."""
     return (*BEFORE, *members, *AFTER)
+
+
+def columns(common: Common, members: FloatArray, support: FloatArray, mean: FloatArray) -> FloatArray:
+    """All columns; the last is what the others lack to the expected ratings `mean`.
+
+    `members` has shape `(n_pairs, n_members)`, all else `(n_pairs,)`.
+    """
+    given = np.column_stack([np.full(len(mean), common.base), common.user, common.item, members, support])
+    return np.column_stack([given, mean - given.sum(axis=1)])
 
 
 def spread_over_gaps(weights: FloatArray, columns: IntArray, answered: NDArray[np.bool_]) -> FloatArray:
@@ -100,9 +91,8 @@ def spread_over_gaps(weights: FloatArray, columns: IntArray, answered: NDArray[n
     spread[:, columns] = np.where(own, weights, 0.0)
     rows = np.flatnonzero(~own.all(axis=1))
     if len(rows):
-        chosen = np.zeros(answered.shape[1], dtype=bool)
-        chosen[columns] = True
-        fillers = answered[rows] & chosen
+        in_use = np.isin(np.arange(answered.shape[1]), columns)
+        fillers = answered[rows] & in_use
         fillers = np.where(fillers.any(axis=1, keepdims=True), fillers, answered[rows])
         lost = np.where(own[rows], 0.0, weights[rows]).sum(axis=1)
         spread[rows] += (lost / fillers.sum(axis=1))[:, None] * fillers

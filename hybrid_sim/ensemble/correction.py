@@ -136,8 +136,8 @@ def cross_fitted_correction(
 ) -> RatingDistribution:
     """Corrected distributions of held-out ratings, each user's learned from the other users alone.
 
-    With `new_items` each item's is learned from the other items. The correction is learned on ratings of the test fold,
-    which any table that shows it has to say.
+    With `new_items` each item's is learned from the other items. The correction is learned on ratings of the test fold:
+    any table that shows it has to state that.
     """
     labels, group = np.unique(held_out.item if new_items else held_out.user, return_inverse=True)
     part = (stream(seed, "correction").permutation(len(labels)) % n_folds)[group]

@@ -16,24 +16,23 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistributio
 from hybrid_sim.ensemble.combiner import Combiner
 from hybrid_sim.ensemble.conformal import Conformal, Interval
 from hybrid_sim.ensemble.contributions import Contributions, column_names
-from hybrid_sim.ensemble.out_of_fold import Opinions, ask, fit_members
-from hybrid_sim.ensemble.out_of_fold_store import HeldOpinions
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions, OutOfFoldTable, fit_members, predict_members
 from hybrid_sim.models.hold_outs import hold_outs
 from hybrid_sim.models.support import Support, SupportTable
 from hybrid_sim.models.training import require_positive, require_ratings
 
 BATCH = 25_000
-"""Pairs that are rated at a time: enough to be quick, few enough for memory, and the same whatever the workers."""
+"""Pairs that are rated at a time: enough to be quick, few enough for memory, and the same for any number of jobs."""
 
 
 @dataclass
 class Ensemble:
-    """Combines `members` (name to rater) by what they say about ratings that were kept from them.
+    """Combines `members` (name to rater) by their out-of-fold predictions.
 
-    All give expected ratings; the members named in `shapes` (none: all) also say which levels share them.
-    `n_warm` inner folds partition the ratings, in each of `n_cold` further hold-outs a share `cold_share` of the items
-    and of the users loses all ratings, in each of `n_new` such a share of the users keeps a few. `n_jobs` fits run at
-    a time (None: one per core); the result does not depend on it.
+    All give expected ratings; those named in `shapes` (none: all) also give whole distributions. `n_warm` inner folds
+    partition the ratings, in each of `n_cold` further hold-outs a share `cold_share` of the items and of the users
+    loses all ratings, in each of `n_new` such a share of the users keeps a few. `n_jobs` fits run at a time (None: one
+    per core); the result does not depend on it.
     """
 
     members: dict[str, Rater]
@@ -51,7 +50,7 @@ class Ensemble:
     support_: SupportTable = field(init=False, repr=False)
     combiner_: Combiner = field(init=False, repr=False)
     conformal_: Conformal = field(init=False, repr=False)
-    held_: HeldOpinions = field(init=False, repr=False)
+    out_of_fold_: OutOfFoldTable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -70,7 +69,7 @@ class Ensemble:
             require_positive(self, n_jobs=self.n_jobs)
 
     def fit(self, dataset: Dataset) -> Self:
-        """Gather out-of-fold opinions, learn how to combine them, refit the members on everything.
+        """Gather out-of-fold predictions, learn how to combine them, refit the members to everything.
 
         Raises:
             DataError: there are no ratings, or too few to hold any out.
@@ -78,61 +77,57 @@ class Ensemble:
         require_ratings(dataset)
         plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed, self.n_new)
         fitted = fit_members(self.members, self._shapes, dataset, plans, self.n_jobs)
-        ratings = dataset.rating[fitted.rows]
+        ratings, support = dataset.rating[fitted.rows], fitted.predictions.support
         self.members_ = dict(zip(self.members, fitted.members, strict=True))
         self.support_ = SupportTable().fit(dataset)
         self.combiner_ = Combiner(self.boosted, self.seed, self.weighted, self.shaped)
-        held = self.combiner_.fit(fitted.opinions, ratings, dataset.scale, fitted.of_new)
-        support, rest = fitted.opinions.support, ~fitted.of_new
+        held = self.combiner_.fit(fitted.predictions, ratings, dataset.scale, fitted.of_new)
+        rest = ~fitted.of_new
         weights = _conformal_weights(dataset.item[fitted.rows[rest]], support.take(rest))
         self.conformal_ = Conformal().fit(held.take(rest), ratings[rest], support.take(rest), weights)
-        pairs, regime = dataset.pairs.take(fitted.rows), support.regime
-        self.held_ = HeldOpinions.gather(held, pairs, regime, dataset.n_items)
+        pairs = dataset.pairs.take(fitted.rows)
+        self.out_of_fold_ = OutOfFoldTable.gather(held, pairs, support.regime, dataset.n_items)
         return self
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
-        """The combined opinion; abstains where every member named in `shapes` does."""
-        return RatingDistribution(self.combiner_.scale_, self._in_batches(self._rate_batch, pairs))
+        """The combined distribution; abstains where every member named in `shapes` does."""
+        probs = self._in_batches(lambda predictions: self.combiner_.combine(predictions).probs, pairs)
+        return RatingDistribution(self.combiner_.scale_, probs)
 
     def contributions(self, pairs: Pairs) -> Contributions:
         """What each member adds to the mean of `rate`, and what else does; a row is NaN where the ensemble abstains."""
-        return Contributions(column_names(tuple(self.members)), self._in_batches(self._account_batch, pairs))
-
-    def held_opinion(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
-        """What the ensemble said about training ratings while they were kept from it and from its combiner.
-
-        It abstains about pairs that are no training ratings. With `cold` it is what it said while the item had no
-        ratings at all and the user had, which was tried for a part of them (`n_cold` draws of `cold_share`).
-        """
-        return self.held_.of(pairs, cold)
-
-    def _in_batches(self, work: Callable[[Opinions], FloatArray], pairs: Pairs) -> FloatArray:
-        """The rows that `work` makes of the members' opinions, some pairs at a time."""
-
-        def answer(part: Pairs) -> FloatArray:
-            return work(ask(self.members_, self._shapes, part, self.support_.of(part)))
-
-        parts = [(pairs.take(slice(first, first + BATCH)),) for first in range(0, max(len(pairs), 1), BATCH)]
-        return np.concatenate(parallel_map(answer, parts, self.n_jobs, "rating"))
-
-    def _rate_batch(self, opinions: Opinions) -> FloatArray:
-        return self.combiner_.combine(opinions).probs
-
-    def _account_batch(self, opinions: Opinions) -> FloatArray:
         shapes = np.array([row for row, name in enumerate(self.members) if name in self._shapes])
-        return self.combiner_.contributions(opinions, shapes)
+        amounts = self._in_batches(lambda predictions: self.combiner_.contributions(predictions, shapes), pairs)
+        return Contributions(column_names(tuple(self.members)), amounts)
 
-    @property
-    def _shapes(self) -> Sequence[str]:
-        return self.shapes or tuple(self.members)
+    def out_of_fold(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
+        """The ensemble's predictions of training ratings from members and a combiner that had not learned from them.
+
+        It abstains from pairs that are no training ratings. With `cold` it is the prediction while the item had no
+        ratings at all and the user had, which was made for a part of them (`n_cold` draws of `cold_share`).
+        """
+        return self.out_of_fold_.of(pairs, cold)
 
     def interval(self, pairs: Pairs, distribution: RatingDistribution) -> Interval:
         """The calibrated interval of each pair around its distribution."""
         return self.conformal_.interval(distribution, self.support_.of(pairs))
 
+    def _in_batches(self, work: Callable[[MemberPredictions], FloatArray], pairs: Pairs) -> FloatArray:
+        """The rows that `work` makes of the members' predictions, some pairs at a time."""
+
+        def answer(part: Pairs) -> FloatArray:
+            return work(predict_members(self.members_, self._shapes, part, self.support_.of(part)))
+
+        parts = [(pairs.take(slice(first, first + BATCH)),) for first in range(0, max(len(pairs), 1), BATCH)]
+        return np.concatenate(parallel_map(answer, parts, self.n_jobs, "rating"))
+
+    @property
+    def _shapes(self) -> Sequence[str]:
+        return self.shapes or tuple(self.members)
+
 
 def _conformal_weights(item: IntArray, support: Support) -> FloatArray:
-    """Every cold item counts once, however many ratings it was robbed of: new items are rarely the popular ones."""
+    """1, for a pair of a cold item 1 / the number of its held-out pairs: new items are rarely the popular ones."""
     cold = support.n_item == 0
     n_held = np.bincount(item[cold], minlength=int(item.max()) + 1)
     return np.where(cold, 1.0 / np.maximum(n_held[item], 1), 1.0)

@@ -1,11 +1,12 @@
-"""Predictions of ratings that the members were not trained on, which is what a combiner may learn from."""
+"""Predictions of ratings that the members were not trained on: a combiner learns from those of the members, a
+correction from those of the ensemble."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,38 +14,42 @@ from numpy.typing import NDArray
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.parallel import parallel_map
 from hybrid_sim.core.rater import Rater, expected
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.hold_outs import HoldOut
-from hybrid_sim.models.support import Support
+from hybrid_sim.models.recorded import PairTable
+from hybrid_sim.models.support import REGIMES, Support
+
+WARM = (REGIMES.index("warm"), REGIMES.index("new user"))
+COLD_ITEM = (REGIMES.index("cold item"),)
 
 
 @dataclass(frozen=True)
-class Opinions:
-    """What the members said about some pairs, and how much they had seen of user and item.
+class MemberPredictions:
+    """The members' predictions of some pairs, and the support of the pairs in the ratings that they were fitted to.
 
     `means` has shape `(n_pairs, n_members)`, NaN where a member abstained. `probs` holds the whole distributions of
-    those members that are asked for them, shape `(n_pairs, n_shapes, n_levels)`.
+    those members whose distributions are used, shape `(n_pairs, n_shapes, n_levels)`.
     """
 
     means: FloatArray
     probs: NDArray[np.float32]
     support: Support
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> Opinions:
-        """The opinions of these rows."""
-        return Opinions(self.means[rows], self.probs[rows], self.support.take(rows))
+    def take(self, rows: NDArray[np.bool_] | IntArray) -> MemberPredictions:
+        """The predictions of these rows."""
+        return MemberPredictions(self.means[rows], self.probs[rows], self.support.take(rows))
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """Members fitted on everything, and their opinions about held-out rows of the same ratings.
+class FittedMembers:
+    """Members fitted to everything, and their out-of-fold predictions of `rows` of the same ratings.
 
     `of_new` marks the rows that were held out of users who were left a few ratings.
     """
 
     members: list[Rater]
     rows: IntArray
-    opinions: Opinions
+    predictions: MemberPredictions
     of_new: NDArray[np.bool_]
 
 
@@ -54,8 +59,8 @@ def fit_members(
     dataset: Dataset,
     plans: Sequence[HoldOut],
     n_jobs: int | None,
-) -> Fitted:
-    """Fit every member on every plan's training rows and on all ratings; `n_jobs` at a time.
+) -> FittedMembers:
+    """Fit every member to every plan's training rows and to all ratings; `n_jobs` at a time.
 
     Members are copied before they are fitted. The result does not depend on `n_jobs`.
     """
@@ -63,49 +68,77 @@ def fit_members(
     held = [dataset.pairs.take(plan.held_rows) for plan in plans]
 
     def work(name: str, plan: int) -> Any:
-        """The member fitted on everything (plan -1), or its answer about the rows that the plan holds out."""
+        """The member fitted to everything (plan -1), or its predictions of the rows that the plan holds out."""
         member = copy.deepcopy(members[name])
         if plan < 0:
             return member.fit(dataset)
-        return _answer(member.fit(parts[plan]), held[plan], name in shapes)
+        return _predicted(member.fit(parts[plan]), held[plan], name in shapes)
 
     slowest_first = [(name, plan) for name in reversed(list(members)) for plan in range(-1, len(plans))]
     results = parallel_map(work, slowest_first, n_jobs, "fitting members", [name for name, _ in slowest_first])
     done = dict(zip(slowest_first, results, strict=True))
     supports = [Support.of(part, pairs) for part, pairs in zip(parts, held, strict=True)]
-    by_plan = [_gather([done[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
-    return Fitted(
+    by_plan = [_stacked([done[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
+    return FittedMembers(
         [done[name, -1] for name in members],
         np.concatenate([plan.held_rows for plan in plans]),
-        Opinions(
-            np.concatenate([opinions.means for opinions in by_plan]),
-            np.concatenate([opinions.probs for opinions in by_plan]),
+        MemberPredictions(
+            np.concatenate([part.means for part in by_plan]),
+            np.concatenate([part.probs for part in by_plan]),
             Support.concatenate(supports),
         ),
         np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
     )
 
 
-def ask(members: Mapping[str, Rater], shapes: Sequence[str], pairs: Pairs, support: Support) -> Opinions:
-    """The opinions of fitted members about `pairs`."""
-    return _gather([_answer(member, pairs, name in shapes) for name, member in members.items()], support)
+def predict_members(
+    members: Mapping[str, Rater], shapes: Sequence[str], pairs: Pairs, support: Support
+) -> MemberPredictions:
+    """The predictions of fitted members; those named in `shapes` give whole distributions."""
+    return _stacked([_predicted(member, pairs, name in shapes) for name, member in members.items()], support)
+
+
+def _predicted(member: Rater, pairs: Pairs, whole: bool) -> tuple[FloatArray, NDArray[np.float32] | None]:
+    """One member's expected ratings, and its distributions if they are used."""
+    if not whole:
+        return expected(member, pairs), None
+    distribution = member.rate(pairs)
+    return distribution.mean(), distribution.probs.astype(np.float32)
+
+
+def _stacked(predicted: Sequence[tuple[FloatArray, NDArray[np.float32] | None]], support: Support) -> MemberPredictions:
+    means = np.stack([means for means, _ in predicted], axis=1)
+    return MemberPredictions(means, np.stack([probs for _, probs in predicted if probs is not None], axis=1), support)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One member's expected ratings, and its distributions if they were asked for."""
+class OutOfFoldTable:
+    """The ensemble's out-of-fold distributions of training ratings, as float32: 4 bytes per level and 8 per pair.
 
-    means: FloatArray
-    probs: NDArray[np.float32] | None
+    `warm` holds pairs whose user and item had other ratings left, `cold` pairs whose item had no ratings at all while
+    the user had. Where a pair was held out several times in one way, the first counts.
+    """
 
+    scale: RatingScale
+    warm: PairTable
+    cold: PairTable
 
-def _answer(member: Rater, pairs: Pairs, whole: bool) -> Answer:
-    if not whole:
-        return Answer(expected(member, pairs), None)
-    distribution = member.rate(pairs)
-    return Answer(distribution.mean(), distribution.probs.astype(np.float32))
+    @classmethod
+    def gather(cls, held: RatingDistribution, pairs: Pairs, regime: IntArray, n_items: int) -> Self:
+        """Keep `held` distributions of `pairs`; `regime` is an index into `hybrid_sim.models.support.REGIMES`."""
+        keys = pairs.keys(n_items)
+        tables = []
+        for kinds in (WARM, COLD_ITEM):
+            rows = np.flatnonzero(held.answered & np.isin(regime, kinds))
+            unique, first = np.unique(keys[rows], return_index=True)
+            tables.append(PairTable(n_items, unique, held.probs[rows[first]].astype(np.float32)))
+        return cls(held.scale, *tables)
 
+    def of(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
+        """The distribution of each pair; it abstains from pairs that were not rated, or not held out in this way."""
+        probs = (self.cold if cold else self.warm).of(pairs)
+        return RatingDistribution(self.scale, probs / probs.sum(axis=1, keepdims=True))
 
-def _gather(answers: Sequence[Answer], support: Support) -> Opinions:
-    means = np.stack([answer.means for answer in answers], axis=1)
-    return Opinions(means, np.stack([a.probs for a in answers if a.probs is not None], axis=1), support)
+    def moved(self, users: IntArray, items: IntArray, n_items: int) -> OutOfFoldTable:
+        """The same by new row numbers of users and items, see `PairTable.moved`."""
+        return OutOfFoldTable(self.scale, *(table.moved(users, items, n_items) for table in (self.warm, self.cold)))

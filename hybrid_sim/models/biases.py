@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core.types import FloatArray, Pairs, RatingScale
 from hybrid_sim.models.registry import Member, rater
-from hybrid_sim.models.training import bell, is_known, require_positive, require_ratings, residual_spread
+from hybrid_sim.models.training import BellRater, is_known, require_positive, require_ratings, residual_spread
 
 MAX_SWEEPS = 200
 TOLERANCE = 1e-10
@@ -20,7 +20,7 @@ TOLERANCE = 1e-10
 
 @rater("biases", order=10, members=[Member("biases")])
 @dataclass
-class Biases:
+class Biases(BellRater):
     """Predicts global mean + user bias + item bias.
 
     The biases minimise the sum of (r - mean - b_u - b_i)² + reg_user Σ b_u² + reg_item Σ b_i², found by
@@ -43,12 +43,7 @@ class Biases:
         require_positive(self, reg_user=self.reg_user, reg_item=self.reg_item)
 
     def fit(self, dataset: Dataset) -> Self:
-        """Estimate the biases; `user_bias_` has shape `(n_users,)`, `item_bias_` `(n_items,)`, in rating
-        units.
-
-        Raises:
-            DataError: there are no ratings.
-        """
+        """Estimate the biases; `user_bias_` has shape `(n_users,)`, `item_bias_` `(n_items,)`, in rating units."""
         require_ratings(dataset)
         self.scale_ = dataset.scale
         self.global_mean_ = float(dataset.rating.mean())
@@ -86,7 +81,3 @@ class Biases:
             + np.where(item_known, self.item_bias_[pairs.item], 0.0)
         )
         return np.where(user_known | item_known, mean, np.nan)
-
-    def rate(self, pairs: Pairs) -> RatingDistribution:
-        """A bell around the predicted mean."""
-        return bell(self.scale_, self.expect(pairs), self.spread_)

@@ -1,8 +1,8 @@
 """Bayesian matrix factorization with side information, Gaussian or ordinal, sampled by Gibbs steps.
 
-Vectors of users and items are drawn towards what their side information says (see `linked_prior`); exposure, which
-items a user rated and which users rated an item, is side information too (Koren 2008, SVD++; Rendle et al. 2019). The
-noise has a precision of its own for every user and item, so that erratic raters count less.
+The prior mean of a user's or item's vector is a linear function of side information (`gibbs.LinkedPrior`); exposure,
+which items a user rated and which users rated an item, is side information too (Koren 2008, SVD++; Rendle et al. 2019).
+Every user and item has a noise precision of its own, so that erratic raters count less.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models import gibbs
-from hybrid_sim.models.exposure import MAX_RANK, UserFeatures, meetings, spread_out
-from hybrid_sim.models.linked_prior import FeatureBlock, LinkedPrior
+from hybrid_sim.models.features import MAX_RANK, FeatureBlock, SideEncoder, UserFeatures, exposure, spread_out
+from hybrid_sim.models.gibbs import LinkedPrior
 from hybrid_sim.models.registry import Member, rater
-from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
 
 MAX_ORDINAL_LEVELS = 25
@@ -38,7 +37,7 @@ def _ordinal(scale: RatingScale) -> dict[str, Any]:
 
 
 # Four chains carry most of the ensemble's weight: the average of two Gaussian ones varies less than either, and of the
-# two ordinal ones, which give whole distributions, one knows nothing of exposure and so can speak about new items.
+# two ordinal ones, which give whole distributions, one is fitted without exposure, which new items do not have.
 @rater(
     "factorization",
     order=50,
@@ -59,7 +58,7 @@ class BayesianFactorization:
 
     `response` "gaussian" takes ratings as numbers; "ordinal" takes them as levels between cutpoints of a hidden normal
     variable (Albert and Chib 1993), the better distribution. `exposure` False leaves out whatever tells how often and
-    with whom an item was rated: for items that nobody has rated yet, where silence would read as a lack of popularity.
+    with whom an item was rated: for items without ratings, which would be taken for unpopular ones.
     `embedder` adds the texts of items. `n_draws` posterior draws are kept, evenly spaced over the
     `n_iterations` sweeps after `burn_in`.
     """
@@ -118,15 +117,13 @@ class BayesianFactorization:
             if sweep in kept:
                 draws.append(chain.snapshot())
         self.centre_, self.unit_ = chain.centre, chain.unit
-        self.user_vectors_ = np.stack([d.users for d in draws], axis=1).astype(np.float32)
-        self.item_vectors_ = np.stack([d.items for d in draws], axis=1).astype(np.float32)
-        self.user_precision_ = np.stack([d.user_precision for d in draws], axis=1).astype(np.float32)
-        self.item_precision_ = np.stack([d.item_precision for d in draws], axis=1).astype(np.float32)
-        self.cuts_ = np.stack([d.cuts for d in draws])
+        for name in ("user_vectors", "item_vectors", "user_precision", "item_precision"):
+            setattr(self, f"{name}_", np.stack([getattr(draw, name) for draw in draws], axis=1).astype(np.float32))
+        self.cuts_ = np.stack([draw.cuts for draw in draws])
         self.item_ids_, self.user_features_ = dataset.items.index, chain.user_features
-        by_block = zip(*(d.user_prior_weights for d in draws), strict=True)
+        by_block = zip(*(draw.user_prior_weights for draw in draws), strict=True)
         self.user_prior_weights_ = [np.stack(weights).astype(np.float32) for weights in by_block]
-        self.user_prior_precision_ = np.stack([d.user_prior_precision for d in draws]).astype(np.float32)
+        self.user_prior_precision_ = np.stack([draw.user_prior_precision for draw in draws]).astype(np.float32)
         return self
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
@@ -149,10 +146,12 @@ class BayesianFactorization:
         return gibbs.moments(asked.user, asked.item, self.user_vectors_, self.item_vectors_, low, high)
 
     def _gaussian(self, asked: Pairs) -> FloatArray:
-        found = self._moments(asked)
-        variance = (self.user_precision_**-2.0).mean(axis=1)[asked.user]
-        variance = variance * (self.item_precision_**-2.0).mean(axis=1)[asked.item] + found[:, 1]
-        mean = found[:, 0] * self.unit_ + self.centre_
+        moments = self._moments(asked)
+        # Variance of a new rating: that of the noise, averaged over draws, and that of its expectation between draws.
+        noise = (self.user_precision_[asked.user] ** -2.0).mean(axis=1)
+        noise = noise * (self.item_precision_[asked.item] ** -2.0).mean(axis=1)
+        variance = noise + moments[:, 1]
+        mean = moments[:, 0] * self.unit_ + self.centre_
         return RatingDistribution.from_mean(self.scale_, mean, np.sqrt(variance) * self.unit_).probs
 
     def _ordinal(self, asked: Pairs) -> FloatArray:
@@ -173,8 +172,8 @@ class BayesianFactorization:
 class _Draw:
     """One posterior draw; the last row of every array answers for an unknown user or item."""
 
-    users: FloatArray
-    items: FloatArray
+    user_vectors: FloatArray
+    item_vectors: FloatArray
     user_precision: FloatArray
     item_precision: FloatArray
     cuts: FloatArray
@@ -251,9 +250,10 @@ class _Chain:
         self.step = 0.02
 
     def sweep(self) -> None:
-        """Draw everything once."""
+        """Draw everything once, each part from its distribution given all others."""
         if self.ordinal:
             self._draw_hidden()
+        # Given the items, users are independent of each other, and the other way round: each side is drawn at once.
         weights = self.tau * self.users.precision[self.user] * self.items.precision[self.item]
         self.users.draw(self.items, self.targets, weights, self.rng)
         self.items.draw(self.users, self.targets, weights, self.rng)
@@ -261,6 +261,7 @@ class _Chain:
         self.items.prior.update(self.items.vectors, self.rng)
         self.expected = gibbs.expect(self.user, self.item, self.users.vectors, self.items.vectors)
         squares = (self.targets - self.expected) ** 2
+        # A rating's noise precision is tau × user × item; ordinal, tau is 1, as the hidden variable has no unit.
         self.users.draw_precision(squares * self.tau * self.items.precision[self.item], self.rng)
         self.items.draw_precision(squares * self.tau * self.users.precision[self.user], self.rng)
         if not self.ordinal:
@@ -271,8 +272,8 @@ class _Chain:
         root = np.sqrt(self.tau)
         users, items = self.users, self.items
         return _Draw(
-            users=users.with_unknown(users.vectors, users.prior.mu),
-            items=items.with_unknown(items.vectors, items.prior.mu),
+            user_vectors=users.with_unknown(users.vectors, users.prior.mu),
+            item_vectors=items.with_unknown(items.vectors, items.prior.mu),
             user_precision=users.with_unknown(np.sqrt(users.precision) * root, root),
             item_precision=items.with_unknown(np.sqrt(items.precision), 1.0),
             cuts=self.cuts.copy(),
@@ -281,7 +282,12 @@ class _Chain:
         )
 
     def _draw_hidden(self) -> None:
-        """Cutpoints with the hidden variable integrated out (Cowles 1996), then the hidden variable."""
+        """Cutpoints with the hidden variable integrated out (Cowles 1996), then the hidden variable.
+
+        Given the hidden variable a cutpoint could only move between the two nearest values, hardly at all with many
+        ratings. So Metropolis steps propose all cutpoints: the first, and the logarithms of the gaps, which keeps the
+        order.
+        """
         inverse_sd = np.sqrt(self.users.precision[self.user] * self.items.precision[self.item])
         now = self._cut_density(self.cuts, inverse_sd)
         for _ in range(3):
@@ -292,7 +298,7 @@ class _Chain:
             if np.log(self.rng.random()) < then - now:
                 self.cuts, now, self.step = proposed, then, min(self.step * 1.1, 0.5)
             else:
-                self.step *= 0.96
+                self.step *= 0.96  # in balance with the growth above if three steps in ten are accepted
         uniforms = self.rng.random(len(self.level))
         self.targets = gibbs.draw_hidden(self.expected, inverse_sd, self.level, self.cuts, uniforms)
 
@@ -309,8 +315,8 @@ def _item_blocks(model: BayesianFactorization, dataset: Dataset) -> list[Feature
         rated = dataset.item_counts > 0
         activity = np.sqrt(dataset.item_counts[rated])[:, None]
         activity = (activity - activity.mean(axis=0)) / np.maximum(activity.std(axis=0), 1e-9)
-        met = meetings(dataset.item, dataset.user, dataset.n_items, dataset.n_users)[np.flatnonzero(rated)]
-        blocks += [spread_out(FeatureBlock.of(features, MAX_RANK), rated) for features in (activity, met)]
+        raters = exposure(dataset.item, dataset.user, dataset.n_items, dataset.n_users)[np.flatnonzero(rated)]
+        blocks += [spread_out(FeatureBlock.of(features, MAX_RANK), rated) for features in (activity, raters)]
     if model.embedder is not None:
         vectors = model.embedder.embed(item_texts(dataset)).astype(float)
         blocks.append(FeatureBlock.of(vectors, MAX_RANK))

@@ -1,8 +1,7 @@
 """Fold-in: vectors of new users given the posterior draws of a fitted factorization, without a refit.
 
-Given the items of a draw, its prior and its noise, users are independent of each other. So a new user's vector is drawn
-from its own full conditional, draw by draw, as the sampler itself would; only the items learn nothing from the new
-ratings.
+Given a draw's items, prior and noise, users are independent of each other. So a new user's vector is drawn from its own
+full conditional, draw by draw, as the sampler itself would; items learn nothing from the new ratings.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ def fold_in(
     gets the prior. Answers about a user depend on no other user of `dataset`.
 
     `fitted_rows`, shape `(n_users,)`, names users of the fit who keep their vectors, by their row numbers at the fit;
-    -1 stands for one who is folded in (None: all are). On the synthetic world (one draw of users, no intervals)
-    the RMSE is 1% below that of a refit for users with 5 ratings and 1 to 2% above it for those with 20, in a tenth of
-    the CPU time (`experiments/fold_in.py`).
+    -1 stands for one who is folded in (None: all are). Where 15% of the users of MovieLens 100K are new, the RMSE for
+    them is .016 to .018 below that of a refit after 5 ratings (95% interval at most .029 to .007) and the same after 20
+    (-.006 to +.003), in a third of the CPU time (`experiments/fold_in.py`).
 
     Raises:
         DataError: the items or the scale of `dataset` are not those of the fit.
@@ -104,7 +103,7 @@ def _require_same_items(model: BayesianFactorization, dataset: Dataset) -> None:
 
 @dataclass(frozen=True)
 class _Given:
-    """What one posterior draw says about a block of new users before and beside their ratings.
+    """The part of one posterior draw that a block of new users is conditioned on.
 
     `items` are the vectors of the items they rated, `precision` has one entry per rating (without the user's
     own noise), `prior_means` one row per user.

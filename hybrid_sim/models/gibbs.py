@@ -1,8 +1,8 @@
-"""The compiled inner loops of the Bayesian factorization.
+"""The Gibbs steps of the Bayesian factorization: compiled inner loops, and the prior that side information gives.
 
-They run on one thread, release the interpreter lock, and take random numbers that were drawn before: the answer
-does not depend on how many of them run side by side. A vector is (bias, factors...); a rating's expectation is the
-sum of the two biases and the inner product of the factors.
+The loops run on one thread, release the interpreter lock, and take random numbers that were drawn before: the answer
+does not depend on how many of them run side by side. A vector is (bias, factors...); a rating's expectation is the sum
+of the two biases and the inner product of the factors.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from hybrid_sim.core.types import FloatArray, IntArray
+from hybrid_sim.models.features import FeatureBlock
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
@@ -78,6 +79,7 @@ def _solve_and_draw(system: FloatArray, right: FloatArray, normal: FloatArray) -
         for e in range(a):
             total -= system[a, e] * right[e]
         right[a] = total / system[a, a]
+    # With system = L Lᵀ and `right` now L⁻¹ right, L⁻ᵀ (right + normal) has the mean and covariance wanted.
     for a in range(dim):
         right[a] += normal[a]
     for a in range(dim - 1, -1, -1):
@@ -207,3 +209,61 @@ def draw_hidden(
     above = ndtr((edges[level + 1] - expected) * inverse_sd)
     at = below + (above - below) * uniforms
     return np.asarray(expected + ndtri(at.clip(1e-12, 1 - 1e-12)) / inverse_sd)
+
+
+class LinkedPrior:
+    """The Gibbs state of the normal prior of users' or items' vectors of length `dim`.
+
+    theta_i ~ N(mu + Σ_b Z_b[i] γ_b, Λ⁻¹)      γ_b ~ N(0, (λ_b Λ)⁻¹) row by row      Λ ~ Wishart
+
+    as in Macau (Simm et al. 2015). Each block of features X_b is replaced by its leading principal axes, Z_b = X_b V_b,
+    so that Z_bᵀ Z_b is diagonal and a draw of γ_b needs no matrix to be solved.
+    """
+
+    def __init__(self, blocks: list[FeatureBlock], n_rows: int, dim: int, strength: float) -> None:
+        self.blocks = blocks
+        self.mu = np.zeros(dim)
+        self.precision = np.eye(dim) * 5.0
+        self.weights = [np.zeros((block.scores.shape[1], dim)) for block in blocks]
+        self.shrinkage = [10.0] * len(blocks)
+        self.strength = strength
+        self._linked = np.zeros((n_rows, dim))
+
+    @property
+    def means(self) -> FloatArray:
+        """The prior mean of each row, shape `(n_rows, dim)`."""
+        return self.mu + self._linked
+
+    def update(self, theta: FloatArray, rng: np.random.Generator) -> None:
+        """Draw mean, weights, shrinkage and precision given the vectors `theta`, shape `(n_rows, dim)`."""
+        n_rows, dim = theta.shape
+        spread = np.linalg.cholesky(np.linalg.inv(self.precision)).T
+        self.mu = (theta - self._linked).mean(axis=0) + rng.standard_normal(dim) @ spread / np.sqrt(n_rows)
+        for b, block in enumerate(self.blocks):
+            others = self._linked - block.scores @ self.weights[b]
+            # Principal axes make Z_bᵀ Z_b diagonal, so that the posterior precision is one number per axis (times Λ).
+            posterior = (block.energies + self.shrinkage[b])[:, None]
+            noise = rng.standard_normal(self.weights[b].shape) @ spread
+            weights = block.scores.T @ (theta - self.mu - others) / posterior + noise / np.sqrt(posterior)
+            size = float(((weights @ self.precision) * weights).sum())
+            # Gamma prior of shape and rate 1/2 on each block's shrinkage, conjugate to the normal prior of its weights.
+            self.shrinkage[b] = rng.gamma((1.0 + weights.size) / 2) / ((1.0 + size) / 2)
+            self.weights[b] = weights
+            self._linked = others + block.scores @ weights
+        residual = theta - self.mu - self._linked
+        scatter = np.eye(dim) * self.strength + residual.T @ residual
+        degrees = float(dim + 2 + n_rows)
+        for shrinkage, weights in zip(self.shrinkage, self.weights, strict=True):
+            scatter += shrinkage * weights.T @ weights
+            degrees += len(weights)
+        self.precision = _draw_wishart(degrees, np.asarray(np.linalg.inv(scatter)), rng)
+
+
+def _draw_wishart(degrees: float, scale: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """One draw by Bartlett's decomposition (1933)."""
+    dim = len(scale)
+    root = np.zeros((dim, dim))
+    root[np.diag_indices(dim)] = np.sqrt(rng.chisquare(degrees - np.arange(dim)))
+    root[np.tril_indices(dim, -1)] = rng.standard_normal(dim * (dim - 1) // 2)
+    root = np.linalg.cholesky(scale) @ root
+    return root @ root.T

@@ -3,19 +3,19 @@
     rating(u, i) = mean + a(u) + b(i) + f(u, i) + noise,   cov f = K_user(u, u') K_item(i, i')
 
 Each kernel is a weighted sum of inner products of features: identity, exposure (who rated what, cosine), side
-information and item text. Opinions thus travel between users who are alike about items that are alike. The features
-are cut to their leading axes, so that one product with the covariance costs `n_ratings * rank`, and the linear system
-is solved by conjugate gradients (Hestenes and Stiefel 1952) with the bias part as preconditioner.
+information and item text: a rating is evidence about similar users and similar items. The features are cut to their
+leading axes, so that one product with the covariance costs `n_ratings * rank`, and the linear system is solved by
+preconditioned conjugate gradients (Hestenes and Stiefel 1952).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 import numba
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
@@ -25,9 +25,8 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
-from hybrid_sim.models.principal_axes import Features, leading_axes
+from hybrid_sim.models.features import Features, SideEncoder, leading_axes
 from hybrid_sim.models.registry import Member, rater
-from hybrid_sim.models.side_features import SideEncoder
 from hybrid_sim.models.training import require_positive, require_ratings
 
 Vectors = NDArray[np.float32]
@@ -55,12 +54,12 @@ class KernelWeights:
 )
 @dataclass
 class KernelGP:
-    """The joint Gaussian process; `rank` leading axes of each kind of feature are kept.
+    """Posterior mean of the joint Gaussian process; `rank` leading axes of each kind of feature are kept.
 
-    The linear system is solved until its residual is `tolerance` of the ratings' length.
-
-    A user's noise variance is the mean square of the residuals of a bias model, shrunk towards that of all users as if
-    by `noise_support` further ratings.
+    The linear system is solved to the relative residual `tolerance`. A user's noise variance is the mean square of the
+    residuals of a bias model, shrunk towards that of all users as if by `noise_support` further ratings, times
+    `noise_factor`. The mean of the process is kept as offsets and as vectors of users and of items whose inner product
+    is f; the last row of each answers for an unknown user or item.
     """
 
     user: KernelWeights = KernelWeights(identity=0.7, side=0.03, exposure=0.935)
@@ -85,35 +84,32 @@ class KernelGP:
         require_positive(self, noise_factor=self.noise_factor, tolerance=self.tolerance)
 
     def fit(self, dataset: Dataset) -> Self:
-        """Solve for the weights of the observed ratings and fold them into one vector per user and item.
-
-        Raises:
-            DataError: there are no ratings.
-        """
+        """Solve for the weights of the observed ratings and fold them into one vector per user and item."""
         require_ratings(dataset)
         self.scale_ = dataset.scale
         self.mean_ = float(dataset.rating.mean())
         residual = dataset.rating - self.mean_
         variance = max(float(residual.var()), 1e-6)
         spread, noise = float(np.sqrt(variance)), _noise(dataset, residual, self.noise_support)
-        users = _user_features(dataset, self.rank)
-        items = _item_features(dataset, self.embedder, self.rank)
-        process = _Process(
+        of_users, of_items = _features(dataset, "user", self.rank), _features(dataset, "item", self.rank, self.embedder)
+        # Kernels are shares of the variance; f is a product, so that one side alone bears its scale.
+        users = _Side(
             dataset.user,
-            dataset.item,
-            _weighted(users, self.user),
-            _weighted(items, self.item) * spread,
-            self.user.identity,
-            _weighted(users, self.user_bias) * spread,
-            _weighted(items, self.item_bias) * spread,
+            _weighted(of_users, self.user),
+            _weighted(of_users, self.user_bias) * spread,
             self.user_bias.identity * variance,
-            self.item_bias.identity * variance,
-            noise[dataset.user] * self.noise_factor,
         )
-        weights = process.solve(residual, self.tolerance)
-        self.user_offset_, self.item_offset_ = (np.append(offset, 0.0) for offset in process.offsets(weights))
-        self.user_vectors_ = _with_unknown(process.user_vectors(weights))
-        self.item_vectors_ = _with_unknown(process.item_axes)
+        items = _Side(
+            dataset.item,
+            _weighted(of_items, self.item) * spread,
+            _weighted(of_items, self.item_bias) * spread,
+            self.item_bias.identity * variance,
+        )
+        covariance = _Covariance(users, items, self.user.identity, noise[dataset.user] * self.noise_factor)
+        weights = covariance.solve(residual, self.tolerance)
+        self.user_offset_, self.item_offset_ = (np.append(side.offsets(weights), 0.0) for side in (users, items))
+        self.user_vectors_ = _with_unknown(covariance.user_vectors(weights))
+        self.item_vectors_ = _with_unknown(items.axes)
         self.spread_ = np.sqrt(np.append(noise, noise.mean()))
         return self
 
@@ -129,92 +125,108 @@ class KernelGP:
 
 
 @dataclass
-class _Process:
-    """The covariance of the observed ratings, without ever being written down."""
+class _Side:
+    """Users or items: the row of each rating, and features whose inner products are the kernels of f and of the biases.
 
-    user: IntArray
-    item: IntArray
-    user_axes: Vectors
-    item_axes: Vectors
+    `bias_variance` is that of each bias's own part.
+    """
+
+    rows: IntArray
+    axes: Vectors
+    bias_axes: Vectors
+    bias_variance: float
+
+    def offsets(self, weights: FloatArray) -> FloatArray:
+        """The posterior means of the biases, given the weights of the ratings."""
+        sums = np.bincount(self.rows, weights=weights, minlength=len(self.axes))
+        return np.asarray(self.bias_variance * sums + self.bias_axes @ (self.bias_axes.T @ sums), dtype=float)
+
+    def diagonal(self, of_rows: FloatArray) -> FloatArray:
+        """Row sums of the precisions plus the mean prior precision of a bias."""
+        return of_rows + 1.0 / max(self.bias_variance + float((self.bias_axes**2).sum(axis=1).mean()), 1e-6)
+
+
+@dataclass
+class _Covariance:
+    """The covariance of the observed ratings, multiplied with vectors without ever being written down.
+
+    `identity` is what the kernel of users has on its diagonal beside their features, `noise` one variance per rating.
+    """
+
+    users: _Side
+    items: _Side
     identity: float
-    user_bias_axes: Vectors
-    item_bias_axes: Vectors
-    user_identity: float
-    item_identity: float
     noise: FloatArray
 
     def user_vectors(self, weights: FloatArray) -> Vectors:
-        """What the weighted ratings say about each user, in the space of item axes, shape `(n_users, rank)`."""
-        met = sp.csr_array((weights.astype(np.float32), (self.user, self.item)), shape=self._shape())
-        own = np.asarray(met @ self.item_axes)
-        shared = self.user_axes @ (self.user_axes.T @ own)
-        return np.asarray(self.identity * own + shared, dtype=np.float32)
+        """(K_user W) Z, shape `(n_users, rank)`: W holds the weights by user and item, Z the items' axes.
 
-    def offsets(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """What they say about the biases of users and of items."""
-        n_users, n_items = self._shape()
-        per_user = np.bincount(self.user, weights=weights, minlength=n_users)
-        per_item = np.bincount(self.item, weights=weights, minlength=n_items)
-        users = self.user_identity * per_user + self.user_bias_axes @ (self.user_bias_axes.T @ per_user)
-        items = self.item_identity * per_item + self.item_bias_axes @ (self.item_bias_axes.T @ per_item)
-        return np.asarray(users, dtype=float), np.asarray(items, dtype=float)
+        The posterior mean of f(u, i) is the inner product of row u with the item's axes.
+        """
+        own = np.asarray(self._by_pair(weights.astype(np.float32)) @ self.items.axes)
+        shared = self.users.axes @ (self.users.axes.T @ own)
+        return np.asarray(self.identity * own + shared, dtype=np.float32)
 
     def times(self, weights: FloatArray) -> FloatArray:
         """Covariance, noise included, times a vector over the ratings."""
-        user_offset, item_offset = self.offsets(weights)
-        product = _dots(self.user, self.item, self.user_vectors(weights), self.item_axes)
-        return self.noise * weights + product + user_offset[self.user] + item_offset[self.item]
+        user_offset, item_offset = self.users.offsets(weights), self.items.offsets(weights)
+        product = _dots(self.users.rows, self.items.rows, self.user_vectors(weights), self.items.axes)
+        return self.noise * weights + product + user_offset[self.users.rows] + item_offset[self.items.rows]
 
     def solve(self, target: FloatArray, tolerance: float, max_steps: int = 60) -> FloatArray:
-        """Conjugate gradients until the residual is `tolerance` of the target."""
+        """Weights with covariance times weights = target, to a relative residual of `tolerance`."""
         shape = (len(target), len(target))
         covariance = LinearOperator(shape, matvec=self.times, dtype=float)
         inverse = LinearOperator(shape, matvec=self._preconditioner(), dtype=float)
         return np.asarray(cg(covariance, target, rtol=tolerance, maxiter=max_steps, M=inverse)[0])
 
-    def _preconditioner(self) -> _BiasPreconditioner:
-        interaction = np.einsum("ir,ir->i", self.item_axes, self.item_axes)[self.item]
-        interaction = interaction * (self.identity + np.einsum("ur,ur->u", self.user_axes, self.user_axes)[self.user])
-        user_variance = self.user_identity + float((self.user_bias_axes**2).sum(axis=1).mean())
-        item_variance = self.item_identity + float((self.item_bias_axes**2).sum(axis=1).mean())
-        variance = self.noise + 0.3 * interaction
-        return _BiasPreconditioner(self.user, self.item, self._shape(), variance, user_variance, item_variance)
+    def _preconditioner(self) -> Callable[[FloatArray], FloatArray]:
+        """The inverse of a simpler covariance: independent biases, and a diagonal for noise and f.
 
-    def _shape(self) -> tuple[int, int]:
-        return len(self.user_axes), len(self.item_axes)
+        The biases make the largest eigenvalues, each shared by many ratings; with these divided out, few steps suffice.
+        f is taken for independent noise of three tenths of its variance, which changes only how many steps are needed.
+        """
+        interaction = np.einsum("ir,ir->i", self.items.axes, self.items.axes)[self.items.rows]
+        of_users = np.einsum("ur,ur->u", self.users.axes, self.users.axes)[self.users.rows]
+        precision = 1.0 / (self.noise + 0.3 * (interaction * (self.identity + of_users)))
+        observed = self._by_pair(precision)
+        users = self.users.rows, self.users.diagonal(observed.sum(axis=1))
+        items = self.items.rows, self.items.diagonal(observed.sum(axis=0))
+        if len(self.users.axes) >= len(self.items.axes):
+            return _bias_inverse(precision, observed, *users, *items)
+        return _bias_inverse(precision, observed.T.tocsr(), *items, *users)
+
+    def _by_pair(self, values: NDArray[np.floating]) -> sp.csr_array:
+        shape = (len(self.users.axes), len(self.items.axes))
+        return sp.csr_array((values, (self.users.rows, self.items.rows)), shape=shape)
 
 
-class _BiasPreconditioner:
-    """The inverse of a covariance of user biases, item biases and noise only, by Woodbury's identity."""
+def _bias_inverse(
+    precision: FloatArray,
+    observed: sp.csr_array,
+    large: IntArray,
+    large_diagonal: FloatArray,
+    small: IntArray,
+    small_diagonal: FloatArray,
+) -> Callable[[FloatArray], FloatArray]:
+    """Multiplication with the inverse of a covariance of two kinds of biases and noise of this `precision`.
 
-    def __init__(
-        self,
-        user: IntArray,
-        item: IntArray,
-        shape: tuple[int, int],
-        variance: FloatArray,
-        user_variance: float,
-        item_variance: float,
-    ) -> None:
-        self.user, self.item, self.shape, self.weight = user, item, shape, 1.0 / variance
-        met = sp.csr_array((self.weight, (user, item)), shape=shape)
-        self.users = met.sum(axis=1) + 1.0 / max(user_variance, 1e-6)
-        self.items = met.sum(axis=0) + 1.0 / max(item_variance, 1e-6)
-        self.met = met if shape[0] >= shape[1] else met.T.tocsr()
-        large, small = (self.users, self.items) if shape[0] >= shape[1] else (self.items, self.users)
-        self.large = large
-        inner = (self.met.T @ sp.diags_array(1.0 / large) @ self.met).toarray()
-        self.small = cho_factor(np.diag(small) - inner, overwrite_a=True)
+    Woodbury's identity takes a system of the size of all biases, whose off-diagonal block is `observed`, the precisions
+    by row of the `large` and of the `small` side. Its diagonal blocks are diagonal: eliminating the large side leaves a
+    dense system of the size of the small one (Schur complement).
+    """
+    inner = (observed.T @ sp.diags_array(1.0 / large_diagonal) @ observed).toarray()
+    factor = cho_factor(np.diag(small_diagonal) - inner, overwrite_a=True)
 
-    def __call__(self, vector: FloatArray) -> FloatArray:
-        weighted = self.weight * vector
-        users = np.bincount(self.user, weights=weighted, minlength=self.shape[0])
-        items = np.bincount(self.item, weights=weighted, minlength=self.shape[1])
-        large, small = (users, items) if self.shape[0] >= self.shape[1] else (items, users)
-        small = cho_solve(self.small, small - self.met.T @ (large / self.large))
-        large = (large - self.met @ small) / self.large
-        users, items = (large, small) if self.shape[0] >= self.shape[1] else (small, large)
-        return np.asarray(weighted - self.weight * (users[self.user] + items[self.item]))
+    def times(vector: FloatArray) -> FloatArray:
+        weighted = precision * vector
+        of_large = np.bincount(large, weights=weighted, minlength=len(large_diagonal))
+        of_small = np.bincount(small, weights=weighted, minlength=len(small_diagonal))
+        of_small = cho_solve(factor, of_small - observed.T @ (of_large / large_diagonal))
+        of_large = (of_large - observed @ of_small) / large_diagonal
+        return np.asarray(weighted - precision * (of_large[large] + of_small[small]))
+
+    return times
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
@@ -249,27 +261,21 @@ Kinds = dict[str, FloatArray]
 """Features by kind (side, exposure, text), shape `(n_rows, <= rank)`; inner products are the kernel of weight one."""
 
 
-def _user_features(dataset: Dataset, rank: int) -> Kinds:
-    exposure = _exposure(dataset.user, dataset.item, dataset.n_users, dataset.n_items)
-    return {"side": _side(dataset.users, rank), "exposure": _cut(exposure, rank)}
-
-
-def _item_features(dataset: Dataset, embedder: Embedder | None, rank: int) -> Kinds:
-    exposure = _exposure(dataset.item, dataset.user, dataset.n_items, dataset.n_users)
-    features = {"side": _side(dataset.items, rank), "exposure": _cut(exposure, rank)}
+def _features(dataset: Dataset, side: Literal["user", "item"], rank: int, embedder: Embedder | None = None) -> Kinds:
+    own, other = (dataset.user, dataset.item) if side == "user" else (dataset.item, dataset.user)
+    frame, others = (dataset.users, dataset.items) if side == "user" else (dataset.items, dataset.users)
+    blocks = [_unit_rows(block) for block in SideEncoder().fit(frame).encode_columns(frame).values()]
+    features: dict[str, Features] = {"side": np.hstack([np.zeros((len(frame), 0)), *blocks])}
+    features["exposure"] = _exposure(own, other, len(frame), len(others))
     if embedder is not None:
         vectors = embedder.embed(item_texts(dataset)).astype(float)
-        features["text"] = _cut(_unit_rows(vectors - vectors.mean(axis=0)), rank)
-    return features
-
-
-def _side(frame: pd.DataFrame, rank: int) -> FloatArray:
-    blocks = [_unit_rows(block) for block in SideEncoder().fit(frame).encode_columns(frame).values()]
-    return _cut(np.hstack([np.zeros((len(frame), 0)), *blocks]), rank)
+        features["text"] = _unit_rows(vectors - vectors.mean(axis=0))
+    # At most `rank` columns with nearly the same inner products between rows.
+    return {kind: np.asarray(block @ leading_axes(block, rank)) for kind, block in features.items()}
 
 
 def _exposure(own: IntArray, other: IntArray, n_own: int, n_other: int) -> sp.csr_array:
-    """Who met whom, the rare encounters weighing more (inverse square root of how often), rows of unit length."""
+    """Who rated what, rarely rated ones weighing more (inverse square root of their count), in rows of unit length."""
     rarity = 1.0 / np.sqrt(np.maximum(np.bincount(other, minlength=n_other), 1))
     lengths = np.sqrt(np.bincount(own, weights=rarity[other] ** 2, minlength=n_own))
     return sp.csr_array((rarity[other] / lengths[own], (own, other)), shape=(n_own, n_other))
@@ -278,11 +284,6 @@ def _exposure(own: IntArray, other: IntArray, n_own: int, n_other: int) -> sp.cs
 def _unit_rows(block: FloatArray) -> FloatArray:
     lengths = np.linalg.norm(block, axis=1, keepdims=True)
     return np.asarray(block / np.where(lengths > 0, lengths, 1.0))
-
-
-def _cut(features: Features, rank: int) -> FloatArray:
-    """At most `rank` columns with nearly the same inner products between rows."""
-    return np.asarray(features @ leading_axes(features, rank))
 
 
 def _weighted(features: Kinds, weights: KernelWeights) -> Vectors:

@@ -1,4 +1,4 @@
-"""Ratings that were recorded before, for example of an LLM, replayed as the opinion about the same pairs."""
+"""Ratings that were recorded before, for example of an LLM, replayed as predictions of the same pairs."""
 
 from __future__ import annotations
 
@@ -35,6 +35,30 @@ class RecordedRatings:
         return len(self.ratings)
 
 
+@dataclass(frozen=True)
+class PairTable:
+    """Distributions by pair: `keys` (`Pairs.keys` with this `n_items`) ascend, `probs` has a row for each."""
+
+    n_items: int
+    keys: IntArray
+    probs: NDArray[np.floating]
+
+    def of(self, pairs: Pairs) -> FloatArray:
+        """The row of each pair, shape `(n_pairs, n_levels)`; NaN where there is none."""
+        probs = np.full((len(pairs), self.probs.shape[1]), np.nan)
+        keys = pairs.keys(self.n_items)
+        rows = np.searchsorted(self.keys, keys)
+        stored = np.append(self.keys, -2)[rows] == keys
+        probs[stored] = self.probs[rows[stored]]
+        return probs
+
+    def moved(self, users: IntArray, items: IntArray, n_items: int) -> PairTable:
+        """The same for a catalogue in which user u has become user `users[u]` and item i item `items[i]`."""
+        keys = Pairs(users[self.keys // self.n_items], items[self.keys % self.n_items]).keys(n_items)
+        order = np.argsort(keys)
+        return PairTable(n_items, keys[order], self.probs[order])
+
+
 @rater("recorded", order=90)
 @dataclass
 class Recorded:
@@ -47,13 +71,11 @@ class Recorded:
 
     table: RecordedRatings = field(repr=False)
     scale_: RatingScale = field(init=False, repr=False)
-    n_items_: int = field(init=False, repr=False)
     n_unknown_: int = field(init=False, repr=False)
-    pairs_: IntArray = field(init=False, repr=False)
-    probs_: FloatArray = field(init=False, repr=False)
+    recorded_: PairTable = field(init=False, repr=False)
 
     def fit(self, dataset: Dataset) -> Self:
-        """Find the recorded pairs; `pairs_` holds their keys, ascending, `probs_` has a row for each.
+        """Find the recorded pairs.
 
         Raises:
             ScaleError: a recorded rating is not on the scale of the data set.
@@ -61,14 +83,12 @@ class Recorded:
         self._require_scale(dataset.scale)
         encoded = dataset.encode(self.table.user_ids, self.table.item_ids)
         known = encoded.known
-        self.scale_, self.n_items_ = dataset.scale, dataset.n_items
+        self.scale_ = dataset.scale
         self.n_unknown_ = int((~known).sum())
-        keys = encoded.take(known).keys(dataset.n_items)
-        self.pairs_, rows = np.unique(keys, return_inverse=True)
-        levels = dataset.scale.index(self.table.ratings[known])
-        counts = np.zeros((len(self.pairs_), dataset.scale.n_levels))
-        np.add.at(counts, (rows, levels), 1.0)
-        self.probs_ = counts / counts.sum(axis=1, keepdims=True)
+        keys, rows = np.unique(encoded.take(known).keys(dataset.n_items), return_inverse=True)
+        counts = np.zeros((len(keys), dataset.scale.n_levels))
+        np.add.at(counts, (rows, dataset.scale.index(self.table.ratings[known])), 1.0)
+        self.recorded_ = PairTable(dataset.n_items, keys, counts / counts.sum(axis=1, keepdims=True))
         return self
 
     def _require_scale(self, scale: RatingScale) -> None:
@@ -82,12 +102,4 @@ class Recorded:
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
         """The recorded frequencies of each pair, NaN where nothing was recorded."""
-        answer = RatingDistribution.abstain(self.scale_, len(pairs))
-        known = np.flatnonzero(pairs.known)
-        keys = pairs.take(known).keys(self.n_items_)
-        rows = np.searchsorted(self.pairs_, keys)
-        found = np.zeros(len(keys), dtype=bool)
-        inside = rows < len(self.pairs_)
-        found[inside] = self.pairs_[rows[inside]] == keys[inside]
-        answer.probs[known[found]] = self.probs_[rows[found]]
-        return answer
+        return RatingDistribution(self.scale_, self.recorded_.of(pairs))

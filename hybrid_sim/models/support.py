@@ -1,4 +1,4 @@
-"""How much was known about the user and the item of a pair when the opinion was formed."""
+"""Support: how many ratings a prediction rests on, of the user and of the item, and how these are distributed."""
 
 from __future__ import annotations
 

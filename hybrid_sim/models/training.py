@@ -1,4 +1,4 @@
-"""What the statistical raters share: checks of settings and data, and the bell around a prediction."""
+"""What the statistical raters share: checks of settings and data, and the normal shape around a predicted mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 
 BELL_STEPS = 1024
 """Steps across the scale at which bells are computed; between them they are interpolated."""
@@ -55,6 +55,21 @@ def residual_spread(scale: RatingScale, residuals: FloatArray) -> float:
     """
     least = float(np.diff(scale.values).min()) / 4
     return max(float(np.sqrt(np.mean(residuals**2))), least)
+
+
+class BellRater:
+    """Answers with a bell around `expect`, the same for every pair: `scale_` and `spread_` are set by `fit`."""
+
+    scale_: RatingScale
+    spread_: float
+
+    def expect(self, pairs: Pairs) -> FloatArray:
+        """The predicted mean of each pair before it is moved into the scale, NaN where the rater abstains."""
+        raise NotImplementedError
+
+    def rate(self, pairs: Pairs) -> RatingDistribution:
+        """A bell around the predicted mean."""
+        return bell(self.scale_, self.expect(pairs), self.spread_)
 
 
 def bell(scale: RatingScale, mean: FloatArray, spread: float) -> RatingDistribution:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray
-from hybrid_sim.models.side_features import TEXT_COLUMNS
+from hybrid_sim.models.features import TEXT_COLUMNS
 
 AGES = (0, 18, 25, 35, 45, 55, np.inf)
 """Bounds of the age groups, as MovieLens draws them."""

@@ -318,7 +318,7 @@ class _Catalogue:
         self.titles = [title or str(item_id) for title, item_id in zip(titles, items.index, strict=True)]
         self._item_ids, self._user_ids, self._counts = items.index, dataset.users.index, dataset.item_counts
         self._totals = np.bincount(dataset.item, weights=dataset.rating, minlength=dataset.n_items)
-        self._items, self._profiles = simulator.item_index_, simulator.profile_index_
+        self._items, self._profiles = simulator.indexes(dataset)
 
     def similar(self, item: int, n: int) -> tuple[SimilarItem, ...]:
         """The rated items with the most similar texts."""

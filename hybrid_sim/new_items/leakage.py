@@ -21,7 +21,7 @@ from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.side_features import SideEncoder
+from hybrid_sim.models.features import SideEncoder
 from hybrid_sim.retrieval.content import genre_block, text_block, year_block
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 

@@ -36,7 +36,7 @@ class ItemMeanInterval:
     @classmethod
     def learn(cls, ensemble: Ensemble, dataset: Dataset) -> ItemMeanInterval | None:
         """From the out-of-fold predictions of ratings of held-out items; None where there are too few such items."""
-        predicted = ensemble.held_opinion(dataset.pairs, cold=True)
+        predicted = ensemble.out_of_fold(dataset.pairs, cold=True)
         n_predicted = np.bincount(dataset.item, weights=predicted.answered, minlength=dataset.n_items)
         held_out = (dataset.item_counts >= MIN_RATINGS) & (n_predicted >= MIN_COLD_SHARE * dataset.item_counts)
         if held_out.sum() < MIN_ITEMS:

@@ -12,7 +12,7 @@ from hybrid_sim.core.document import Chart, Column, Section, Table
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray
 from hybrid_sim.retrieval.content_gp import N_PLAIN, ContentGP
-from hybrid_sim.retrieval.facets import SignedFacets
+from hybrid_sim.retrieval.text_raters import SignedFacets
 from hybrid_sim.simulation.run_folder import FinishedRun
 from hybrid_sim.simulation.simulator import Simulator
 

@@ -1,17 +1,29 @@
-"""What items are, as blocks of numbers: rows of at most unit length, zero where nothing is known."""
+"""Features of items (text, genres, year), rows of at most unit length, and the pairs of one user at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import FloatArray
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 
 YEARS_ALIKE = 10.0
 """Length scale of the kernel over years: films ten years apart have the similarity exp(-1/2)."""
+
+
+def rows_by_user(pairs: Pairs, answered: NDArray[np.bool_]) -> Iterator[tuple[int, IntArray]]:
+    """Each user among the pairs that are `answered`, and the rows of these pairs."""
+    rows = np.flatnonzero(answered)
+    order = rows[np.argsort(pairs.user[rows], kind="stable")]
+    users, starts = np.unique(pairs.user[order], return_index=True)
+    for user, start, end in zip(users.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)], strict=False):
+        yield user, order[start:end]
 
 
 def item_vectors(dataset: Dataset, embedder: Embedder) -> FloatArray:

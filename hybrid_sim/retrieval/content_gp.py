@@ -15,7 +15,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistributio
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import is_known
-from hybrid_sim.retrieval.content import genre_block, item_vectors, text_block, year_block
+from hybrid_sim.retrieval.content import genre_block, item_vectors, rows_by_user, text_block, year_block
 from hybrid_sim.retrieval.embedder import default_embedder
 from hybrid_sim.retrieval.products import pair_products, precision_factor, solved, whitened
 
@@ -29,7 +29,7 @@ CONTENT_SHARE = 0.5
 """The part of the variance of item levels that is expected to follow from content, before any rating."""
 
 N_PLAIN = 2
-"""The first features, constant and quality, say nothing of what an item is about."""
+"""The first features, constant and quality, are not about the content of an item."""
 
 
 class _Posterior(NamedTuple):
@@ -79,13 +79,12 @@ class Influences:
 class ContentGP:
     """Predicts an item's level plus the user's deviation from it, which is a function of the item's content.
 
-    The deviation is a Gaussian process with a linear kernel over blocks of features (Rasmussen and Williams
-    2006, section 2.1): a constant (how generous the user is), `quality` (how far the user follows the
-    others), text vectors, genres and year. The settings are the prior variances of each block and of the
-    noise, in units of the variance of ratings about their item's level, so that they hold on any scale; the
-    defaults were chosen on held-out fifths of training rows of MovieLens 100K. An item's level is the shrunk
-    mean of its ratings. It is shrunk to what its content suggests, which is all there is for an item without
-    ratings.
+    The deviation is a Gaussian process with a linear kernel over blocks of features (Rasmussen and Williams 2006,
+    section 2.1): a constant (how generous the user is), `quality` (how far the user follows the others), text vectors,
+    genres and year. The settings are the prior variances of each block and of the noise, in units of the variance of
+    ratings about their item's level, so that they hold on any scale; the defaults were chosen on held-out fifths of
+    training rows of MovieLens 100K. An item's level is the shrunk mean of its ratings. It is shrunk to what its content
+    suggests, which is all there is for an item without ratings.
 
     A user without ratings and an unknown item are abstained from. Where text, genres or year of an item are
     unknown, the variance of that block stays in the spread. Each user's noise is shrunk to everyone's.
@@ -100,7 +99,6 @@ class ContentGP:
     noise: float = 0.75
     text_dim: int = 64
     scale_: RatingScale = field(init=False, repr=False)
-    embedder_name_: str = field(init=False, repr=False)
     item_level_: FloatArray = field(init=False, repr=False)
     features_: FloatArray = field(init=False, repr=False)
     unseen_variance_: FloatArray = field(init=False, repr=False)
@@ -124,9 +122,6 @@ class ContentGP:
         Shapes: `features_` `(n_items, n_features)`, `user_weights_` `(n_users, n_features)`,
         `unseen_variance_` `(n_items,)` (of unknown content, squared rating units), `user_noise_` `(n_users,)`
         (a factor to `noise_variance_`). The history is sorted by user.
-
-        Raises:
-            DataError: there are no ratings.
         """
         content, unseen = self._content(dataset)
         biases = Biases().fit(dataset)
@@ -166,12 +161,8 @@ class ContentGP:
         n_users × n_features² numbers.
         """
         variance = np.full(len(pairs), np.nan)
-        known = np.flatnonzero(self._known(pairs))
-        order = known[np.argsort(pairs.user[known], kind="stable")]
-        users, starts = np.unique(pairs.user[order], return_index=True)
-        for user, rows in zip(users.tolist(), np.split(order, starts[1:]), strict=False):
-            items = pairs.item[rows]
-            posterior = self._posterior(self._rated_by(user))
+        for user, rows in rows_by_user(pairs, self._known(pairs)):
+            items, posterior = pairs.item[rows], self._posterior(self._rated_by(user))
             own_noise = self.noise_variance_ * self.user_noise_[user]
             variance[rows] = posterior.variance(self.features_[items]) + self.unseen_variance_[items] + own_noise
         return np.asarray(np.sqrt(variance))
@@ -197,7 +188,6 @@ class ContentGP:
     def _content(self, dataset: Dataset) -> tuple[FloatArray, FloatArray]:
         """Weighted content features, and per item the prior variance of content that is not known."""
         vectors = item_vectors(dataset, self.embedder)
-        self.embedder_name_ = self.embedder.name
         blocks = [
             (self.text, text_block(vectors, self.text_dim)),
             (self.genres, genre_block(dataset.items)),
@@ -232,7 +222,7 @@ class ContentGP:
 
 
 def _item_effects(dataset: Dataset, biases: Biases, content: FloatArray) -> FloatArray:
-    """How far each item is rated above the global mean, shape `(n_items,)`, shrunk to what content says.
+    """How far each item is rated above the global mean, shape `(n_items,)`, shrunk to what its content predicts.
 
     Two levels of normal shrinkage: effect = content · v + own part, ratings = effect + noise, all three
     variances by moments. Items weigh by their ratings in v: people meet what is much rated, so that an item

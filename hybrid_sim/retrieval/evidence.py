@@ -1,4 +1,4 @@
-"""Which of a user's own ratings speak for an item and which against it, and what these items have in common with it."""
+"""Explanations by example: the ratings of a user that raise or lower a prediction the most, and shared tags."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Grounds:
-    """What the user's past says about one item, strongest first.
+    """The evidence about one item in the user's ratings, largest effects first.
 
     `keywords` are tags that the item shares with cited items that the user liked more than expected, `against` with
     cited items that the user liked less.
@@ -52,10 +52,10 @@ class Grounds:
 class EvidenceFinder:
     """Cites ratings by what they do to the prediction of a fitted content process.
 
-    Up to `n_cited` ratings speak for an item: they were higher than the user's others let expect, and lift the
-    prediction for the item. As many speak against it, the other way round. Those with the largest effects by content
-    are cited. What is told is the whole effect, which also has a part that is the same for all items (a user who gives
-    low ratings); ranked by it, every item would have the same few ratings for evidence.
+    Up to `n_cited` ratings are cited that are higher than the user's others let expect and raise the prediction for the
+    item, and as many the other way round: those with the largest effects by content. The contribution reported is the
+    whole effect, which also has a part that is the same for all items (a user who gives low ratings); ranked by it,
+    every item would have the same few ratings for evidence.
 
     >>> from hybrid_sim.retrieval.embedder import TfidfSVD
     >>> from hybrid_sim.core.user_state import Histories

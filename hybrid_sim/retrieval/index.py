@@ -45,7 +45,7 @@ class VectorIndex:
 
     Up to `exact_below` vectors every query is compared with all of them; above, a graph over vectors of 8 bits a number
     (HNSW, Malkov and Yashunin 2018) proposes candidates that the vectors themselves put in order, with a recall@10 of
-    at least .98. Rows of zeros say nothing and are never found. A saved index holds `vectors_` and `graph_`, the bytes
+    at least .98. Rows of zeros are never found. A saved index holds `vectors_` and `graph_`, the bytes
     of the graph, which FAISS reads only after their checksum was compared (see `hybrid_sim.core.model_files`).
 
     >>> index = VectorIndex().fit(np.eye(3, dtype=np.float32))
@@ -155,8 +155,8 @@ class ProfileIndex:
     """Profiles as vectors: what a user likes and what a user dislikes, apart, in the space of the items' texts.
 
     `likes_` and `dislikes_` have shape `(n_profiles, dim)`: the direction of the mean of the phrases' vectors, zero
-    where there is no phrase that says something. One text for both has no sign: its similarity to an item hardly tells
-    the rating. A profile without vectors is never found, and has no score.
+    where there is no phrase with a vector. One vector for both would have no sign. A profile without vectors is never
+    found, and has no score.
 
     >>> from hybrid_sim.retrieval.tfidf import TfidfSVD
     >>> words = TfidfSVD(8).fit(["a quiet drama", "a loud war"])
@@ -198,7 +198,7 @@ class ProfileIndex:
         return Neighbours(nearest.rows, nearest.similarities / np.sqrt(0.5))
 
     def similar(self, profiles: IntArray, k: int) -> Neighbours:
-        """The k other profiles that like and dislike the most alike: the mean of both cosines."""
+        """The k other profiles with the most similar likes and dislikes: the mean of both cosines."""
         own = np.where((profiles >= 0)[:, None], self._signed()[np.maximum(profiles, 0)], np.float32(0))
         nearest = self.index_.search(own, k + 1)
         is_self = nearest.rows == profiles[:, None]

@@ -17,7 +17,7 @@ from hybrid_sim.core.types import IntArray
 Kind = Literal["genre", "keyword", "decade"]
 
 MIN_ITEMS = 3
-"""Items that a tag belongs to at least; a rarer one says nothing about a second item."""
+"""Items that a tag belongs to at least."""
 
 MAX_SHARE = 0.04
 """Share of the items' texts that a keyword occurs in at most; commoner words are of the language, not of the item."""
@@ -73,9 +73,9 @@ def _distinctive(keywords: Tags, genres: Tags) -> Tags:
     share = np.asarray(genres.weights.mean(axis=0)).ravel()
     together = (keywords.weights.T @ genres.weights).toarray()
     excess = (together - n_items * share) / np.sqrt(n_items * share * (1 - share) + 0.5)
-    chosen = np.flatnonzero((excess.max(axis=1) > DISTINCT) & ~np.isin(keywords.names, genres.names))
-    names = tuple(keywords.names[column] for column in chosen)
-    return _by_rarity(Tags(names, keywords.kinds[: len(names)], keywords.weights[:, chosen]))
+    kept = np.flatnonzero((excess.max(axis=1) > DISTINCT) & ~np.isin(keywords.names, genres.names))
+    names = tuple(keywords.names[column] for column in kept)
+    return _by_rarity(Tags(names, keywords.kinds[: len(names)], keywords.weights[:, kept]))
 
 
 def _by_rarity(keywords: Tags) -> Tags:

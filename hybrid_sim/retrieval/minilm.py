@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2, the sentence embedder: found or downloaded, and checked before it is loaded."""
+"""all-MiniLM-L6-v2, the sentence embedder: located or downloaded, and checked before it is loaded."""
 
 from __future__ import annotations
 
@@ -137,10 +137,10 @@ def _check_files(folder: Path, weights_sha256: str) -> None:
         raise ModelFileError(f"{folder} is not a complete MiniLM model, {missing[0]} is missing; {INSTALL}")
     weights = folder / "model.safetensors"
     with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != weights_sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != weights_sha256:
         raise ModelFileError(
-            f"{weights} has SHA-256 {found}, expected {weights_sha256}: damaged or another model; "
+            f"{weights} has SHA-256 {digest}, expected {weights_sha256}: damaged or another model; "
             f"{INSTALL}, or pass weights_sha256= of the model you mean"
         )
 

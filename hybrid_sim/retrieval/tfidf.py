@@ -46,7 +46,7 @@ class TfidfSVD:
         return hashlib.sha256(f"{self.name} {self.texts_digest_}".encode()).hexdigest()
 
     def fit(self, texts: Sequence[str]) -> Self:
-        """Learn from a catalogue's texts; a text without any word is allowed and teaches nothing."""
+        """Learn from a catalogue's texts; a text without any word is allowed."""
         digest = _digest(texts)
         if digest != self.texts_digest_:
             self._learn(texts)
@@ -60,7 +60,7 @@ class TfidfSVD:
             SettingsError: the embedder is not fitted.
         """
         if not self.texts_digest_:
-            raise SettingsError("TfidfSVD has learnt no words yet; call fit(texts) with the catalogue's texts first")
+            raise SettingsError("TfidfSVD is not fitted; call fit(texts) with the catalogue's texts first")
         if not self.words_:
             return np.zeros((len(texts), 1), dtype=np.float32)
         vectors = self._weights(texts) @ self.components_.T
@@ -71,30 +71,26 @@ class TfidfSVD:
         return np.asarray(vectors, dtype=np.float32)
 
     def _learn(self, texts: Sequence[str]) -> None:
-        from sklearn.feature_extraction.text import CountVectorizer
+        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.utils.extmath import randomized_svd
 
-        analyze = CountVectorizer().build_analyzer()
+        analyze = TfidfVectorizer().build_analyzer()
         self.words_ = sorted({word for text in texts for word in analyze(text)})
         self.idf_, self.components_ = np.zeros(0), np.zeros((0, 0))
-        if not self.words_:
-            return
-        counts = self._counts(texts)
-        n_texts_with_word = np.bincount(counts.indices, minlength=len(self.words_))
-        self.idf_ = np.log((1 + len(texts)) / (1 + n_texts_with_word)) + 1
-        n_directions = min(self.dim, *counts.shape)
-        _, _, self.components_ = randomized_svd(self._weights(texts), n_directions, n_iter=7, random_state=0)
+        if self.words_:
+            vectorizer = TfidfVectorizer(vocabulary=self.words_)
+            weights = vectorizer.fit_transform(texts)
+            self.idf_ = vectorizer.idf_
+            n_directions = min(self.dim, *weights.shape)
+            _, _, self.components_ = randomized_svd(weights, n_directions, n_iter=7, random_state=0)
 
     def _weights(self, texts: Sequence[str]) -> Any:
-        """TF-IDF as scikit-learn defines it (smoothed idf, unit rows), sparse, shape `(n_texts, n_words)`."""
-        from sklearn.preprocessing import normalize
+        """TF-IDF (smoothed idf, unit rows), sparse, shape `(n_texts, n_words)`."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
 
-        return normalize(self._counts(texts).multiply(self.idf_).tocsr())
-
-    def _counts(self, texts: Sequence[str]) -> Any:
-        from sklearn.feature_extraction.text import CountVectorizer
-
-        return CountVectorizer(vocabulary=self.words_).transform(texts)
+        vectorizer = TfidfVectorizer(vocabulary=self.words_)
+        vectorizer.idf_ = self.idf_
+        return vectorizer.transform(texts)
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from hybrid_sim.core.groups import place_in_group
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.ensemble.correction import AGREEMENT, MIN_ROWS, Correction, panel_places
-from hybrid_sim.ensemble.out_of_fold_store import COLD_ITEM, WARM
+from hybrid_sim.ensemble.out_of_fold import COLD_ITEM, WARM
 from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest
 from hybrid_sim.simulation.simulator import Prediction, Simulator
 
@@ -96,7 +96,7 @@ def can_learn(simulator: Simulator, requests: Sequence[RatingRequest]) -> bool:
 
     Ratings that came later, with `hybrid_sim.simulation.refit`, have none.
     """
-    n = int(simulator.ensemble_.held_opinion(LLMRatings.none_yet(requests, 1).pairs).answered.sum())
+    n = int(simulator.ensemble_.out_of_fold(LLMRatings.none_yet(requests, 1).pairs).answered.sum())
     if n < MIN_ROWS:
         _log.warning(
             "to learn what the model's ratings are worth, %d known ratings with an out-of-fold prediction are needed; "
@@ -127,7 +127,7 @@ class LLMValue:
         ratings = dataset.rating_of(pairs)
         corrections = []
         for cold, what in ((False, "prediction"), (True, "prediction of new items")):
-            out_of_fold = simulator.ensemble_.held_opinion(pairs, cold=cold)
+            out_of_fold = simulator.ensemble_.out_of_fold(pairs, cold=cold)
             corrections.append(Correction(new_items=cold).fit(out_of_fold, llm, pairs, ratings))
             n = int((llm.answered & out_of_fold.answered).sum())
             if n < MIN_ROWS and llm.answered.any():

@@ -13,19 +13,26 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.parallel import parallel_map
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import IntArray, Pairs
-from hybrid_sim.ensemble.out_of_fold_store import HeldOpinions, HeldTable
+from hybrid_sim.core.types import IntArray
+from hybrid_sim.ensemble.ensemble import Ensemble
+from hybrid_sim.models.factorization import BayesianFactorization
+from hybrid_sim.models.fold_in import fold_in
 from hybrid_sim.models.support import SupportTable
 from hybrid_sim.profiles.statistical_writer import statistical_profiles
 from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.simulation.simulator import Simulator
 
+FOLD_IN_SHARE = 0.15
+"""Share of the users with new ratings up to which they are folded into factorizations: as far as was measured."""
+
 
 def refitted(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) -> Simulator:
     """A copy whose members are fitted to `dataset`: all data of the first fit, and new users, items and ratings.
 
-    The members are then exactly those of a whole fit. Combiner, calibration and out-of-fold predictions stay those of
-    the first data: an approximation that saves the out-of-fold fits, eight ninths of the work.
+    The members are then exactly those of a whole fit, but for factorizations if no item is new and at most
+    `FOLD_IN_SHARE` of the users have new ratings: these users are folded in (see `hybrid_sim.models.fold_in`), all
+    others keep their vectors. Combiner, calibration and out-of-fold predictions stay those of the first data: an
+    approximation that saves the out-of-fold fits, eight ninths of the work.
 
     Raises:
         SettingsError: a user, an item or a rating of the first fit is missing, or the scale is another.
@@ -34,24 +41,26 @@ def refitted(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) 
     users = _rows_now("user", simulator.user_ids_, dataset.users.index, dataset.name)
     items = _rows_now("item", simulator.item_ids_, dataset.items.index, dataset.name)
     _require_all_ratings(simulator.ensemble_.support_, dataset, users)
-    held = simulator.ensemble_.held_
-    if dataset.scale != held.scale:
+    out_of_fold = simulator.ensemble_.out_of_fold_
+    if dataset.scale != out_of_fold.scale:
         raise SettingsError(
-            f"the simulator was fitted to ratings on the scale {held.scale}, those of {dataset.name} are on "
+            f"the simulator was fitted to ratings on the scale {out_of_fold.scale}, those of {dataset.name} are on "
             f"{dataset.scale}; name the same scale, or fit again"
         )
     texts = item_texts(dataset)
     ensemble = copy.copy(simulator.ensemble_)
-    ensemble.members_ = _fitted(ensemble.members, dataset, texts, n_jobs or simulator.n_jobs)
+    unchanged = _users_unchanged(simulator, dataset, users)
+    ensemble.members_ = _fitted(simulator.ensemble_, dataset, texts, unchanged, n_jobs or simulator.n_jobs)
     ensemble.support_ = SupportTable().fit(dataset)
-    ensemble.held_ = _moved(held, users, items, dataset.n_items)
+    ensemble.out_of_fold_ = out_of_fold.moved(users, items, dataset.n_items)
     updated = copy.copy(simulator)
     updated.ensemble_ = ensemble
     updated.fallback_ = copy.deepcopy(simulator.fallback_).fit(dataset)
     updated.set_catalogue(dataset, texts)
-    embedder = embedder_for(dataset, simulator.embedder)
-    updated.item_index_ = simulator.item_index_.updated(embedder.embed(texts), items)
-    updated.profile_index_ = simulator.profile_index_.updated(statistical_profiles(dataset), embedder, users)
+    if simulator.item_index_ is not None and simulator.profile_index_ is not None:
+        embedder = embedder_for(dataset, simulator.embedder)
+        updated.item_index_ = simulator.item_index_.updated(embedder.embed(texts), items)
+        updated.profile_index_ = simulator.profile_index_.updated(statistical_profiles(dataset), embedder, users)
     return updated
 
 
@@ -80,31 +89,33 @@ def _require_all_ratings(support: SupportTable, dataset: Dataset, users: IntArra
         )
 
 
-def _fitted(members: dict[str, Rater], dataset: Dataset, texts: Sequence[str], n_jobs: int | None) -> dict[str, Rater]:
-    """Copies of the members, fitted to the dataset; embedders learn from all its texts first."""
-    copies = copy.deepcopy(members)
+def _users_unchanged(simulator: Simulator, dataset: Dataset, users: IntArray) -> IntArray | None:
+    """The row at the first fit of each user without new ratings, -1 for all others; None where too much is new."""
+    if not dataset.items.index.equals(simulator.item_ids_):
+        return None
+    same = np.flatnonzero(dataset.user_counts[users] == simulator.ensemble_.support_.n_user_[:-1])
+    rows = np.full(dataset.n_users, -1)
+    rows[users[same]] = same
+    return rows if np.mean(rows < 0) <= FOLD_IN_SHARE else None
+
+
+def _fitted(
+    ensemble: Ensemble, dataset: Dataset, texts: Sequence[str], unchanged: IntArray | None, n_jobs: int | None
+) -> dict[str, Rater]:
+    """The members fitted to the dataset, of which the users' rows `unchanged` are known; embedders learn first."""
+    copies = copy.deepcopy(ensemble.members)
     for member in copies.values():
         embedder = getattr(member, "embedder", None)
         if embedder is not None:
             embedder.fit(texts)
+
+    def work(name: str) -> Rater:
+        before = ensemble.members_[name]
+        if unchanged is not None and isinstance(before, BayesianFactorization):
+            return fold_in(before, dataset, unchanged)
+        return copies[name].fit(dataset)
+
     slowest_first = list(reversed(copies))
-    parallel_map(
-        lambda name: copies[name].fit(dataset),
-        [(name,) for name in slowest_first],
-        n_jobs,
-        "fitting members to the new data",
-        slowest_first,
-    )
-    return copies
-
-
-def _moved(held: HeldOpinions, users: IntArray, items: IntArray, n_items: int) -> HeldOpinions:
-    """The same out-of-fold predictions, by the row numbers that users and items have now."""
-
-    def moved(table: HeldTable) -> HeldTable:
-        # Keys depend on the number of items, and look-ups need them sorted.
-        keys = Pairs(users[table.keys // held.n_items], items[table.keys % held.n_items]).keys(n_items)
-        order = np.argsort(keys)
-        return HeldTable(keys[order], table.probs[order])
-
-    return HeldOpinions(held.scale, n_items, moved(held.warm), moved(held.cold))
+    tasks = [(name,) for name in slowest_first]
+    fitted = parallel_map(work, tasks, n_jobs, "fitting members to the new data", slowest_first)
+    return dict(reversed(list(zip(slowest_first, fitted, strict=True))))

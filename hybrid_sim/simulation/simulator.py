@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hybrid_sim.core import model_files
-from hybrid_sim.core.dataset import Dataset, encoded
+from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import ModelFileError, SettingsError
 from hybrid_sim.core.frames import Framed
@@ -89,8 +90,8 @@ class Simulator:
     `members` names the raters of the ensemble (None: the `default_members`). `embedder` turns item texts into
     vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run
     at a time (None: one per core); results do not depend on it. `without` names components, or members one by one,
-    that are left out (see `hybrid_sim.ensemble.components`). Of a fitted simulator `item_index_` finds items by their
-    texts and `profile_index_` users by their profiles, in the order of the dataset's items and users.
+    that are left out (see `hybrid_sim.ensemble.components`). `indexes` finds items by their texts and users by their
+    profiles; a simulator none of whose members reads texts is fitted without embedding any.
     """
 
     seed: int = 0
@@ -106,8 +107,8 @@ class Simulator:
     embedder_name_: str = field(init=False, repr=False)
     ensemble_: Ensemble = field(init=False, repr=False)
     fallback_: GlobalMean = field(init=False, repr=False)
-    item_index_: VectorIndex = field(init=False, repr=False)
-    profile_index_: ProfileIndex = field(init=False, repr=False)
+    item_index_: VectorIndex | None = field(init=False, repr=False)
+    profile_index_: ProfileIndex | None = field(init=False, repr=False)
 
     def fit(self, dataset: Dataset) -> Self:
         """Fit the ensemble to the ratings of `dataset`; predictions can be about its users and items.
@@ -119,11 +120,11 @@ class Simulator:
         self.set_catalogue(dataset, item_texts(dataset))
         embedder = embedder_for(dataset, self.embedder)
         self.embedder_name_ = embedder.name
-        self.item_index_ = item_index(dataset, embedder)
-        self.profile_index_ = ProfileIndex().fit(statistical_profiles(dataset), embedder)
         members = self._selected(default_members(dataset.scale, embedder, self.seed, self.members or ()))
         remaining = switched(tuple(members), self.without)
         members = {name: members[name] for name in remaining.members}
+        reads_texts = any(getattr(member, "embedder", None) is not None for member in members.values())
+        self.item_index_, self.profile_index_ = _indexes(dataset, embedder) if reads_texts else (None, None)
         self.ensemble_ = Ensemble(
             members,
             shapes_among(members),
@@ -140,8 +141,18 @@ class Simulator:
         """Set the users and items that predictions can be about; `texts` are those of the items. Fits no member."""
         self.dataset_digest_ = dataset.digest
         self.user_ids_, self.item_ids_ = dataset.users.index, dataset.items.index
+        self.__dict__.pop("_rows", None)
         self.user_known_ = np.append(dataset.user_counts > 0, False)
         self.item_known_ = np.append((dataset.item_counts > 0) | (np.array(texts, dtype=object) != ""), False)
+
+    def indexes(self, dataset: Dataset) -> tuple[VectorIndex, ProfileIndex]:
+        """Items by their texts and users by their profiles, in the order of `dataset`, which was fitted to.
+
+        They are saved with the simulator where a member reads texts; else each call embeds the texts of `dataset`.
+        """
+        if self.item_index_ is None or self.profile_index_ is None:
+            return _indexes(dataset, embedder_for(dataset, self.embedder))
+        return self.item_index_, self.profile_index_
 
     def require_fitted_to(self, dataset: Dataset) -> None:
         """Check that this is the dataset that the simulator learned from, ratings included.
@@ -169,7 +180,18 @@ class Simulator:
             SettingsError: the ids are no such lists or columns, or not texts.
         """
         users, items = pair_ids(user_ids, item_ids)
-        return self._predict(users, items, encoded(self.user_ids_, self.item_ids_, users, items))
+        user_rows, item_rows = self._rows
+        pairs = Pairs(
+            np.array([user_rows.get(user, -1) for user in users.tolist()], dtype=np.int64),
+            np.array([item_rows.get(item, -1) for item in items.tolist()], dtype=np.int64),
+        )
+        return self._predict(users, items, pairs)
+
+    @cached_property
+    def _rows(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The row numbers of users and of items by id: a single look-up in a pandas index is slow."""
+        users, items = self.user_ids_.tolist(), self.item_ids_.tolist()
+        return dict(zip(users, range(len(users)), strict=True)), dict(zip(items, range(len(items)), strict=True))
 
     def predict_pairs(self, pairs: Pairs) -> Prediction:
         """The same for row numbers of the fitted dataset's users and items; the id of -1 is empty."""
@@ -213,6 +235,10 @@ class Simulator:
             if name not in members:
                 raise SettingsError(f"there is no member {name!r}; members are {', '.join(members)}")
         return {name: members[name] for name in self.members}
+
+
+def _indexes(dataset: Dataset, embedder: Embedder) -> tuple[VectorIndex, ProfileIndex]:
+    return item_index(dataset, embedder), ProfileIndex().fit(statistical_profiles(dataset), embedder)
 
 
 def fit(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hybrid_sim.core.types import FloatArray, RatingScale
 from hybrid_sim.ensemble.combiner import Inputs, RegimeCombiner
-from hybrid_sim.ensemble.out_of_fold import Opinions
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions
 
 LEARN, ANSWER = 0, 1
 WEIGHTS, TREES, SHAPE = "weights", "trees", "level shape"
@@ -43,9 +43,9 @@ class SwitchableCombiner(RegimeCombiner):
 
     def answer(
         self,
-        train: Opinions,
+        train: MemberPredictions,
         ratings: FloatArray,
-        test: Opinions,
+        test: MemberPredictions,
         scale: RatingScale,
         switches: Sequence[tuple[bool, bool]],
     ) -> dict[tuple[bool, bool], FloatArray]:

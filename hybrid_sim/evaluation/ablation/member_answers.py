@@ -26,7 +26,7 @@ from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.ensemble.components import default_members, shapes_among
 from hybrid_sim.ensemble.ensemble import BATCH, Ensemble
-from hybrid_sim.ensemble.out_of_fold import Opinions
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions
 from hybrid_sim.evaluation.ablation.answer_store import FORMAT, store_answers, stored_answers
 from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.models.hold_outs import HoldOut, hold_outs
@@ -62,10 +62,10 @@ class StackedAnswers:
     probs: NDArray[np.float32]
     support: Support
 
-    def opinions(self, columns: Sequence[int], shapes: Sequence[int]) -> Opinions:
+    def opinions(self, columns: Sequence[int], shapes: Sequence[int]) -> MemberPredictions:
         """The opinions of the members `columns`, as an ensemble gathers them that uses distributions of `shapes`."""
         means = np.stack([self.means[:, k, int(k in shapes)] for k in columns], axis=1)
-        return Opinions(means, self.probs[:, shapes], self.support)
+        return MemberPredictions(means, self.probs[:, shapes], self.support)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FoldAnswers:
     seconds: Mapping[str, FloatArray]
     embedder: str
 
-    def of(self, members: Sequence[str]) -> tuple[Opinions, Opinions]:
+    def of(self, members: Sequence[str]) -> tuple[MemberPredictions, MemberPredictions]:
         """Out-of-fold and test predictions of these members alone, as a simulator of just these would gather them.
 
         Where no member whose shape is used is left, the distributions of all are used.

@@ -19,7 +19,7 @@ from hybrid_sim.core.seeding import derive_seed
 from hybrid_sim.core.types import RatingDistribution
 from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, average_shape, regimes_of, training_rows
 from hybrid_sim.ensemble.components import members_of, switched
-from hybrid_sim.ensemble.out_of_fold import Opinions
+from hybrid_sim.ensemble.out_of_fold import MemberPredictions
 from hybrid_sim.evaluation.ablation.combiner_steps import Clock, SwitchableCombiner
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers
 from hybrid_sim.models.support import REGIMES
@@ -102,6 +102,6 @@ def _together(
     return variants
 
 
-def _answered(opinions: Opinions) -> NDArray[np.bool_]:
+def _answered(opinions: MemberPredictions) -> NDArray[np.bool_]:
     """Rows that at least one member with a distribution rates."""
     return np.asarray(~np.isnan(opinions.probs[:, :, 0]).all(axis=1))
