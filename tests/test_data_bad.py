@@ -69,16 +69,16 @@ CASES: dict[str, tuple[dict[str, object], type[InputError], str]] = {
         DataError,
         "repeated_header.csv row 1: a column name occurs twice in user_id",
     ),
-    "all_equal.csv": ({}, ScaleError, "all 2 ratings are 4, which does not tell the scale; declare it"),
+    "all_equal.csv": ({}, ScaleError, "all 2 ratings are 4, so nothing can be learned from them: a simulator needs"),
     "continuous.csv": (
         {},
         ScaleError,
-        "220 distinct ratings between 0.1 and 81.13 are no scale of at most 201",
+        "220 distinct ratings between 0.1 and 81.13 are no scale; declare one, of which they become the nearest level",
     ),
     "empty_id.csv": (
         {},
         DataError,
-        "empty_id.csv row 3, column 'item_id': the id is ''; expected text without NUL",
+        "empty_id.csv row 3, column 'item_id': the id is missing (1 of 2 rows); leave these rows out",
     ),
     "nul_id.csv": ({}, DataError, r"nul_id.csv row 3, column 'user_id': the id is 'u\x002'"),
     "missing_time.csv": (
@@ -108,11 +108,6 @@ CASES: dict[str, tuple[dict[str, object], type[InputError], str]] = {
         {},
         DataError,
         r"surrogate_id.jsonl row 2, column 'user_id': '\ud800' is not text",
-    ),
-    "true_rating.jsonl": (
-        {},
-        DataError,
-        "true_rating.jsonl row 1, column 'rating': True is not text or a number",
     ),
     "float_id.parquet": (
         {},

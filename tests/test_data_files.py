@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import zipfile
 from collections.abc import Callable
 from datetime import date
@@ -104,7 +105,7 @@ def test_unicode_encodings_are_recognised(encoding: str, tmp_path: Path, caplog:
 def test_no_encoding_is_advised_for_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "ratings.csv"
     path.write_bytes(b"user_id,item_id\n\x00\x00\xff\xfe\x00\xba\n")
-    with pytest.raises(DataError, match=r"ratings.csv is no text: it holds NUL bytes"):
+    with pytest.raises(DataError, match=r"ratings.csv is no text; save the table as CSV"):
         read_dataset(path)
 
 
@@ -383,10 +384,14 @@ def test_a_year_that_can_be_none_is_missing(year: str, tmp_path: Path, caplog: p
 
 
 @pytest.mark.parametrize("name", ["nan", "NULL", "None", "\\N"])
-def test_an_id_that_looks_like_a_missing_value_is_reported(
+def test_an_id_that_is_a_missing_value_is_refused_dropped_or_kept(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "ratings.csv"
-    path.write_text(f"user_id,item_id,rating\n{name},x,1\n{name},y,5\nb,x,5\n")
-    read_dataset(path)
-    assert f"ratings.csv, column 'user_id': the id {name!r} occurs 2 times and looks like a missing" in caplog.text
+    path.write_text(f"user_id,item_id,rating\n{name},x,1\n{name},y,5\nb,x,5\nb,y,1\n")
+    place = f"ratings.csv row 2, column 'user_id': the id is {name!r}, a missing value"
+    with pytest.raises(DataError, match=re.escape(f"{place} (2 of 4 rows); leave these rows out with --missing-ids")):
+        read_dataset(path)
+    assert list(read_dataset(path, missing_ids="keep").users.index) == [name, "b"]
+    assert len(read_dataset(path, missing_ids="drop")) == 2
+    assert f"{place}; 2 of 4 rows are left out" in caplog.text

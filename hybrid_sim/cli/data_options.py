@@ -33,7 +33,7 @@ def add_data_options(parser: Parser) -> None:
     known: Any = parser.add_argument_group("a known data set")  # argparse declares no functions as help
     known.add_argument("--dataset", metavar="NAME", help=_dataset_names)
     known.add_argument("--data", metavar="DIR", type=Path, help="where it is (else HYBRID_SIM_DATA, else the cache)")
-    own = parser.add_argument_group("or your own tables (CSV, Parquet, JSON lines)")
+    own = parser.add_argument_group("or your own tables (CSV, Parquet, JSON; packed or not)")
     own.add_argument(
         "--ratings", metavar="FILE", type=Path, help="a row per rating: user_id, item_id, rating[, timestamp]"
     )
@@ -46,10 +46,19 @@ def add_data_options(parser: Parser) -> None:
                      metavar="last|mean|error", help="what counts where a pair is repeated")  # fmt: skip
     own.add_argument("--encoding", default="utf-8", help="of text files (default utf-8)")
     own.add_argument("--delimiter", metavar="MARK", type=_delimiter, help="between fields of text (default: detected)")
+    own.add_argument("--unrated", metavar="0,99", type=_numbers, default=(),
+                     help="ratings that stand for none: such rows are left out (nan: empty cells)")  # fmt: skip
+    own.add_argument("--round", action="store_true", help="ratings between levels of --scale are the nearest level")
+    own.add_argument("--missing-ids", type=one_of(("refuse", "drop", "keep")), default="refuse",
+                     metavar="refuse|drop|keep", help="rows with an id such as nan, NULL or nothing")  # fmt: skip
     own.add_argument("--no-header", action="store_const", const=[], dest="header",
                      help="the first row of --ratings is a rating: user, item, rating[, timestamp]")  # fmt: skip
     own.add_argument("--columns", metavar="NAME,...", type=words_list, dest="header",
-                     help="names of the columns of --ratings, which has no header")  # fmt: skip
+                     help="names of the columns of --ratings, which has no header; likewise --items-columns, "
+                     "--users-columns")  # fmt: skip
+    for table in ("items", "users"):
+        own.add_argument(f"--{table}-columns", metavar="NAME,...", type=words_list, help=argparse.SUPPRESS)
+    own.add_argument("--genres-delimiter", metavar="MARK", type=_delimiter, help="between genres (default: detected)")
     for column in COLUMNS:
         option = f"--{column.replace('_', '-')}-col"
         own.add_argument(option, metavar="NAME", help=COLUMN_HELP.get(column, argparse.SUPPRESS))
@@ -145,6 +154,14 @@ def _delimiter(word: str) -> str:
     return {"tab": "\t", "\\t": "\t", "blank": " ", "space": " "}.get(word, word)
 
 
+def _numbers(word: str) -> tuple[float, ...]:
+    """Numbers between commas."""
+    try:
+        return tuple(float(part) for part in word.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is no list of numbers, as in 0 or -1,99") from error
+
+
 def _dataset_names() -> str:
     from hybrid_sim.data.sources import DATASETS
 
@@ -154,9 +171,10 @@ def _dataset_names() -> str:
 def _read_known(options: argparse.Namespace) -> Dataset:
     from hybrid_sim.data.sources import load
 
-    of_tables = ("items", "users", "scale", "item_feature", "user_feature", "delimiter")
+    of_tables = ("items", "users", "scale", "item_feature", "user_feature", "delimiter", "unrated", "round", "header",
+                 "items_columns", "users_columns", "genres_delimiter")  # fmt: skip
     for option in (*of_tables, *(f"{column}_col" for column in COLUMNS)):
-        if getattr(options, option) not in (None, []):
+        if getattr(options, option) not in (None, [], (), False):
             raise SettingsError(f"--{option.replace('_', '-')} belongs to --ratings FILE, not to --dataset")
     tmdb = None if options.tmdb == "none" else options.tmdb
     return load(options.dataset, options.data, tmdb=tmdb, tmdb_votes=options.tmdb_votes)
@@ -178,6 +196,11 @@ def _read_own(options: argparse.Namespace) -> Dataset:
         encoding=options.encoding,
         delimiter=options.delimiter,
         header=options.header,
+        items_header=options.items_columns,
+        users_header=options.users_columns,
+        unrated=options.unrated,
+        rounded=options.round,
+        missing_ids=options.missing_ids,
     )
     if options.item_feature:
         from hybrid_sim.new_items.leakage import warn_of_leaks
@@ -196,5 +219,6 @@ def _column_map(options: argparse.Namespace) -> ColumnMap:
     for column, name in chosen.items():
         if name is None and column != "timestamp":
             raise SettingsError(f"--{column}-col is empty; name the column")
-    columns = replace(ColumnMap(), **chosen, item_features=tuple(options.item_feature))
+    chosen |= {"genres_delimiter": options.genres_delimiter, "item_features": tuple(options.item_feature)}
+    columns = replace(ColumnMap(), **chosen)
     return replace(columns, user_features=tuple(options.user_feature)) if options.user_feature else columns

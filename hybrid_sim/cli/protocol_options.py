@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from hybrid_sim.evaluation.protocols import Protocol
     from hybrid_sim.models.recorded import RecordedRatings
 
-DEFAULT = "user-temporal"
+DEFAULT, DEFAULT_UNTIMED = "user-temporal", "kfold"
+"""The protocol where none is named, and where a table has no times either."""
+
+_log = logging.getLogger("hybrid_sim")
 
 
 def protocols_help() -> str:
@@ -27,7 +31,7 @@ def protocols_help() -> str:
 
 def add_protocol_options(parser: Any, folds: str | None = None) -> None:
     """Options that say what is held out; `folds` is what is meant where no folds are named (None: all)."""
-    parser.add_argument("--protocol", type=_protocol, default=DEFAULT, metavar="NAME", help=_protocol_help)
+    parser.add_argument("--protocol", type=_protocol, metavar="NAME", help=_protocol_help)
     parser.add_argument("--folds", metavar="1,2", default=folds, help=f"only these folds (default {folds or 'all'})")
     parser.add_argument(
         "--known",
@@ -49,7 +53,7 @@ def _protocol(name: str) -> str:
 def _protocol_help() -> str:
     from hybrid_sim.evaluation.protocols import PROTOCOLS
 
-    return f"one of {', '.join(PROTOCOLS)} (default {DEFAULT})"
+    return f"one of {', '.join(PROTOCOLS)} (default {DEFAULT}, without times {DEFAULT_UNTIMED})"
 
 
 def read_protocol(options: argparse.Namespace, dataset: Dataset) -> Protocol:
@@ -61,10 +65,15 @@ def read_protocol(options: argparse.Namespace, dataset: Dataset) -> Protocol:
     """
     from hybrid_sim.evaluation.protocols import make_protocol, parse_folds
 
-    if options.known is not None and options.protocol != "cold-users":
-        raise SettingsError(f"--known belongs to the protocol cold-users, not to {options.protocol}; leave it out")
+    name = options.protocol
+    if name is None:
+        name = DEFAULT_UNTIMED if options.ratings and dataset.timestamp is None else DEFAULT
+        if name != DEFAULT:
+            _log.warning("%s has no times: the protocol is %s; name times with --timestamp-col", dataset.name, name)
+    if options.known is not None and name != "cold-users":
+        raise SettingsError(f"--known belongs to the protocol cold-users, not to {name}; leave it out")
     return make_protocol(
-        options.protocol,
+        name,
         dataset,
         folds=None if options.folds is None else parse_folds(options.folds),
         data=options.data,

@@ -7,17 +7,27 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
 from hybrid_sim.core.errors import DataError, SettingsError
 
 UTF8 = "utf-8"
+
+MAX_LINE = 64 << 20
+"""Bytes of a line at most."""
+
+MIN_LIMIT, MAX_EXPANSION = 64 << 20, 50
+"""Bytes that any packed file may unpack to, and how many times its size a larger one may take; tables shrink five- to
+twentyfold."""
 
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: UTF8,
@@ -38,29 +48,94 @@ class TextFile:
 
     def open(self) -> io.BufferedReader:
         """The text as UTF-8 bytes, without a byte order mark."""
-        stream = _DECOMPRESS[self.compression](self.path)
+        stream = self._unpacked()
         if self.encoding != UTF8:
-            decoded = pa.transcoding_input_stream(pa.PythonFile(stream, "r"), self.encoding, UTF8)
+            decoded: Any = pa.transcoding_input_stream(pa.PythonFile(stream, "r"), self.encoding, UTF8)
             stream = io.BufferedReader(decoded)
         if stream.peek(3)[:3] == codecs.BOM_UTF8:
             stream.read(3)
-        return cast(io.BufferedReader, stream)
+        return stream
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of `open`, with their ends.
+
+        Raises:
+            DataError: a line is longer than any row.
+        """
+        with self.open() as stream:
+            for row in count(1):
+                line = stream.readline(MAX_LINE)
+                if len(line) == MAX_LINE:
+                    raise DataError(f"{self.path.name} row {row} is longer than {MAX_LINE >> 20} MB; is it a table?")
+                if not line:
+                    return
+                yield line
+
+    def no_text(self) -> DataError:
+        """The refusal of bytes that are no text in any encoding."""
+        return DataError(f"{self.path.name} is no text; save the table as CSV, Parquet or JSON lines")
 
     def bytes_refused(self, error: UnicodeDecodeError) -> DataError:
         """The row and byte at which the file is not of its encoding, or that it holds no text at all."""
-        with _DECOMPRESS[self.compression](self.path) as stream:
-            content = stream.read()
-        try:
-            content.decode(error.encoding)
-        except UnicodeDecodeError as first:
-            error = first
-        if b"\0" in content[:4096]:
-            return DataError(f"{self.path.name} is no text: it holds NUL bytes; save it as CSV, Parquet or JSON lines")
-        row = content.count(b"\n", 0, error.start) + 1
+        decoder, row = codecs.getincrementaldecoder(error.encoding)(), 1
+        with self._unpacked() as stream:
+            if _CONTROL.search(stream.peek(4096)[:4096]):
+                return self.no_text()
+            while chunk := stream.read(1 << 20):
+                try:
+                    row += decoder.decode(chunk).count("\n")
+                except UnicodeDecodeError as first:
+                    error = first
+                    row += error.object[: error.start].count(b"\n")
+                    break
         return DataError(
-            f"{self.path.name} row {row}: byte 0x{content[error.start]:02X} is not {error.encoding}; "
+            f"{self.path.name} row {row}: byte 0x{error.object[error.start]:02X} is not {error.encoding}; "
             "pass --encoding latin-1 (or the encoding of the file), or save it as UTF-8"
         )
+
+    def _unpacked(self) -> io.BufferedReader:
+        return io.BufferedReader(_Unpacked(self.path, self.compression), 1 << 16)
+
+
+class _Unpacked(io.RawIOBase):
+    """The unpacked bytes of a file, as many as a table can have.
+
+    Raises:
+        DataError: the file is damaged, or unpacks to far more.
+    """
+
+    def __init__(self, path: Path, compression: str) -> None:
+        self._path, self._compression = path, compression
+        self._stream = self._guarded(lambda: _DECOMPRESS[compression](path))
+        self._left = max(MIN_LIMIT, MAX_EXPANSION * path.stat().st_size)
+
+    def readable(self) -> bool:
+        """True: `io.BufferedReader` asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`; the number of bytes, 0 at the end."""
+        content = self._guarded(lambda: self._stream.read(len(buffer)))
+        self._left -= len(content)
+        if self._left < 0 and self._compression:
+            raise DataError(f"{self._path.name} unpacks to more than {MAX_EXPANSION} times its size; unpack it first")
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed and hasattr(self, "_stream"):
+            self._stream.close()
+        super().close()
+
+    def _guarded(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, *_DAMAGED) as error:
+            name = self._compression or "file"
+            raise DataError(f"{self._path.name}: damaged {name} ({error}); fetch or pack it again") from error
 
 
 def text_file(path: Path, encoding: str = UTF8) -> TextFile:
@@ -74,34 +149,48 @@ def text_file(path: Path, encoding: str = UTF8) -> TextFile:
         magic = file.read(8)
     compression = next((name for name, start in _MAGIC.items() if magic.startswith(start)), "")
     try:
-        if not codecs.lookup(encoding)._is_text_encoding:
+        codec = codecs.lookup(encoding)
+        if not codec._is_text_encoding or codec.name in ("punycode", "idna", "undefined"):
             raise LookupError(encoding)
-        with _DECOMPRESS[compression](path) as stream:
-            start = stream.read(1024)
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise SettingsError(
             f"unknown encoding {encoding!r}; use utf-8, latin-1 or another name Python knows"
         ) from error
-    except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
-        raise DataError(f"{path.name}: damaged {compression or 'file'} ({error}); fetch or pack it again") from error
+    with TextFile(path, compression, UTF8)._unpacked() as stream:
+        start = stream.read(1024)
     marked = next((code for mark, code in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
-    if marked is None and codecs.lookup(encoding).name == UTF8 and len(start) > 3:
+    if marked is None and codec.name == UTF8 and len(start) > 3:
         low, high = start[::2].count(0), start[1::2].count(0)  # half of the bytes of Latin text in UTF-16 are NUL
         marked = "utf-16-le" if high > len(start) / 4 > low else "utf-16-be" if low > len(start) / 4 > high else None
-    return TextFile(path, compression, marked or codecs.lookup(encoding).name)
+    text = TextFile(path, compression, marked or codec.name)
+    if start.count(0) > 0.8 * len(start) or (text.encoding == UTF8 and _CONTROL.search(start) and not _is_utf8(start)):
+        raise text.no_text()
+    return text
+
+
+def _is_utf8(start: bytes) -> bool:
+    """Whether the beginning of a file, which may be cut within a character, is UTF-8."""
+    try:
+        codecs.getincrementaldecoder(UTF8)().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _open_zip(path: Path) -> Any:
     bundle = zipfile.ZipFile(path)
     files = [entry for entry in bundle.infolist() if not entry.is_dir()]
+    if any(entry.filename == "[Content_Types].xml" for entry in files):
+        raise DataError(f"{path.name} is a workbook of Excel; save the sheet as CSV")
     if len(files) != 1:
         raise DataError(f"{path.name} is a zip archive of {len(files)} files; unpack it and name one of them")
-    return io.BufferedReader(cast(io.RawIOBase, bundle.open(files[0])))
+    return bundle.open(files[0])
 
 
-def _open_zstd(path: Path) -> Any:
-    return io.BufferedReader(pa.CompressedInputStream(str(path), "zstd"))
+_DAMAGED = (lzma.LZMAError, zlib.error)
 
+_CONTROL = re.compile(rb"[\0-\x06\x0e-\x19]")
+"""Bytes that occur in no text."""
 
 _MAGIC = {"gzip": b"\x1f\x8b", "zip": b"PK\x03\x04", "bzip2": b"BZh", "zstd": b"\x28\xb5\x2f\xfd", "xz": b"\xfd7zXZ\0"}
 """How compressed files begin."""
@@ -111,6 +200,6 @@ _DECOMPRESS: dict[str, Callable[[Path], Any]] = {
     "gzip": gzip.open,
     "zip": _open_zip,
     "bzip2": bz2.open,
-    "zstd": _open_zstd,
+    "zstd": lambda path: pa.CompressedInputStream(str(path), "zstd"),
     "xz": lzma.open,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,8 +18,13 @@ from hybrid_sim.data.times import read_times
 
 Duplicates = Literal["last", "mean", "error"]
 
-MISSING_IDS = frozenset(("nan", "NaN", "NAN", "null", "NULL", "None", "\\N", "<NA>", "N/A", "#N/A"))
-"""How programs write a missing value as text."""
+MissingIds = Literal["refuse", "drop", "keep"]
+
+LARGEST = 1e9
+"""A number above this is no rating."""
+
+NO_RATINGS = (-9999, -999, -99, -1, 99, 999, 9999)
+"""Numbers far from the other ratings that often stand for none; 0 is one where it is far too frequent."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -34,9 +40,10 @@ def assemble(
     users: pd.DataFrame | None = None,
     items: pd.DataFrame | None = None,
     scale: RatingScale | None = None,
+    rounded: bool = False,
     duplicates: Duplicates = "last",
 ) -> Dataset:
-    """The dataset of these ratings, in the order of the file.
+    """The dataset of these ratings, in the order of the file; where `rounded`, each is the nearest level of `scale`.
 
     The catalogue is `users` and `items` in their order, followed by ids that only occur in ratings, in order
     of first appearance. Repeated pairs keep the place and time of their last row.
@@ -51,8 +58,8 @@ def assemble(
         raise DataError(f"{table.path.name} holds no ratings; expected a row per rating below the header")
     user_ids, item_ids = table.ids(user), table.ids(item)
     for column, ids in ((user, user_ids), (item, item_ids)):
-        _report_missing_ids(table, column, ids)
-    ratings, scale = _on_scale(table, rating, scale)
+        _report_rounded_ids(table, column, ids)
+    ratings, scale = _on_scale(table, rating, scale, rounded)
     times = None if timestamp is None else read_times(table, timestamp)
     user_frame, user_codes = _catalogue(users, user_ids, f"{table.path.name}: user")
     item_frame, item_codes = _catalogue(items, item_ids, f"{table.path.name}: item")
@@ -69,28 +76,73 @@ def assemble(
     )
 
 
-def _report_missing_ids(table: Table, column: str, ids: Ids) -> None:
-    for code, name in enumerate(ids.names):
-        if name in MISSING_IDS:
-            count = int((ids.codes == code).sum())
-            _log.warning(
-                "%s, column %r: the id %r occurs %d times and looks like a missing value; if it is, remove these rows",
-                table.path.name,
-                column,
-                name,
-                count,
-            )
+def without_missing_ids(table: Table, columns: Sequence[str], policy: MissingIds) -> Table:
+    """The table without the rows that lack an id; empty, `nan`, `NULL`, `None` and `\\N` are how files write none.
+
+    Raises:
+        DataError: there is such a row and `policy` is "refuse".
+    """
+    if policy not in ("refuse", "drop", "keep"):
+        raise SettingsError(f"missing_ids={policy!r} is not known; use refuse, drop or keep")
+    missing = {column: table.without_value(column) for column in columns if policy != "keep"}
+    for column, rows in missing.items():
+        if not rows.any():
+            continue
+        first, n = int(np.flatnonzero(rows)[0]), int(rows.sum())
+        value = table.value(first, column)
+        what = f"{table.where(first, column)}: the id is {f'{value!r}, a missing value' if value else 'missing'}"
+        if policy == "refuse":
+            cure = ", or take it for an id with --missing-ids keep" if value else ""
+            raise DataError(f"{what} ({n} of {len(table)} rows); leave these rows out with --missing-ids drop{cure}")
+        _log.warning("%s; %d of %d rows are left out", what, n, len(table))
+    if not any(rows.any() for rows in missing.values()):
+        return table
+    return table.take(np.flatnonzero(~np.logical_or.reduce(list(missing.values()))))
 
 
-def _on_scale(table: Table, column: str, scale: RatingScale | None) -> tuple[FloatArray, RatingScale]:
+def without_unrated(table: Table, column: str, unrated: Sequence[float]) -> Table:
+    """The table without the rows whose rating is one of the numbers `unrated`; NaN stands for an empty cell."""
+    if not unrated:
+        return table
     ratings = table.numbers(column)
-    unusable = np.flatnonzero(~np.isfinite(ratings))
+    dropped = np.isin(ratings, unrated) | (np.isnan(ratings) & np.isnan(unrated).any())
+    numbers = ", ".join(f"{number:g}" for number in unrated)
+    _log.info("%s: %d of %d rows are left out (--unrated %s)", table.path.name, dropped.sum(), len(table), numbers)
+    return table.take(np.flatnonzero(~dropped))
+
+
+def _report_rounded_ids(table: Table, column: str, ids: Ids) -> None:
+    """Spreadsheets round long numbers, so that several ids become one."""
+    rounded = [name for name in ids.names[pd.Index(ids.names).str.fullmatch(r"-?\d(\.\d+)?[eE]\+\d+")]]
+    if rounded:
+        n = int(np.isin(ids.names[ids.codes], rounded).sum())
+        _log.warning(
+            "%s, column %r: %d ids are rounded numbers such as %s (%d rows), so that different ids may have become "
+            "one; write the column as text",
+            table.path.name,
+            column,
+            len(rounded),
+            rounded[0],
+            n,
+        )
+
+
+def _on_scale(table: Table, column: str, scale: RatingScale | None, rounded: bool) -> tuple[FloatArray, RatingScale]:
+    ratings = table.numbers(column)
+    unusable = np.flatnonzero(~(np.abs(ratings) <= LARGEST))
     if len(unusable):
         value = ratings[unusable[0]]
+        problem = "missing" if np.isnan(value) else f"{value:g}" if np.isfinite(value) else "infinite"
         raise DataError(
-            f"{table.where(int(unusable[0]), column)}: the rating is {'missing' if np.isnan(value) else 'infinite'}; "
-            f"fix or remove the row ({len(unusable)} such rows)"
+            f"{table.where(int(unusable[0]), column)}: the rating is {problem}; fix or remove the row"
+            f"{', or leave such rows out with --unrated nan' if np.isnan(value) else ''} ({len(unusable)} such rows)"
         )
+    # of numbers that were single precision once: 3.9000000953674316 is the level 3.9
+    levels, place = np.unique(ratings, return_inverse=True)
+    ratings = np.array([level if level.is_integer() else float(f"{level:.6g}") for level in levels.tolist()])[place]
+    _ask_about_unrated(table, ratings)
+    if scale is not None and rounded:
+        ratings = scale.round(ratings)
     if scale is None:
         scale, is_known = detect_scale(ratings)
         if is_known:
@@ -105,9 +157,44 @@ def _on_scale(table: Table, column: str, scale: RatingScale | None) -> tuple[Flo
     if len(off_scale):
         raise ScaleError(
             f"{table.where(int(off_scale[0]), column)}: rating {ratings[off_scale[0]]:g} is not on the scale {scale}; "
-            f"declare another --scale or fix the row ({len(off_scale)} such rows)"
+            f"declare another --scale, leave such rows out (--unrated {ratings[off_scale[0]]:g}), take the nearest "
+            f"level (--round) or fix the row ({len(off_scale)} such rows)"
+        )
+    if len(ratings) > 1 and (ratings == ratings[0]).all():
+        _log.warning(
+            "%s: all %d ratings are %g, so nothing can be learned from them or judged by them",
+            table.path.name,
+            len(ratings),
+            ratings[0],
         )
     return scale.round(ratings), scale
+
+
+def _ask_about_unrated(table: Table, ratings: FloatArray) -> None:
+    levels, counts = np.unique(ratings, return_counts=True)
+    if len(levels) < 4:
+        return
+    shares = dict(zip(levels.tolist(), (counts / len(ratings)).tolist(), strict=True))
+    inner = np.abs(levels[~np.isin(levels, NO_RATINGS)])
+    suspects = [level for level in NO_RATINGS if level in shares and len(inner) and _stands_apart(level, levels, inner)]
+    if levels[0] == 0 and counts[0] > max(0.1 * len(ratings), 2 * counts[1]):
+        suspects.append(0)
+    for level in suspects:
+        _log.warning(
+            "%s: %d of %d ratings (%.0f%%) are %d, which often means 'not rated'; if it does, leave them out with "
+            "--unrated %d (else they count as opinions)",
+            table.path.name,
+            round(shares[level] * len(ratings)),
+            len(ratings),
+            100 * shares[level],
+            level,
+            level,
+        )
+
+
+def _stands_apart(level: int, levels: FloatArray, inner: FloatArray) -> bool:
+    """Whether a number is no rating beside the others: the only negative one, or far beyond all."""
+    return levels[levels < 0].tolist() == [-1] if level == -1 else abs(level) > 3 * inner.max()
 
 
 def _catalogue(listed: pd.DataFrame | None, rated: Ids, what: str) -> tuple[pd.DataFrame, IntArray]:

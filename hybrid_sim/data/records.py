@@ -15,10 +15,17 @@ from hybrid_sim.core.errors import DataError
 from hybrid_sim.data.decoding import UTF8, TextFile
 
 
+def holds_records(file: TextFile) -> bool:
+    """Whether the file begins as an object, or an array of objects, does."""
+    with file.open() as stream:
+        return re.match(rb"\s*(\[\s*)?\{\s*[\"'}]", stream.read(1 << 12)) is not None
+
+
 def read_records(file: TextFile) -> tuple[list[dict[str, Any]], list[int]]:
     """The objects of a file, and the row of each: its line, or its place in a JSON array.
 
-    A line may be a Python literal, which is parsed and never run. Numbers in JSON stay text as they are written.
+    A line may be a Python literal, which is parsed and never run. Numbers in JSON stay text as they are written. A file
+    of one object may hold the array, or the columns as `DataFrame.to_json` writes them.
 
     Raises:
         DataError: a row is no object, or has a key twice.
@@ -29,18 +36,32 @@ def read_records(file: TextFile) -> tuple[list[dict[str, Any]], list[int]]:
             raise DataError(f"{file.path.name} row {row}: expected a JSON object per line, got {str(value)[:40]!r}")
         records.append(value)
         rows.append(row)
+    if len(records) == 1 and (inner := _inner_records(records[0])):
+        return inner, list(range(1, len(inner) + 1))
     return records, rows
+
+
+def _inner_records(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows in an object that is a whole table; none where it is a row itself."""
+    arrays = [value for value in record.values() if isinstance(value, list) and value]
+    if len(arrays) == 1 and all(isinstance(member, dict) for member in arrays[0]):
+        return arrays[0]
+    if not record or not all(isinstance(column, dict) and column.keys() for column in record.values()):
+        return []
+    keys = dict.fromkeys(key for column in record.values() for key in column)
+    return [{name: column.get(key) for name, column in record.items()} for key in keys]
 
 
 def _values(file: TextFile) -> Iterator[tuple[int, Any]]:
     with file.open() as stream:
         start = stream.peek(1 << 12)
-        if re.match(rb"\s*\[\s*[{\]]", start):
-            yield from enumerate(_parse(file, 1, stream.read()), start=1)
+        if re.match(rb"\s*(\[\s*[{\]]|\{\s*\n)", start):
+            whole = _parse(file, 1, stream.read())
+            yield from enumerate(whole if isinstance(whole, list) else [whole], start=1)
             return
-        for row, line in enumerate(stream, start=1):
-            if line.strip(b"\r\n"):
-                yield row, _parse(file, row, line)
+    for row, line in enumerate(file.lines(), start=1):
+        if line.strip():
+            yield row, _parse(file, row, line)
 
 
 def _parse(file: TextFile, row: int, content: bytes) -> Any:
@@ -88,8 +109,10 @@ def record_columns(
 
 
 def _verbatim(value: Any) -> Any:
-    """Numbers of Python literals as text; everything else as it is."""
-    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """Numbers, and true and false, as text; everything else as it is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float) else value
 
 
 def _first_misfit(values: list[Any], kind: pa.DataType) -> int | None:

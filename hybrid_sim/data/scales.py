@@ -12,6 +12,9 @@ from hybrid_sim.core.types import MAX_LEVELS, FloatArray, RatingScale
 KNOWN_SCALES = ("0,1", "1:5", "0.5:5:0.5", "0:5", "1:10", "0:10", "0:100")
 """Scales in common use, the one with the fewest levels first among those that share their ends."""
 
+MAX_SPARSE = 30
+"""Distinct ratings above which they must be a good part of evenly spaced levels; else they are reals or counts."""
+
 
 def parse_scale(text: str) -> RatingScale:
     """A scale from `low:high`, `low:high:step` or a list of levels `a,b,c`.
@@ -48,19 +51,27 @@ def detect_scale(ratings: FloatArray) -> tuple[RatingScale, bool]:
     distinct = np.unique(ratings)
     if len(distinct) == 1:
         raise ScaleError(
-            f"all {len(ratings)} ratings are {distinct[0]:g}, which does not tell the scale; declare it, for example "
-            "--scale 1:5 (scale=parse_scale('1:5'))"
+            f"all {len(ratings)} ratings are {distinct[0]:g}, so nothing can be learned from them: a simulator needs "
+            "two levels; to events alone (plays, purchases, clicks) add those that were offered and not taken, as "
+            "rating 0, or name a column that tells ratings apart (--rating-col)"
         )
     for text in KNOWN_SCALES:
         scale = parse_scale(text)
         if distinct[0] == scale.low and distinct[-1] == scale.high and scale.contains(distinct).all():
             return scale, True
-    if len(distinct) > MAX_LEVELS:
+    if len(distinct) > MAX_LEVELS or (len(distinct) > MAX_SPARSE and not _is_dense(distinct)):
         raise ScaleError(
-            f"{len(distinct)} distinct ratings between {distinct[0]:g} and {distinct[-1]:g} are no scale of at most "
-            f"{MAX_LEVELS} levels; round them, then declare --scale low:high:step"
+            f"{len(distinct)} distinct ratings between {distinct[0]:g} and {distinct[-1]:g} are no scale; declare one, "
+            "of which they become the nearest level: --scale low:high:step --round; counts (plays, clicks) are no "
+            "ratings"
         )
     return RatingScale(tuple(distinct.tolist())), False
+
+
+def _is_dense(distinct: FloatArray) -> bool:
+    """Whether half of the evenly spaced levels from the first to the last number are there."""
+    places = (distinct - distinct[0]) / np.diff(distinct).min()
+    return bool((np.abs(places - np.round(places)) < 1e-3).all() and len(distinct) > places[-1] / 2)
 
 
 def _number(text: str, scale: str) -> Decimal:

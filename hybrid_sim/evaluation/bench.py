@@ -15,7 +15,7 @@ import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
-from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.errors import InputError, SettingsError
 from hybrid_sim.core.files import nearest
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.provenance import provenance
@@ -151,9 +151,13 @@ class Benchmark:
             for name in dict.fromkeys(row.model for row in results)
             if name in losses
         ]
-        notes = (*protocol.notes, *self._notes(protocol.dataset.scale))
+        unfitted = [name for name in self.models if name in BASELINES and name not in {row.model for row in results}]
+        if not results:
+            raise InputError(f"none of the models {', '.join(self.models)} can be fitted to {protocol.dataset.name}")
+        notes = [*protocol.notes, *self._notes(protocol.dataset.scale)]
+        notes += [f"{name} cannot be fitted to these ratings and is left out." for name in unfitted]
         made = provenance(command, self.seed, protocol.dataset, embedder)
-        return BenchResult(made, results, intervals, compared, support, notes)
+        return BenchResult(made, results, intervals, compared, support, tuple(notes))
 
     def _comparisons(self) -> list[tuple[str, str, str]]:
         """The hybrid against all others, and what the LLM adds to it: two models and a metric."""
@@ -163,7 +167,8 @@ class Benchmark:
         return [pair for pair in pairs if {pair[0], pair[1]} <= set(self.models)]
 
     def predictions(self, fold: Fold) -> Iterator[Predictions]:
-        """Each model's predictions of the held-out pairs of a fold, in the order of `models`.
+        """Each model's predictions of the held-out pairs of a fold, in the order of `models`; a baseline that cannot be
+        fitted is left out, with a warning.
 
         All but `hybrid+llm` and its control get nothing but the pairs. `llm` predicts nothing on a fold of which no
         pair was recorded.
@@ -174,7 +179,10 @@ class Benchmark:
                 hybrid = self._hybrid(fold)
                 yield hybrid
             elif name not in WITH_LLM:
-                yield self._baseline(name, fold)
+                try:
+                    yield self._baseline(name, fold)
+                except InputError as error:
+                    _log.warning("fold %d goes on without %s: %s", fold.number, name, error)
         if self.recording is not None and set(self.models) & set(WITH_LLM):
             yield from self._with_llm(self.recording, hybrid, fold)
 

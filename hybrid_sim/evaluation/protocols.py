@@ -6,10 +6,14 @@ of the group `hybrid_sim.protocols`.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
@@ -26,6 +30,8 @@ from hybrid_sim.evaluation.splits import (
     user_temporal,
     users_out,
 )
+
+_log = logging.getLogger("hybrid_sim")
 
 N_FOLDS = 5
 HISTORY = 40
@@ -166,7 +172,33 @@ def make_protocol(
         has = "only fold 1" if n_folds == 1 else f"folds 1 to {n_folds}"
         raise SettingsError(f"there is no fold {unknown[0] if unknown else ''}; protocol {name} has {has}")
     splits = tuple((number, made.splits[number - 1]) for number in numbers)
-    return Protocol(name + made.suffix, dataset, splits, entry.groups, made.notes)
+    notes = (*made.notes, *_doubts(dataset, [split for _, split in splits]))
+    return Protocol(name + made.suffix, dataset, splits, entry.groups, notes)
+
+
+COPIES = 0.5
+"""Share of held-out ratings that repeat a training rating above which accuracy says nothing."""
+
+
+def _doubts(dataset: Dataset, splits: Sequence[Split]) -> list[str]:
+    """Why results on these splits say little, in sentences, which are logged: one review is often filed under several
+    ids of a product, and times that are all equal are no order."""
+    times = dataset.timestamp
+    if times is None or not len(times):
+        return []
+    notes = []
+    reviews = pd.MultiIndex.from_arrays([dataset.user, times, dataset.rating])
+    copied = np.concatenate([reviews[split.test_rows].isin(reviews[split.train_rows]) for split in splits])
+    if copied.sum() > COPIES * len(copied) and len(np.unique(times)) > 1:
+        notes.append(
+            f"{copied.sum()} of {len(copied)} held-out ratings repeat a training rating of the same user at the same "
+            "time (one review under several ids, or times too coarse): accuracy on them says nothing of prediction."
+        )
+    if len(times) > 1 and (times == times[0]).all() and any(split.uses_test_time for split in splits):
+        notes.append("all times are equal: what is held out as latest is the end of the file, not of time.")
+    for note in notes:
+        _log.warning("%s: %s", dataset.name, note)
+    return notes
 
 
 @protocol("last40", f"as full, but learn from each user's latest {HISTORY} training ratings", needs_times=True)
