@@ -194,7 +194,7 @@ def _ask_about_unrated(table: Table, ratings: FloatArray) -> None:
 
 def _stands_apart(level: int, levels: FloatArray, inner: FloatArray) -> bool:
     """Whether a number is no rating beside the others: the only negative one, or far beyond all."""
-    return levels[levels < 0].tolist() == [-1] if level == -1 else abs(level) > 3 * inner.max()
+    return bool(levels[levels < 0].tolist() == [-1] if level == -1 else abs(level) > 3 * inner.max())
 
 
 def _catalogue(listed: pd.DataFrame | None, rated: Ids, what: str) -> tuple[pd.DataFrame, IntArray]:
