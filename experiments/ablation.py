@@ -19,7 +19,7 @@ import hybrid_sim as hs
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.data.recordings import read_recordings
-from hybrid_sim.evaluation.ablation import Ablation, AblationResult, ablation_text, write_ablation
+from hybrid_sim.evaluation.ablation import AblationResult, ablate, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import gather
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol
 
@@ -58,11 +58,11 @@ def prepared(plan: Plan, answer_folder: Path) -> tuple[Dataset, Protocol]:
     return dataset, protocol
 
 
-def ablate(plan: Plan, dataset: Dataset, protocol: Protocol, answer_folder: Path) -> AblationResult:
+def ablated(plan: Plan, dataset: Dataset, protocol: Protocol, answer_folder: Path) -> AblationResult:
     """Take the ensemble apart, from the answers in `answer_folder`."""
     recording = read_recordings([RECORDED], dataset) if plan.with_llm else None
     command = ["python", "experiments/ablation.py", *sys.argv[1:]]
-    return Ablation(recording, answer_folder=answer_folder).run(protocol, command)
+    return ablate(dataset, protocol, recording=recording, answer_folder=answer_folder, command=command)
 
 
 def main(names: list[str]) -> int:
@@ -75,7 +75,7 @@ def main(names: list[str]) -> int:
         for name in names or PLANS:
             dataset, protocol = prepared(PLANS[name], answer_folder)
             started, used, load = time.perf_counter(), time.process_time(), os.getloadavg()[0]
-            report = ablate(PLANS[name], dataset, protocol, answer_folder)
+            report = ablated(PLANS[name], dataset, protocol, answer_folder)
             taken = {
                 "subsets": len(report.subsets),
                 "folds": report.folds,

@@ -3,7 +3,7 @@
 `large`: the index of 200,000 vectors, mixtures of two item texts of MovieLens 1M each plus noise, against the exact
 answer: recall@10, build time, memory, queries a second. `neighbours` and `evidence`: time and memory on MovieLens 1M
 (users 1-2999) against products with the whole history, which is how both were made before. `worth`: the component
-`profile_neighbours` of `hybrid-sim ablate` on MovieLens 100K. Writes experiments/results/faiss_index.json; needs
+`profile` of `hybrid-sim ablate` on MovieLens 100K. Writes experiments/results/faiss_index.json; needs
 HYBRID_SIM_DATA. Memory is what Python and numpy allocate at the peak (tracemalloc) beyond what was there before.
 """
 
@@ -121,7 +121,7 @@ def worth(dataset: Dataset, rng: np.random.Generator) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, words in PROTOCOLS.items():
         command = ["ablate", "--dataset", "ml-100k", "--protocol", *words, "--folds", "1", "--members", MEMBERS]
-        command += ["--components", "profile_neighbours"]
+        command += ["--components", "profile"]
         with tempfile.TemporaryDirectory() as folder:
             program([*command, "--json", f"{folder}/ablation.json"])
             result = json.loads(Path(folder, "ablation.json").read_text())

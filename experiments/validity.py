@@ -37,12 +37,12 @@ from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.evaluation.scores import draw
 from hybrid_sim.evaluation.splits import kfold
-from hybrid_sim.evaluation.validity import simulator_sources
+from hybrid_sim.evaluation.validity import inputs
 from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, ValidationData
-from hybrid_sim.evaluation.validity.negative_controls import NEGATIVE_CONTROLS, OverPositive, negative_control
 from hybrid_sim.evaluation.validity.recommenders import scores
+from hybrid_sim.evaluation.validity.references import NEGATIVE_CONTROLS, negative_control, over_positive
 from hybrid_sim.evaluation.validity.report import ValidityReport
-from hybrid_sim.evaluation.validity.validate import validate, validation_data
+from hybrid_sim.evaluation.validity.validate import validate_data, validation_data
 from hybrid_sim.retrieval.embedder import TfidfSVD, default_embedder
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -79,9 +79,9 @@ def on_fold(name: str, number: str) -> dict[str, Any]:
     simulator = fitted(fold.train, f"{name}_f{number}")
     embedder = default_embedder().fit(item_texts(dataset))
     started = time.perf_counter()
-    answers = simulator_sources.fitted(simulator, fold.held_out, 0)
+    answers = inputs.fitted(simulator, fold.held_out, 0)
     data = validation_data(fold, answers, protocol, embedder)
-    report = validate(data, protocol.name, number)
+    report = validate_data(data, protocol.name, number)
     seconds = time.perf_counter() - started
     tables = {table.name: table for section in report.sections for table in section.tables}
     found = {
@@ -100,8 +100,8 @@ def on_fold(name: str, number: str) -> dict[str, Any]:
     }
     recorded = DATA / "lusifer" / "ml-100k"
     if recorded.is_dir() and name != "cold-items" and int(number) <= 3:
-        corrected = simulator_sources.with_recording(answers, read_recordings([recorded], fold.held_out), 0)
-        of_llm = validate(replace(data, simulator=corrected.simulator), protocol.name, number)
+        corrected = inputs.with_recording(answers, read_recordings([recorded], fold.held_out), 0)
+        of_llm = validate_data(replace(data, simulator=corrected.simulator), protocol.name, number)
         found["with_recorded_llm"] = {"summary": of_llm.summary, "verdicts": figures(of_llm)}
     return found
 
@@ -117,14 +117,14 @@ def fitted(train: Dataset, name: str) -> Simulator:
 
 def too_high(simulator: Simulator, data: ValidationData, stars: float) -> SimulatorOutput:
     """The honest simulator, too friendly by a few tenths of a star."""
-    rater = OverPositive(simulator, stars)
+    rater = over_positive(simulator, stars)
     distribution = rater.rate(data.held_out.pairs)
     return SimulatorOutput(f"{stars} too high", distribution, data.drawn_from(distribution), rater=rater)
 
 
 def caught(data: ValidationData, bad: SimulatorOutput) -> list[str]:
     """The verdicts that a bad simulator fails."""
-    report = validate(replace(data, simulator=bad), "planted", "")
+    report = validate_data(replace(data, simulator=bad), "planted", "")
     return [verdict.name for verdict in report.verdicts if verdict.state == "fail"]
 
 
@@ -149,9 +149,7 @@ def law() -> dict[str, Any]:
         distribution: RatingDistribution = world.distribution(held_out.pairs, held_out.timestamp)
         subject = SimulatorOutput("law", distribution, draw(distribution, held_out, held_out.pairs, seed))
         protocol = Protocol("kfold", world.dataset, ())
-        data = validation_data(
-            Fold(1, train, held_out), simulator_sources.Answers(subject, held_out), protocol, _tfidf(train)
-        )
+        data = validation_data(Fold(1, train, held_out), inputs.Answers(subject, held_out), protocol, _tfidf(train))
         failed[str(seed)] = caught(data, subject)
     n_bad = sum(bool(names) for names in failed.values())
     return {
@@ -170,12 +168,12 @@ def disjoint() -> dict[str, Any]:
     parts = fold.train.take(half), fold.train.take(~half)
     simulator = fitted(parts[0], "last40_f1_half")
     embedder = default_embedder().fit(item_texts(dataset))
-    answers = simulator_sources.fitted(simulator, fold.held_out, 0)
+    answers = inputs.fitted(simulator, fold.held_out, 0)
     found: dict[str, Any] = {"provenance": asdict(provenance(sys.argv, 0, dataset, embedder.name))}
     shared = validation_data(Fold(1, parts[0], fold.held_out), answers, protocol, embedder)
     for name, train in (("same half", parts[0]), ("other half", parts[1])):
         data = replace(shared, recommenders=scores(train, fold.held_out.pairs, embedder, 0))
-        verdicts = figures(validate(data, "last40", "1"))
+        verdicts = figures(validate_data(data, "last40", "1"))
         found[name] = {key: verdicts[key] for key in ("ranking", "good-against-bad")}
     found["summary"] = {name: found[name]["ranking"] for name in ("same half", "other half")}
     return found

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hybrid_sim.data.world import make_world
     from hybrid_sim.evaluation.ablation import ablate
     from hybrid_sim.evaluation.bench import bench
-    from hybrid_sim.evaluation.validity.one_call import validate
+    from hybrid_sim.evaluation.validity.validate import validate
     from hybrid_sim.models.registry import make_rater
     from hybrid_sim.new_items.run import NewItemRun, forecast_new_items
     from hybrid_sim.simulation.explain import explain
@@ -53,7 +53,7 @@ _HOMES = {
     "data.world": ("make_world",),
     "evaluation.ablation": ("ablate",),
     "evaluation.bench": ("bench",),
-    "evaluation.validity.one_call": ("validate",),
+    "evaluation.validity.validate": ("validate",),
     "models.registry": ("make_rater",),
     "new_items.run": ("NewItemRun", "forecast_new_items"),
     "simulation.explain": ("explain",),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,9 @@ from hybrid_sim.core.progress import listen
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.components import BASE, STEPS, components, default_members, members_of, switched
-from hybrid_sim.evaluation.ablation import Ablation, AblationResult, ablate, ablation_text, write_ablation
+from hybrid_sim.evaluation.ablation import AblationResult, ablate, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
-from hybrid_sim.evaluation.ablation.scoring import Scorer
-from hybrid_sim.evaluation.ablation.summary import KINDS, Kind, gain_weights
+from hybrid_sim.evaluation.ablation.scoring import KINDS, Kind, Scorer, gain_weights
 from hybrid_sim.evaluation.ablation.variants import Variant, each_variant, subsets
 from hybrid_sim.evaluation.bootstrap import ResampledLosses, paired_bootstrap
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
@@ -86,8 +86,17 @@ def run(
     recording: RecordedRatings | None = None,
     components: tuple[str, ...] | None = None,
 ) -> AblationResult:
-    ablation = Ablation(recording, components, MEMBERS, answer_folder=answer_folder, n_jobs=2, n_boot=300)
-    return ablation.run(protocol, ["hybrid-sim", "ablate"])
+    return ablate(
+        protocol.dataset,
+        protocol,
+        components,
+        recording=recording,
+        members=MEMBERS,
+        answer_folder=answer_folder,
+        n_jobs=2,
+        n_boot=300,
+        command=["hybrid-sim", "ablate"],
+    )
 
 
 def rmse(fold: Fold, variant: Variant) -> float:
@@ -343,15 +352,44 @@ def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(
     assert "synthetic data" in text
 
 
-def test_updates_of_profiles_are_not_listed_for_an_ablation_cannot_switch_them(
+def test_profiles_are_left_out_with_the_raters_that_read_them(protocol: Protocol, answer_folder: Path) -> None:
+    """Fault: `profile` was listed as a component in every ablation, and none could leave it out."""
+    members = ("biases", "profile_neighbours")
+    report = ablate(protocol.dataset, protocol, ["profile"], members=members, answer_folder=answer_folder, n_boot=20)
+    assert {row.name for row in report.components} == set(components())
+    assert [row.members for row in report.components if row.present] == [("profile_neighbours",)]
+    assert report.subset(["profile"]).rmse != report.subset([]).rmse
+    alone = ablate(protocol.dataset, protocol, ["combiner"], members=["biases"], answer_folder=answer_folder, n_boot=20)
+    assert report.subset([]).rmse == pytest.approx(alone.subset(["combiner"]).rmse, abs=1e-12)
+
+
+def test_profiles_that_an_llm_read_are_left_out_with_ratings_of_a_run_without_them(
     protocol: Protocol, answer_folder: Path
 ) -> None:
-    """Fault: `profile` was listed as a component in every ablation, and none could leave it out."""
-    report = run(protocol, answer_folder, components=("boosted",))
-    assert {row.name for row in report.components} == set(components()) - {"profile"}
-    assert "profile:" not in ablation_text(report)
-    with pytest.raises(SettingsError, match=r"--without profile.* compare the two runs"):
-        run(protocol, answer_folder, components=("profile",))
+    with_profile, without = recorded(protocol.dataset, 0.7), recorded(protocol.dataset, 1.5)
+    options: dict[str, Any] = {"members": ["biases"], "answer_folder": answer_folder, "n_boot": 100}
+    switched = ["llm", "profile"]
+    report = ablate(protocol.dataset, protocol, switched, recording=with_profile, without_profile=without, **options)
+    plain = ablate(protocol.dataset, protocol, ["llm"], recording=without, **options)
+    assert report.subset(["llm"]).rmse == plain.subset(["llm"]).rmse
+    assert report.subset(["llm"], control=True).rmse == plain.subset(["llm"], control=True).rmse
+    assert report.subset(["profile"]).rmse == report.subset([]).rmse
+    assert report.effect("profile", "rmse", "leave_one_out").low > 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "recordings", "message"),
+    [
+        (["profile"], {}, r"none of its members .*--llm-ratings-without-profile"),
+        (["boosted"], {"without_profile": 1.0}, "add --llm-ratings FILE"),
+    ],
+)
+def test_profiles_of_which_nothing_is_known_cannot_be_left_out(
+    protocol: Protocol, wanted: list[str], recordings: dict[str, float], message: str
+) -> None:
+    ratings: dict[str, Any] = {name: recorded(protocol.dataset, noise) for name, noise in recordings.items()}
+    with pytest.raises(SettingsError, match=message):
+        ablate(protocol.dataset, protocol, wanted, members=["biases"], **ratings)
 
 
 def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset, answer_folder: Path) -> None:
@@ -384,7 +422,7 @@ def test_what_cannot_be_switched_is_refused(
     protocol: Protocol, settings: dict[str, tuple[str, ...]], message: str
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        Ablation(**{"members": ("biases",), **settings}).run(protocol)  # type: ignore[arg-type]  # names of settings
+        ablate(protocol.dataset, protocol, **{"members": ("biases",), **settings})  # type: ignore[arg-type]  # names of settings
 
 
 def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, answer_folder: Path) -> None:
@@ -395,8 +433,8 @@ def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, answer_fol
 
 def test_whole_items_are_resampled_where_items_are_held_out(world: Dataset, tmp_path: Path) -> None:
     protocol = make_protocol("cold-items", world, folds=[1, 2])
-    ablation = Ablation(None, ("neighbours", "combiner"), ("biases", "svd"), answer_folder=tmp_path, n_boot=100)
-    report = ablation.run(protocol)
+    switched, members = ["neighbours", "combiner"], ["biases", "svd"]
+    report = ablate(world, protocol, switched, members=members, answer_folder=tmp_path, n_boot=100)
     held = {item for fold in protocol.folds() for item in fold.held_out.item.tolist()}
     assert (report.groups, report.n_groups, report.folds) == ("items", len(held), "1, 2")
     by_fold = [row.rmse for row in report.fold_results if row.components == ("neighbours",)]
@@ -437,14 +475,17 @@ def command(*words: str) -> int:
     return status
 
 
+def write_recorded(path: Path, recording: RecordedRatings) -> None:
+    columns = {"user_id": recording.user_ids, "item_id": recording.item_ids, "rating": recording.ratings}
+    pd.DataFrame(columns).to_csv(path, index=False)
+
+
 @pytest.fixture
 def own_files(world: Dataset, tmp_path: Path) -> list[str]:
     """Options that name a table of ratings and a table of LLM ratings."""
     ids = {"user_id": world.users.index[world.user], "item_id": world.items.index[world.item]}
     pd.DataFrame({**ids, "rating": world.rating}).to_csv(tmp_path / "ratings.csv", index=False)
-    said = recorded(world, 1.0)
-    frame = pd.DataFrame({"user_id": said.user_ids, "item_id": said.item_ids, "rating": said.ratings})
-    frame.to_csv(tmp_path / "llm.csv", index=False)
+    write_recorded(tmp_path / "llm.csv", recorded(world, 1.0))
     names = {"--ratings": "ratings.csv", "--llm-ratings": "llm.csv", "--answers": "answers", "--json": "out.json"}
     return [word for option, name in names.items() for word in (option, str(tmp_path / name))]
 
@@ -465,9 +506,22 @@ def test_the_command_prints_tables_and_writes_json(
     assert len(list((tmp_path / "answers").iterdir())) == 2
 
 
+def test_the_command_leaves_profiles_out_of_recorded_ratings(
+    world: Dataset, own_files: list[str], tmp_path: Path
+) -> None:
+    write_recorded(tmp_path / "without.csv", recorded(world, 2.5))
+    words = ["--members", "biases", "--components", "llm,profile", "--protocol", "kfold", "--folds", "1"]
+    assert command("ablate", *own_files, *words, "--llm-ratings-without-profile", str(tmp_path / "without.csv")) == 0
+    subsets = json.loads((tmp_path / "out.json").read_text())["subsets"]
+    rmse = {tuple(row["components"]): row["rmse"] for row in subsets if not row["control"]}
+    assert rmse["profile", "llm"] < rmse["llm",]
+    assert rmse["profile",] == rmse[()]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--without", "boosted"], "there is no option '--without'"),
         (["--components", "neighbour"], "did you mean 'neighbours'"),
         (["--protocol", "last4"], "did you mean 'last40'"),
         (["--component", "llm"], "did you mean '--components'"),

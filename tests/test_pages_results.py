@@ -80,7 +80,7 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path, capsys: pytest.Ca
         (json.dumps(bench), "results.1.rmse: Input should be a valid number"),
         (json.dumps(unknown), "provenance.command: Field required"),
         ('{"kind": "ablation"}', "provenance: Field required"),
-        ('{"kind": "validity"}', "is no validity report of format 1"),
+        ('{"kind": "validity"}', "is no validity result; expected what `hybrid-sim validate --json` writes"),
     ):
         file = tmp_path / "result.json"
         file.write_text(content)

@@ -15,24 +15,23 @@ from scipy.stats import kendalltau
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.document import Section
-from hybrid_sim.core.errors import InputError, SettingsError
+from hybrid_sim.core.errors import DataError, InputError, SettingsError
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution
 from hybrid_sim.data.world import World, make_world
 from hybrid_sim.evaluation.bootstrap import Interval, Resampler
 from hybrid_sim.evaluation.protocols import Fold, Protocol
 from hybrid_sim.evaluation.splits import kfold
-from hybrid_sim.evaluation.validity.discrimination import discrimination
+from hybrid_sim.evaluation.validity.discrimination import discrimination, signal
 from hybrid_sim.evaluation.validity.groups import drift, groups
-from hybrid_sim.evaluation.validity.inputs import SimulatorOutput, ValidationData
-from hybrid_sim.evaluation.validity.negative_controls import NEGATIVE_CONTROLS, negative_control
-from hybrid_sim.evaluation.validity.partial_correlation import signal
+from hybrid_sim.evaluation.validity.inputs import Answers, SimulatorOutput, ValidationData
 from hybrid_sim.evaluation.validity.recommenders import kendall
-from hybrid_sim.evaluation.validity.report import ValidityReport, read_validity, validity_text, write_validity
-from hybrid_sim.evaluation.validity.simulator_sources import Answers
-from hybrid_sim.evaluation.validity.validate import validate, validation_data
-from hybrid_sim.evaluation.validity.verdicts import ACCURACY, BIAS, RULES, judge
+from hybrid_sim.evaluation.validity.references import NEGATIVE_CONTROLS, negative_control
+from hybrid_sim.evaluation.validity.report import ValidityReport, validity_text, write_validity
+from hybrid_sim.evaluation.validity.validate import validate_data, validation_data
+from hybrid_sim.evaluation.validity.verdicts import RULES, judge
 from hybrid_sim.models.biases import Biases
+from hybrid_sim.report.stored_results import read_validity
 from hybrid_sim.retrieval.embedder import TfidfSVD
 
 
@@ -75,11 +74,11 @@ def states(report: ValidityReport) -> dict[str, str]:
 
 
 def test_the_law_of_the_world_passes_every_verdict_that_can_be_told(data: ValidationData) -> None:
-    found = states(validate(data, "kfold", "1"))
+    found = states(validate_data(data, "kfold", "1"))
     assert [name for name, state in found.items() if state == "fail"] == []
     unknown = {name for name, state in found.items() if state == "unknown"}
     assert unknown == {"coverage", "above-members", "contamination"}
-    assert set(found) == {rule.name for rule in RULES}
+    assert set(found) == set(RULES)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,7 @@ def test_planted_bad_simulators_are_caught(data: ValidationData, name: str, caug
     honest = data.simulator.rater
     assert honest is not None
     bad = negative_control(name, honest, data.train, data.held_out)
-    report = validate(replace(data, simulator=bad), "kfold", "1")
+    report = validate_data(replace(data, simulator=bad), "kfold", "1")
     failed = {verdict for verdict, state in states(report).items() if state == "fail"}
     assert caught_by <= failed
     assert "fail (" in report.summary
@@ -110,7 +109,7 @@ def test_there_is_no_other_planted_simulator(data: ValidationData) -> None:
 def test_rounded_expectations_lose_spread_and_are_caught(data: ValidationData) -> None:
     mean = data.held_out.scale.round(data.simulator.distribution.mean())
     rounded = replace(data.simulator, drawn=mean)
-    found = states(validate(replace(data, simulator=rounded), "kfold", "1"))
+    found = states(validate_data(replace(data, simulator=rounded), "kfold", "1"))
     assert found["spread"] == "fail"
     assert found["accuracy"] == "pass"
 
@@ -209,10 +208,10 @@ def test_the_first_row_of_sums_is_the_data_and_absent_groups_are_never_drawn() -
 
 
 def test_a_demand_is_judged_by_the_worse_end_and_a_tolerance_by_the_estimate() -> None:
-    assert judge(ACCURACY, Interval(-0.02, -0.06, 0.02, 0.95), "it is").state == "fail"
-    assert judge(ACCURACY, Interval(-0.02, -0.04, 0.0, 0.95), "it is").state == "pass"
-    assert judge(BIAS, Interval(0.08, 0.02, 0.14, 0.95), "it is").state == "pass"
-    verdict = judge(BIAS, Interval(float("nan"), float("nan"), float("nan"), 0.95), "it is")
+    assert judge("accuracy", Interval(-0.02, -0.06, 0.02, 0.95), "it is").state == "fail"
+    assert judge("accuracy", Interval(-0.02, -0.04, 0.0, 0.95), "it is").state == "pass"
+    assert judge("bias", Interval(0.08, 0.02, 0.14, 0.95), "it is").state == "pass"
+    verdict = judge("bias", Interval(float("nan"), float("nan"), float("nan"), 0.95), "it is")
     assert (verdict.state, verdict.value) == ("fail", None)
     assert "undefined" in verdict.sentence
 
@@ -223,7 +222,7 @@ def test_a_table_of_ratings_is_judged_by_what_it_can_tell(data: ValidationData) 
     table = SimulatorOutput(
         "a table", RatingDistribution(data.held_out.scale, probs), drawn, has_distributions=False, rater=None
     )
-    found = states(validate(replace(data, simulator=table), "kfold", "1"))
+    found = states(validate_data(replace(data, simulator=table), "kfold", "1"))
     assert [name for name, state in found.items() if state == "fail"] == []
     assert {"information", "calibration"} <= {name for name, state in found.items() if state == "unknown"}
     assert found["accuracy"] == "pass"  # against drawn ratings of the baselines, not their means
@@ -240,18 +239,20 @@ def test_an_answer_must_be_there_for_every_held_out_rating(data: ValidationData)
 
 
 def test_the_report_is_strict_json_and_comes_back_as_it_was(data: ValidationData, tmp_path: Path) -> None:
-    report = validate(data, "kfold", "1")
+    report = validate_data(data, "kfold", "1")
     write_validity(report, tmp_path / "report.json")
     assert read_validity(tmp_path / "report.json") == report
     content = json.loads((tmp_path / "report.json").read_text())
     assert (content["kind"], content["synthetic"]) == ("validity", True)
     for damaged, message in (
         ("{", "is not JSON"),
-        ('{"kind": "bench"}', "is no validity report"),
-        ('{"kind": "validity", "format": 1}', "missing or odd"),
+        ('{"kind": "bench"}', "is no validity result"),
+        ('{"kind": "validity", "format": 2}', "is no validity result"),
+        ('{"kind": "validity", "format": 1}', "title: Field required"),
+        (json.dumps({**content, "sections": [3]}), r"sections\.0: Input should be"),
     ):
         (tmp_path / "report.json").write_text(damaged)
-        with pytest.raises(SettingsError, match=message):
+        with pytest.raises(DataError, match=message):
             read_validity(tmp_path / "report.json")
 
 
@@ -269,7 +270,7 @@ def check_section(section: Section) -> None:
 
 
 def test_what_a_page_needs_is_there(data: ValidationData) -> None:
-    report = validate(data, "kfold", "1")
+    report = validate_data(data, "kfold", "1")
     for section in report.sections:
         check_section(section)
         assert section.finding.endswith(".")
@@ -299,13 +300,13 @@ def test_verdicts_do_not_depend_on_the_numbers_of_the_scale(levels: tuple[float,
     )
     references = {name: RatingDistribution(scale, d.probs) for name, d in data.baselines.items()}
     other = replace(data, train=train, held_out=held_out, simulator=subject, baselines=references)
-    plain = validate(replace(data, simulator=replace(data.simulator, rater=None)), "kfold", "1")
-    assert states(validate(other, "kfold", "1")) == states(plain)
+    plain = validate_data(replace(data, simulator=replace(data.simulator, rater=None)), "kfold", "1")
+    assert states(validate_data(other, "kfold", "1")) == states(plain)
 
 
 def test_few_ratings_make_unknown_verdicts_and_no_crash() -> None:
     world = make_world(seed=6, n_users=4, n_items=12, ratings_per_user=6)
     bare = replace(world.dataset, users=pd.DataFrame(index=world.dataset.users.index))
     data = trial_on(replace(world, dataset=bare))
-    found = states(validate(data, "kfold", "1"))
+    found = states(validate_data(data, "kfold", "1"))
     assert found["groups"] == found["ranking"] == "unknown"

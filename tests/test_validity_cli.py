@@ -24,10 +24,11 @@ from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.splits import kfold
 from hybrid_sim.evaluation.validity.contamination import contamination, masked, probe
 from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
-from hybrid_sim.evaluation.validity.report import ValidityReport, read_validity
+from hybrid_sim.evaluation.validity.report import ValidityReport
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
+from hybrid_sim.report.stored_results import read_validity
 from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest, interviewer
 
 MEMBERS = ["--members", "biases,content_gp"]

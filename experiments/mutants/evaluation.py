@@ -85,6 +85,9 @@ REUSE = [f"{FAIR}stored_answers_are_used_again_and_held_out_ratings_reach_no_mem
 WHOLE = ["tests/test_ablation.py::test_all_components_answer_as_the_simulator_does"]
 APART = [f"{FAIR}the_whole_ensemble_taken_apart_answers_as_the_simulator"]
 BY_ITEM = [f"{FAIR}an_ablation_on_new_items_sums_by_item_and_learns_from_other_items"]
+PLUGIN = [f"{FAIR}answers_of_a_rater_whose_code_has_changed_are_not_used"]
+NO_PROFILE = ["tests/test_ablation.py::test_profiles_of_which_nothing_is_known_cannot_be_left_out"]
+READ = ["tests/test_ablation.py::test_profiles_that_an_llm_read_are_left_out_with_ratings_of_a_run_without_them"]
 SWITCHED = ["tests/test_ablation.py::test_what_cannot_be_switched_is_refused"]
 
 MUTANTS = [
@@ -107,7 +110,7 @@ MUTANTS = [
     (f"{ABLATION}/scoring.py", "fold.held_out.user[rows]", "0 * rows", WITHIN),
     (f"{EVALUATION}/bench.py", 'new_items = fold.groups == "items"', "new_items = False", NEW_ITEMS),
     (f"{ABLATION}/scoring.py", 'new_items = self.groups == "items"', "new_items = False", BY_ITEM),
-    (f"{VALIDITY}/simulator_sources.py", 'new_items = groups == "items"', "new_items = False", SOURCES),
+    (f"{VALIDITY}/inputs.py", 'new_items = groups == "items"', "new_items = False", SOURCES),
     # abstentions are no answers
     (f"{EVALUATION}/bench.py", "int((~distribution.answered).sum())", "0", FALLBACK),
     (f"{EVALUATION}/bench.py", "int((got.source != SOURCES[-1]).sum())", "0", FALLBACK),
@@ -128,13 +131,13 @@ MUTANTS = [
         METRICS,
     ),
     (f"{EVALUATION}/metrics.py", "<= 1e-12 * max(1.0", "< 0 * max(1.0", METRICS),
-    (f"{EVALUATION}/metrics.py", "n > 1\n", "n > 0\n", METRICS),
+    (f"{EVALUATION}/metrics.py", "several = n > 1", "several = n > 0", METRICS),
     # equal rows, and what is resampled
     (f"{EVALUATION}/scores.py", "if not _same_rows(a, b):", "if False:", SAME_ROWS),
     (f"{EVALUATION}/scores.py", "x.take(np.isin(_pair_keys(x), _pair_keys(y)))", "x", SHARED),
     (f"{EVALUATION}/scores.py", "y.take(np.isin(_pair_keys(y), _pair_keys(x)))", "y", SHARED),
     (f"{EVALUATION}/scores.py", 'part.user if groups == "users" else part.item', "part.user", UNIT),
-    (f"{EVALUATION}/bench.py", "compare(a, b, metric, protocol.groups,", "compare(a, b, metric,", ITEMS),
+    (f"{EVALUATION}/bench.py", ", metric, protocol.groups, seed", ", metric, seed", ITEMS),
     (
         f"{EVALUATION}/bench.py",
         "rmse_interval(losses[name], protocol.groups,",
@@ -184,8 +187,8 @@ MUTANTS = [
     (f"{EVALUATION}/compare.py", "if not len(rows[0]):", "if False:", COMPARE),
     (f"{EVALUATION}/compare.py", "if first.fold != second.fold:", "if False:", COMPARE),
     # verdicts on too little data
-    (f"{VALIDITY}/groups.py", "rows.sum() >= MIN_RATINGS and _units", "_units", GROUPS),
-    (f"{VALIDITY}/groups.py", " and _units(data, rows) >= MIN_UNITS", "", GROUPS),
+    (f"{VALIDITY}/groups.py", "rows.sum() >= MIN_RATINGS and len", "len", GROUPS),
+    (f"{VALIDITY}/groups.py", " and len(np.unique(data.group[rows])) >= MIN_UNITS", "", GROUPS),
     (f"{VALIDITY}/groups.py", "_widened(biases[key], len(large_enough))", "_widened(biases[key], 1)", GROUPS),
     (
         f"{VALIDITY}/groups.py",
@@ -213,28 +216,29 @@ MUTANTS = [
     (f"{VALIDITY}/discrimination.py", "np.where(available < n, np.nan,", "np.where(available < 0, np.nan,", PICKS),
     # simulators from elsewhere may have seen the held-out ratings
     (
-        f"{VALIDITY}/simulator_sources.py",
+        f"{VALIDITY}/inputs.py",
         "if known.sum() >= MIN_ROWS and agreed.mean() >= SUSPICIOUS:",
         "if False:",
         SOURCES,
     ),
-    (f"{VALIDITY}/simulator_sources.py", "if len(found) < MIN_ROWS:", "if False:", SOURCES),
-    (f"{VALIDITY}/simulator_sources.py", "if digest != train.digest:", "if False:", SOURCES),
-    (f"{VALIDITY}/simulator_sources.py", "if seen.any():", "if False:", SOURCES),
-    (f"{VALIDITY}/simulator_sources.py", "if not good.all():", "if False:", SOURCES),
-    (f"{VALIDITY}/simulator_sources.py", "if not said.answered.any():", "if False:", SOURCES),
+    (f"{VALIDITY}/inputs.py", "if len(rows) < MIN_ROWS:", "if False:", SOURCES),
+    (f"{VALIDITY}/inputs.py", "if digest != train.digest:", "if False:", SOURCES),
+    (f"{VALIDITY}/inputs.py", "if seen.any():", "if False:", SOURCES),
+    (f"{VALIDITY}/inputs.py", "if not good.all():", "if False:", SOURCES),
+    (f"{VALIDITY}/inputs.py", "if not recorded.answered.any():", "if False:", SOURCES),
     # stored answers of members: reused for the same question alone
     (f"{ABLATION}/member_answers.py", '"member": [name, type(rater).__name__, *(', '"member": [name, *("" and ', KEPT),
     (f"{ABLATION}/member_answers.py", '"embedder": self.embedder.fingerprint,', "", KEPT),
     (f"{ABLATION}/member_answers.py", '"train": self.train.digest,', "", KEPT),
     (f"{ABLATION}/member_answers.py", '"plans": _hashed(*(plan.held_rows for plan in self.plans)),', "", KEPT),
     (f"{ABLATION}/member_answers.py", '"pairs": _hashed(self.pairs.user, self.pairs.item),', "", KEPT),
-    (f"{ABLATION}/answer_store.py", "if head == json.dumps(expected).encode():", "if True:", KEPT),
+    (f"{ABLATION}/member_answers.py", "except ModelFileError:", "except ZeroDivisionError:", KEPT),
+    (f"{ABLATION}/member_answers.py", 'f"{name}-{key}.npz"', 'f"{name}-{key[:16]}.npz"', KEPT),
     (
-        f"{ABLATION}/answer_store.py",
-        'expected = {"format": FORMAT, "key": key,',
-        'expected = {"format": FORMAT, "key": json.loads(head)["key"],',
-        KEPT,
+        f"{ABLATION}/member_answers.py",
+        '("hybrid_sim", type(rater).__module__.partition(".")[0])',
+        '("hybrid_sim",)',
+        PLUGIN,
     ),
     (
         f"{ABLATION}/member_answers.py",
@@ -254,17 +258,14 @@ MUTANTS = [
         f"{ABLATION}/variants.py",
         "if len(learn) < MIN_ROWS or not len(rows):",
         "if len(learn) < 30 or not len(rows):",
-        WHOLE,
+        APART,
     ),
     (f"{ABLATION}/variants.py", "(answers.fallback, keep=answers.known)", "(answers.fallback)", APART),
     (f"{ABLATION}/study.py", "if BASE not in members:", "if False:", SWITCHED),
     (f"{ABLATION}/study.py", "if name not in titles:", "if False:", SWITCHED),
-    (
-        f"{ABLATION}/study.py",
-        "if reason and self.components is not None and name in self.components:",
-        "if False:",
-        SWITCHED,
-    ),
+    (f"{ABLATION}/study.py", "if reason and name in (wanted or ()):", "if False:", SWITCHED),
+    (f"{ABLATION}/study.py", "if without_profile is not None and recording is None:", "if False:", NO_PROFILE),
+    (f"{ABLATION}/scoring.py", " and PROFILE not in components:", ":", READ),
     (f"{ABLATION}/member_answers.py", "if name not in raters:", "if False:", SWITCHED),
     (f"{ABLATION}/scoring.py", "if not llm.answered.any():", "if False:", BY_ITEM),
 ]

@@ -12,7 +12,6 @@ from typing import Any
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
-from hybrid_sim.core.errors import SettingsError
 
 DESCRIPTION = """\
 Leaves out every subset of the ensemble's components (groups of members, and the steps after them) and compares what is
@@ -29,30 +28,36 @@ def add_options(parser: Parser) -> None:
     what: Any = parser.add_argument_group("what is run")  # a help may be a function, which argparse does not declare
     add_protocol_options(what)
     what.add_argument("--components", metavar="boosted,...", type=words_list, help=_components_help)
-    add_run_options(what)
+    add_run_options(what, without=False)
     what.add_argument(
         "--answers", metavar="DIR|none", help="where members' answers are kept (default: in the user's cache)"
     )
     add_data_options(parser)
-    add_recording_options(parser.add_argument_group("recorded LLM ratings"))
+    recorded = parser.add_argument_group("recorded LLM ratings")
+    add_recording_options(recorded)
+    recorded.add_argument(
+        "--llm-ratings-without-profile",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="those of a run without profiles, for the component profile: a table of the same form",
+    )
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", metavar="OUT", type=Path, help="all figures with their provenance")
 
 
 def _components_help() -> str:
-    from hybrid_sim.ensemble.components import members_of
-    from hybrid_sim.evaluation.ablation.study import switchable_components
+    from hybrid_sim.ensemble.components import components, members_of
 
     groups = members_of()
-    names = [f"{name} ({', '.join(groups[name])})" if name in groups else name for name in switchable_components()]
+    names = [f"{name} ({', '.join(groups[name])})" if name in groups else name for name in components()]
     return f"switch only these, the others stay (default all): {', '.join(names)}"
 
 
 def run(options: argparse.Namespace) -> int:
     """Take the ensemble apart, print the tables and write the file."""
     check_output("--json", options.json)
-    if options.without is not None:
-        raise SettingsError("--without: ablate leaves out every subset by itself; --components says of what")
     from hybrid_sim.evaluation.ablation import ablate, ablation_text, write_ablation
 
     dataset = read_data(options, default="world")
@@ -62,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
         options.components or None,
         seed=options.seed,
         recording=read_recording(options, dataset),
+        without_profile=read_recording(options, dataset, options.llm_ratings_without_profile),
         members=options.members or None,
         answer_folder=_answer_folder(options.answers),
         n_jobs=options.jobs,

@@ -77,16 +77,12 @@ def add_data_options(parser: Parser) -> None:
     )
 
 
-def add_run_options(parser: Any) -> None:
-    """Options of everything that is fitted."""
+def add_run_options(parser: Any, without: bool = True) -> None:
+    """Options of everything that is fitted; those that leave out components by themselves have no `without`."""
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of everything random (default 0)")
     parser.add_argument("--members", metavar="svd,...", type=words_list, help=_members_help)
-    parser.add_argument(
-        "--without",
-        metavar="boosted,...",
-        type=words_list,
-        help=_without_help,
-    )
+    if without:
+        parser.add_argument("--without", metavar="boosted,...", type=words_list, help=_without_help)
     parser.add_argument("--jobs", metavar="N", type=whole_number(1), help="parallel workers (default: all CPUs)")
 
 

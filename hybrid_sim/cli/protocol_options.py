@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,11 +100,14 @@ def add_recording_options(parser: Any) -> None:
     parser.add_argument("--llm-model", metavar="VALUE", help="only rows with this value in the column model")
 
 
-def read_recording(options: argparse.Namespace, dataset: Dataset) -> RecordedRatings | None:
-    """The recorded LLM ratings that the options name, None where they name none."""
-    if not options.llm_ratings:
+def read_recording(
+    options: argparse.Namespace, dataset: Dataset, files: Sequence[Path] | None = None
+) -> RecordedRatings | None:
+    """The recorded LLM ratings in `files` (None: those that the options name), None where there are none."""
+    files = options.llm_ratings if files is None else files
+    if not files:
         return None
     from hybrid_sim.data.recordings import RecordingColumns, read_recordings
 
     columns = RecordingColumns(options.llm_user_col, options.llm_item_col, options.llm_rating_col, options.llm_model)
-    return read_recordings(options.llm_ratings, dataset, columns)
+    return read_recordings(files, dataset, columns)

@@ -89,7 +89,7 @@ def _page_of_result(options: argparse.Namespace) -> Page:
     for option in ("truth", "user", "fitted"):
         if getattr(options, option) is not None:
             raise SettingsError(f"--{option} belongs to the folder of a run; {options.source} is a stored result")
-    from hybrid_sim.report.stored_results import kind_of, read_ablation, read_bench, read_json
+    from hybrid_sim.report.stored_results import kind_of, read_ablation, read_bench, read_json, read_validity
 
     match kind_of(read_json(options.source)):
         case "bench":
@@ -101,7 +101,6 @@ def _page_of_result(options: argparse.Namespace) -> Page:
 
             return ablation_page(read_ablation(options.source))
         case "validity":
-            from hybrid_sim.evaluation.validity.report import read_validity
             from hybrid_sim.report.validity import validity_page
 
             return validity_page(read_validity(options.source))

@@ -18,8 +18,7 @@ from hybrid_sim.core.errors import SettingsError
 if TYPE_CHECKING:
     from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.evaluation.protocols import Fold, Protocol
-    from hybrid_sim.evaluation.validity.inputs import Cost, Probe
-    from hybrid_sim.evaluation.validity.simulator_sources import Answers
+    from hybrid_sim.evaluation.validity.inputs import Answers, Cost, Probe
     from hybrid_sim.simulation.simulator import Simulator
 
 NEGATIVE_CONTROLS = ("constant", "users-shuffled", "item-mean", "over-positive")
@@ -74,19 +73,14 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Validate, print the verdicts and write the files."""
     _check(options)
-    from hybrid_sim.core.provenance import provenance
     from hybrid_sim.evaluation.validity.report import validity_text, write_validity
-    from hybrid_sim.evaluation.validity.validate import validate, validation_data
-    from hybrid_sim.retrieval.embedder import embedder_for
+    from hybrid_sim.evaluation.validity.validate import validate_fold
 
     dataset = read_data(options, default="world")
     protocol, fold = _fold(options, dataset)
     answers = _answers(options, fold)
-    embedder = embedder_for(dataset)
-    made = provenance(["hybrid-sim", *options.words], options.seed, dataset, embedder.name)
     probe = None if options.probe is None else _probe(options, fold)
-    data = validation_data(fold, answers, protocol, embedder, options.seed, probe)
-    report = validate(data, protocol.name, str(fold.number), made)
+    report = validate_fold(protocol, fold, answers, options.seed, ["hybrid-sim", *options.words], probe)
     sys.stdout.write(f"{validity_text(report)}\n")
     if options.json is not None:
         write_validity(report, options.json)
@@ -141,7 +135,7 @@ def _check(options: argparse.Namespace) -> None:
 def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold]:
     """Training and held-out ratings."""
     from hybrid_sim.evaluation.protocols import Fold, Protocol
-    from hybrid_sim.evaluation.validity.simulator_sources import read_truth
+    from hybrid_sim.evaluation.validity.inputs import read_truth
 
     if options.truth is not None:
         return Protocol("truth of a file", dataset, ()), Fold(1, dataset, read_truth(options.truth, dataset))
@@ -153,23 +147,23 @@ def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold
 
 def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
     """The simulator that is judged, with its answers about the held-out pairs."""
-    from hybrid_sim.evaluation.validity import simulator_sources
-    from hybrid_sim.evaluation.validity.negative_controls import negative_control
+    from hybrid_sim.evaluation.validity import inputs
+    from hybrid_sim.evaluation.validity.references import negative_control
 
     if options.run_folder is not None:
-        return simulator_sources.from_run(options.run_folder, fold.train, fold.held_out)
+        return inputs.from_run(options.run_folder, fold.train, fold.held_out)
     if options.simulated is not None:
-        table = simulator_sources.read_simulated(options.simulated, fold.held_out)
-        return simulator_sources.from_table(table, fold.held_out, options.simulated.name)
+        table = inputs.read_simulated(options.simulated, fold.held_out)
+        return inputs.from_table(table, fold.held_out, options.simulated.name)
     simulator, seconds = _simulator(options, fold)
     if options.planted is not None:
         subject = negative_control(options.planted, simulator, fold.train, fold.held_out, options.seed)
-        return simulator_sources.Answers(subject, fold.held_out)
-    answers = simulator_sources.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
+        return inputs.Answers(subject, fold.held_out)
+    answers = inputs.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
     recording = read_recording(options, fold.held_out)
     if recording is None:
         return answers
-    return simulator_sources.with_recording(answers, recording, options.seed, fold.groups)
+    return inputs.with_recording(answers, recording, options.seed, fold.groups)
 
 
 def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, float | None]:

@@ -20,7 +20,7 @@ GROUPS: dict[str, str] = {
     "embeddings": "members that compare texts, and those for new items",
     "neighbours": "neighbours and collaborative filtering",
     "factorization": "factorization machines",
-    "profile_neighbours": "what users with similar profiles gave",
+    "profile": "what users with similar profiles gave, and the profiles that a language model reads",
 }
 """Components that are groups of members, and what they are; raters of other packages may name further ones."""
 
@@ -33,7 +33,6 @@ STEPS: dict[str, str] = {
 
 WITH_LLM: dict[str, str] = {
     "llm": "the correction by a language model's ratings",
-    "profile": "updates of the profiles that a language model reads",
 }
 """Components that exist only where a language model is asked, or was."""
 
@@ -105,4 +104,4 @@ def switched(members: Sequence[str], without: Collection[str] = ()) -> Switches:
     left = tuple(member for member in members if member not in out)
     if members and not left:
         raise SettingsError(f"without {', '.join(without)} no member is left; keep {BASE!r} at least")
-    return Switches(left, **{name: name not in without for name in (*STEPS, *WITH_LLM)})
+    return Switches(left, **{name: name not in without for name in (*STEPS, *WITH_LLM, "profile")})

@@ -23,7 +23,7 @@ from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import shuffle_within_users
 from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
-from hybrid_sim.evaluation.resources import measured
+from hybrid_sim.evaluation.resources import Effort, measured
 from hybrid_sim.evaluation.scores import (
     Losses,
     Predictions,
@@ -140,11 +140,11 @@ class Benchmark:
                     if scored.compared:
                         losses.setdefault(scored.model, []).append(row_losses(scored))
                     task.advance(1, f"fold {fold.number}, {scored.model}")
-        compared = []
-        for first, second, metric in self._comparisons():
-            if first in losses and second in losses:
-                a, b = shared_rows(losses[first], losses[second])
-                compared.append(compare(a, b, metric, protocol.groups, seed=self.seed))
+        compared = [
+            compare(*shared_rows(losses[first], losses[second]), metric, protocol.groups, seed=self.seed)
+            for first, second, metric in self._comparisons()
+            if first in losses and second in losses
+        ]
         results.sort(key=lambda row: MODELS.index(row.model))
         intervals = [
             rmse_interval(losses[name], protocol.groups, seed=self.seed)
@@ -161,10 +161,10 @@ class Benchmark:
 
     def _comparisons(self) -> list[tuple[str, str, str]]:
         """The hybrid against all others, and what the LLM adds to it: two models and a metric."""
-        pairs: list[tuple[str, str, str]] = [(HYBRID, name, "rmse") for name in (*BASELINES, LLM)]
+        pairs = [(HYBRID, name, "rmse") for name in (*BASELINES, LLM)]
         pairs += [(HYBRID_LLM, HYBRID, "rmse"), (HYBRID_LLM, HYBRID, "log_loss")]
         pairs += [(CONTROL, HYBRID, "rmse"), (HYBRID_LLM, CONTROL, "rmse")]
-        return [pair for pair in pairs if {pair[0], pair[1]} <= set(self.models)]
+        return [pair for pair in pairs if {*pair[:2]} <= set(self.models)]
 
     def predictions(self, fold: Fold) -> Iterator[Predictions]:
         """Each model's predictions of the held-out pairs of a fold, in the order of `models`; a baseline that cannot be
@@ -192,19 +192,9 @@ class Benchmark:
         with measured() as effort:
             simulator = Simulator(self.seed, self.members, self.embedder, self.n_jobs, self.without).fit(fold.train)
             got = simulator.predict_pairs(fold.held_out.pairs)
-        return Predictions(
-            HYBRID,
-            fold.held_out,
-            got.distribution,
-            got.low,
-            got.high,
-            fold=fold.number,
-            seed=self.seed,
-            seconds=effort.seconds,
-            peak_mb=effort.peak_mb,
-            n_fallback=int((got.source != SOURCES[-1]).sum()),
-            embedder=simulator.embedder_name_,
-        )
+        n_fallback, embedder = int((got.source != SOURCES[-1]).sum()), simulator.embedder_name_
+        made = self._predictions(HYBRID, fold, got.distribution, effort, n_fallback)
+        return replace(made, low=got.low, high=got.high, embedder=embedder)
 
     def _baseline(self, name: str, fold: Fold) -> Predictions:
         """Where a baseline abstains it gets the distribution of all ratings, as Surprise answers with their mean.
@@ -216,15 +206,21 @@ class Benchmark:
         embedder = embedder_for(train, self.embedder) if reads_texts else None
         with measured() as effort:
             distribution = RATERS[name].suited_to(train.scale, embedder, self.seed).fit(train).rate(pairs)
+        filled = distribution.filled(make_rater("global_mean").fit(train).rate(pairs))
+        return self._predictions(name, fold, filled, effort, int((~distribution.answered).sum()))
+
+    def _predictions(
+        self, model: str, fold: Fold, distribution: RatingDistribution, effort: Effort, n_fallback: int = 0
+    ) -> Predictions:
         return Predictions(
-            name,
+            model,
             fold.held_out,
-            distribution.filled(make_rater("global_mean").fit(train).rate(pairs)),
+            distribution,
             fold=fold.number,
             seed=self.seed,
             seconds=effort.seconds,
             peak_mb=effort.peak_mb,
-            n_fallback=int((~distribution.answered).sum()),
+            n_fallback=n_fallback,
         )
 
     def _notes(self, scale: RatingScale) -> list[str]:
@@ -244,7 +240,7 @@ class Benchmark:
         if not recorded:
             _log.warning("fold %d: no held-out pair has an LLM rating, so hybrid+llm is hybrid", fold.number)
         elif LLM in self.models:
-            yield Predictions(LLM, fold.held_out, llm, fold=fold.number, seed=self.seed, seconds=0.0, peak_mb=0.0)
+            yield self._predictions(LLM, fold, llm, Effort())
         if hybrid is not None and HYBRID_LLM in self.models:
             yield replace(self._corrected(HYBRID_LLM, hybrid, llm, fold), compared=recorded)
         if hybrid is not None and CONTROL in self.models:

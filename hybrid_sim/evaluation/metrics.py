@@ -185,9 +185,16 @@ def within_user_sd(ratings: ArrayLike, users: ArrayLike) -> float:
     if user.shape != ratings.shape:
         raise ValueError(f"{len(ratings)} ratings and {user.size} users must be columns of one length")
     n = np.bincount(user)
-    deviation = ratings - (np.bincount(user, ratings) / n)[user]
-    squares, several = np.bincount(user, deviation**2), n > 1
-    return float(np.sqrt(squares[several] / (n[several] - 1)).mean()) if several.any() else float("nan")
+    several = n > 1
+    return float(sd_by_group(ratings, user, len(n))[several].mean()) if several.any() else float("nan")
+
+
+def sd_by_group(column: FloatArray, group: IntArray, n_groups: int) -> FloatArray:
+    """Sample standard deviation (n - 1) of each group, shape `(n_groups,)`; 0 for groups of one."""
+    count = np.bincount(group, minlength=n_groups)
+    mean = np.bincount(group, column, minlength=n_groups) / np.maximum(count, 1)
+    squares = np.bincount(group, (column - mean[group]) ** 2, minlength=n_groups)
+    return np.asarray(np.sqrt(squares / np.maximum(count - 1, 1)))
 
 
 def _histogram(ratings: ArrayLike, scale: RatingScale, added: float = 0.0) -> FloatArray:

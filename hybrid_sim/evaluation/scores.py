@@ -121,58 +121,43 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric", "metrics")
 
 
-def _squared_errors(p: Predictions) -> FloatArray:
-    return np.asarray((p.expected - p.truth) ** 2)
-
-
-def _absolute_errors(p: Predictions) -> FloatArray:
-    return np.abs(p.expected - p.truth)
-
-
-def _log_losses(p: Predictions) -> FloatArray:
-    return metrics.log_losses(p.truth, p.distribution)
-
-
-def _ranked_probability_scores(p: Predictions) -> FloatArray:
-    return metrics.ranked_probability_scores(p.truth, p.distribution)
-
-
-def _calibration_error(events: metrics.Events) -> Callable[[Predictions], float]:
-    return lambda p: metrics.calibration_error(p.truth, p.distribution, events)
-
-
-def _coverage(p: Predictions) -> float | None:
-    return None if p.low is None or p.high is None else metrics.interval_coverage(p.truth, p.low, p.high)
-
-
-def _width(p: Predictions) -> float | None:
-    return None if p.low is None or p.high is None else metrics.interval_width(p.low, p.high)
-
-
 def _add(table: Literal["accuracy", "distribution"], **entries: Metric) -> None:
     for name, entry in entries.items():
         METRICS.add(name, replace(entry, table=table))
 
 
+def _mean(title: str, losses: Callable[[Predictions], FloatArray], root: bool = False, **settings: Any) -> Metric:
+    """A metric that is the mean of losses over the rows, or with `root` the root of it."""
+
+    def of(p: Predictions) -> float:
+        mean = np.mean(losses(p))
+        return float(np.sqrt(mean) if root else mean)
+
+    return Metric(title, of, losses=losses, root=root, **settings)
+
+
+def _of_interval(title: str, of: Callable[[FloatArray, FloatArray, FloatArray], float], decimals: int = 4) -> Metric:
+    """A metric of the real ratings and the ends of intervals; it does not apply to a model without intervals."""
+    return Metric(title, lambda p: None if p.low is None or p.high is None else of(p.truth, p.low, p.high), decimals)
+
+
 _add(
     "accuracy",
-    rmse=Metric("RMSE", lambda p: metrics.rmse(p.truth, p.expected), losses=_squared_errors, root=True, compared=False,
-                ablated=True),
-    mae=Metric("MAE", lambda p: metrics.mae(p.truth, p.expected), losses=_absolute_errors),
+    rmse=_mean("RMSE", lambda p: (p.expected - p.truth) ** 2, root=True, compared=False, ablated=True),
+    mae=_mean("MAE", lambda p: np.abs(p.expected - p.truth)),
     pearson=Metric("Pearson", lambda p: metrics.pearson(p.truth, p.expected), compared=False),
     rmse_rounded=Metric("RMSE*", lambda p: metrics.rmse(p.truth, p.rounded)),
     mae_rounded=Metric("MAE*", lambda p: metrics.mae(p.truth, p.rounded), compared=False),
     pearson_rounded=Metric("Pearson*", lambda p: metrics.pearson(p.truth, p.rounded), compared=False),
-)  # fmt: skip
+)
 _add(
     "distribution",
-    log_loss=Metric("log loss", lambda p: metrics.log_loss(p.truth, p.distribution), losses=_log_losses, ablated=True),
-    rps=Metric("RPS", lambda p: metrics.ranked_probability_score(p.truth, p.distribution),
-               losses=_ranked_probability_scores),
-    ece=Metric("ECE", _calibration_error("levels")),
-    ece_top=Metric("ECE top", _calibration_error("top"), compared=False),
-    coverage=Metric("cover", _coverage),
-    width=Metric("width", _width, 3),
+    log_loss=_mean("log loss", lambda p: metrics.log_losses(p.truth, p.distribution), ablated=True),
+    rps=_mean("RPS", lambda p: metrics.ranked_probability_scores(p.truth, p.distribution)),
+    ece=Metric("ECE", lambda p: metrics.calibration_error(p.truth, p.distribution)),
+    ece_top=Metric("ECE top", lambda p: metrics.calibration_error(p.truth, p.distribution, "top"), compared=False),
+    coverage=_of_interval("cover", metrics.interval_coverage),
+    width=_of_interval("width", lambda truth, low, high: metrics.interval_width(low, high), 3),
     kl=Metric("KL", lambda p: metrics.kl_divergence(p.sampled, p.truth, p.held_out.scale), 5),
     wasserstein=Metric("W1", lambda p: metrics.wasserstein(p.sampled, p.truth, p.held_out.scale), compared=False),
     within_user_sd=Metric("user SD", lambda p: metrics.within_user_sd(p.sampled, p.held_out.user), 3),
@@ -181,14 +166,10 @@ _add(
 )  # fmt: skip
 
 
-def row_metrics() -> dict[str, Callable[[Predictions], FloatArray]]:
-    """The metrics that are means over rows, by name, with their losses."""
-    return {name: metric.losses for name, metric in METRICS.items() if metric.losses is not None}
-
-
-def ablated_metrics() -> tuple[str, ...]:
-    """The metrics that `ablate` measures gains in."""
-    return tuple(name for name, metric in METRICS.items() if metric.ablated)
+def row_metrics(ablated: bool = False) -> dict[str, Callable[[Predictions], FloatArray]]:
+    """The losses of the metrics that are means over rows, by name; with `ablated` those that `ablate` measures."""
+    chosen = ((name, m.losses) for name, m in METRICS.items() if m.ablated or not ablated)
+    return {name: losses for name, losses in chosen if losses is not None}
 
 
 @dataclass(frozen=True)
@@ -272,10 +253,8 @@ def score_by_support(p: Predictions, support: IntArray) -> list[SupportRow]:
         here = bucket == position
         truth, low, high = p.truth[here], p.low[here], p.high[here]
         coverage, width = metrics.interval_coverage(truth, low, high), metrics.interval_width(low, high)
-        rmse = metrics.rmse(truth, p.expected[here])
-        rows.append(
-            SupportRow(p.model, p.protocol, p.fold, SUPPORT_BUCKETS[position], len(truth), rmse, coverage, width)
-        )
+        figures = len(truth), metrics.rmse(truth, p.expected[here]), coverage, width
+        rows.append(SupportRow(p.model, p.protocol, p.fold, SUPPORT_BUCKETS[position], *figures))
     return rows
 
 

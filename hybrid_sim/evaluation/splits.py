@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
-from hybrid_sim.core.types import IntArray, Pairs
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.data.columns import read_table
 from hybrid_sim.data.delimited import RATING_NAMES
 from hybrid_sim.data.sources import data_folder, find_folder
@@ -46,11 +47,7 @@ def genuine_folds(
     """
     place = find_folder("ml-100k", data_folder(folder))
     return [
-        Split(
-            fold,
-            _rows_of_file(dataset, place / f"{fold}.base"),
-            _rows_of_file(dataset, place / f"{fold}.test"),
-        )
+        Split(fold, _rows_of_file(dataset, place / f"{fold}.base"), _rows_of_file(dataset, place / f"{fold}.test"))
         for fold in folds
     ]
 
@@ -110,7 +107,7 @@ def items_out(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> list[Split]:
     Raises:
         SettingsError: `n_folds` is below 2 or above the number of rated items.
     """
-    fold = _folds_of_items(dataset, n_folds, seed)
+    fold = _folds_of_rated(dataset.item_counts, n_folds, seed, "rated items")
     return [_split(f"cold-items-{part + 1}", fold[dataset.item] == part) for part in range(n_folds)]
 
 
@@ -138,7 +135,8 @@ def both_out(dataset: Dataset, n_folds: int = 5, seed: int = 0) -> list[Split]:
     Raises:
         SettingsError: `n_folds` is below 2 or above the number of rated items or of users.
     """
-    user_fold, item_fold = _folds_of_users(dataset, n_folds, seed), _folds_of_items(dataset, n_folds, seed)
+    user_fold = _folds_of_rated(dataset.user_counts, n_folds, seed, "users")
+    item_fold = _folds_of_rated(dataset.item_counts, n_folds, seed, "rated items")
     splits = []
     for part in range(n_folds):
         cold_user, cold_item = user_fold[dataset.user] == part, item_fold[dataset.item] == part
@@ -159,11 +157,9 @@ def users_out(dataset: Dataset, n_folds: int = 5, known: int = 0, seed: int = 0,
     """
     if known < 0 or reserved < 0:
         raise SettingsError(f"known={known} and reserved={reserved} must not be negative")
-    fold = _folds_of_users(dataset, n_folds, seed)
-    if dataset.timestamp is None:
-        key = np.random.default_rng(seed).random(len(dataset))
-    else:
-        key = dataset.timestamp.astype(float)
+    fold = _folds_of_rated(dataset.user_counts, n_folds, seed, "users")
+    times = dataset.timestamp
+    key = np.random.default_rng(seed).random(len(dataset)) if times is None else times.astype(float)
     place = dataset.user_counts[dataset.user] - 1 - _places_from_end(dataset.user, key)
     splits = []
     for part in range(n_folds):
@@ -188,14 +184,6 @@ def _rows_of_file(dataset: Dataset, path: Path) -> IntArray:
     return np.sort(rows).astype(np.int64)
 
 
-def _folds_of_items(dataset: Dataset, n_folds: int, seed: int) -> IntArray:
-    return _folds_of_rated(dataset.item_counts, n_folds, seed, "rated items")
-
-
-def _folds_of_users(dataset: Dataset, n_folds: int, seed: int) -> IntArray:
-    return _folds_of_rated(dataset.user_counts, n_folds, seed, "users")
-
-
 def _folds_of_rated(counts: IntArray, n_folds: int, seed: int, what: str) -> IntArray:
     """The fold of every user or item that has ratings, -1 for the others."""
     rated = np.flatnonzero(counts)
@@ -212,7 +200,7 @@ def _fold_numbers(n: int, n_folds: int, seed: int, what: str) -> IntArray:
     return fold
 
 
-def _places_from_end(user: IntArray, key: np.ndarray[tuple[int], np.dtype[np.float64]]) -> IntArray:
+def _places_from_end(user: IntArray, key: FloatArray) -> IntArray:
     """How many ratings of the same user come after each one, by key; ties keep their order."""
     if not len(user):
         return np.empty(0, dtype=np.int64)
@@ -223,7 +211,7 @@ def _places_from_end(user: IntArray, key: np.ndarray[tuple[int], np.dtype[np.flo
     return places
 
 
-def _split(name: str, held_out: np.ndarray[tuple[int], np.dtype[np.bool_]], uses_test_time: bool = False) -> Split:
+def _split(name: str, held_out: NDArray[np.bool_], uses_test_time: bool = False) -> Split:
     return Split(name, np.flatnonzero(~held_out), np.flatnonzero(held_out), uses_test_time)
 
 

@@ -13,7 +13,7 @@ from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, interv
 from hybrid_sim.core.types import FloatArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Interval, Statistic, paired_bootstrap
-from hybrid_sim.evaluation.validity.calibration import reliability_table
+from hybrid_sim.evaluation.validity.accuracy import reliability_table
 from hybrid_sim.evaluation.validity.realism import confusion_table
 from hybrid_sim.simulation.run_folder import FinishedRun, Truth
 

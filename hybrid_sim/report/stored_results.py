@@ -1,10 +1,10 @@
-"""Stored results, read again: the JSON of benchmarks and of ablations."""
+"""Stored results, read again: the JSON of benchmarks, ablations and validations."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.evaluation.ablation.report import AblationResult
 from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.scores import ResultRow
+from hybrid_sim.evaluation.validity.report import FORMAT, ValidityReport
 
 NULLABLE = ("commit", "embedder", "reason", "coverage", "width", "seconds", "peak_mb")
 """Where null means that there is none; elsewhere it stands for a number that is undefined."""
@@ -66,15 +67,26 @@ def read_ablation(file: Path) -> AblationResult:
     return _read(file, "ablation", AblationResult)
 
 
+def read_validity(file: Path) -> ValidityReport:
+    """The validation in a JSON file.
+
+    Raises:
+        SettingsError: there is no such file.
+        DataError: it is damaged, or no validation of this format.
+    """
+    return _read(file, "validity", ValidityReport)
+
+
 def _read(file: Path, kind: str, record: type[Stored]) -> Stored:
     content = read_json(file)
-    command = {"bench": "bench", "ablation": "ablate"}[kind]
-    if kind_of(content) != kind:
+    command = {"bench": "bench", "ablation": "ablate", "validity": "validate"}[kind]
+    if kind_of(content) != kind or (kind == "validity" and content.get("format") != FORMAT):
         raise DataError(f"{file}: is no {kind} result; expected what `hybrid-sim {command} --json` writes")
+    if kind == "validity":
+        content = _each(content, "sections", _with_blocks)
+    else:
+        content = _each(_with_nan(content), "results", ResultRow.nested)
     try:
-        content = _with_nan(content)
-        if kind == "bench":
-            content["results"] = [ResultRow.nested(row) for row in content["results"]]
         return TypeAdapter(record).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -82,6 +94,20 @@ def _read(file: Path, kind: str, record: type[Stored]) -> Stored:
         raise DataError(
             f"{file}, {place}: {first['msg']}; write it again with `hybrid-sim {command} --json`"
         ) from error
+
+
+def _each(content: dict[str, Any], field: str, change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """The content with `change` made to every table of a list; pydantic finds what is no such list."""
+    rows = content.get(field)
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return {**content, field: [change(row) for row in rows]}
+    return content
+
+
+def _with_blocks(section: dict[str, Any]) -> dict[str, Any]:
+    """A section of the document model: verdicts, charts and tables are stored apart."""
+    kinds = [section.get(name) for name in ("verdicts", "charts", "tables")]
+    return {**section, "blocks": [block for blocks in kinds if isinstance(blocks, list) for block in blocks]}
 
 
 def _with_nan(value: Any) -> Any:

@@ -202,7 +202,7 @@ class HistoryNeighbours(HistoryRater):
 @rater(
     "profile_neighbours",
     order=33,
-    component="profile_neighbours",
+    component="profile",
     explanation="ratings by users with similar profiles",
     members=[Member("profile_neighbours", default=False)],
 )

@@ -5,7 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import io
 import json
+import logging
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,40 +21,42 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
-from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.files import nearest
+from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.core.files import nearest, write_whole
 from hybrid_sim.core.parallel import as_done
 from hybrid_sim.core.provenance import package_versions
 from hybrid_sim.core.rater import Rater, expected
+from hybrid_sim.core.serialization import Arrays, read_arrays, write_arrays
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.ensemble.components import default_members, shapes_among
 from hybrid_sim.ensemble.ensemble import BATCH, Ensemble
 from hybrid_sim.ensemble.out_of_fold import MemberPredictions
-from hybrid_sim.evaluation.ablation.answer_store import FORMAT, store_answers, stored_answers
 from hybrid_sim.evaluation.protocols import Fold
 from hybrid_sim.models.hold_outs import HoldOut, hold_outs
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.models.support import Support
 from hybrid_sim.retrieval.embedder import embedder_for
 
+FORMAT = "hybrid-sim answers 3"
+
 SOURCES = ("models", "retrieval", "core")
 """Parts of the package whose code, beside the versions of packages, decides whether stored answers still hold."""
+
+_log = logging.getLogger("hybrid_sim")
 
 
 @dataclass(frozen=True)
 class MemberAnswers:
-    """One member's answers: out of fold about training ratings, and about the held-out pairs.
+    """One member's answers about some pairs.
 
     Means have shape `(n_pairs, 2)`: the expectation as the member computes it, which may lie beyond the scale, and the
-    mean of its distribution. Distributions have shape `(n_pairs, n_levels)`. `seconds` is CPU time of all fits, of
-    rating all out-of-fold pairs, and of rating the held-out pairs.
+    mean of its distribution. Distributions have shape `(n_pairs, n_levels)`. `seconds` is CPU time, of fitting and of
+    rating; where answers were joined, of all fits, of rating the out-of-fold pairs and of rating the held-out ones.
     """
 
-    out_of_fold_means: FloatArray
-    out_of_fold_probs: NDArray[np.float32]
-    test_means: FloatArray
-    test_probs: NDArray[np.float32]
+    means: FloatArray
+    probs: NDArray[np.float32]
     seconds: FloatArray
 
 
@@ -62,8 +68,8 @@ class StackedAnswers:
     probs: NDArray[np.float32]
     support: Support
 
-    def opinions(self, columns: Sequence[int], shapes: Sequence[int]) -> MemberPredictions:
-        """The opinions of the members `columns`, as an ensemble gathers them that uses distributions of `shapes`."""
+    def predictions(self, columns: Sequence[int], shapes: Sequence[int]) -> MemberPredictions:
+        """The predictions of the members `columns`, as an ensemble gathers them that uses distributions of `shapes`."""
         means = np.stack([self.means[:, k, int(k in shapes)] for k in columns], axis=1)
         return MemberPredictions(means, self.probs[:, shapes], self.support)
 
@@ -93,9 +99,9 @@ class FoldAnswers:
 
         Where no member whose shape is used is left, the distributions of all are used.
         """
-        shapes = [self.members.index(name) for name in shapes_among(members)]
         columns = [self.members.index(name) for name in members]
-        return self.out_of_fold.opinions(columns, shapes or columns), self.test.opinions(columns, shapes or columns)
+        shapes = [self.members.index(name) for name in shapes_among(members)] or columns
+        return self.out_of_fold.predictions(columns, shapes), self.test.predictions(columns, shapes)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Inputs:
     pairs: Pairs
 
     def key(self, name: str) -> str:
-        """A hash of all that the answers of a member depend on."""
+        """A hash of all that the answers of a member depend on, the code of its rater included."""
         rater = self.raters[name]
         fields = [f for f in dataclasses.fields(rater) if f.init and f.name != "embedder"]  # type: ignore[arg-type]  # every rater is a dataclass
         content = {
@@ -120,7 +126,7 @@ class Inputs:
             "plans": _hashed(*(plan.held_rows for plan in self.plans)),
             "pairs": _hashed(self.pairs.user, self.pairs.item),
             "packages": package_versions(),
-            "code": _code_digest(),
+            "code": [_code_digest(package) for package in ("hybrid_sim", type(rater).__module__.partition(".")[0])],
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -154,22 +160,19 @@ def gather(
     answers = _stored_or_computed(inputs, answer_folder, n_jobs)
     supports = [Support.of(fold.train.take(p.train_rows), fold.train.pairs.take(p.held_rows)) for p in plans]
     rows = np.concatenate([plan.held_rows for plan in plans])
+    means, probs = (np.stack([getattr(one, part) for one in answers], axis=1) for part in ("means", "probs"))
+    n = len(rows)
     return FoldAnswers(
         names,
-        _together([(one.out_of_fold_means, one.out_of_fold_probs) for one in answers], Support.concatenate(supports)),
+        StackedAnswers(means[:n], probs[:n], Support.concatenate(supports)),
         fold.train.rating[rows],
         np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
-        _together([(one.test_means, one.test_probs) for one in answers], Support.of(fold.train, inputs.pairs)),
+        StackedAnswers(means[n:], probs[n:], Support.of(fold.train, inputs.pairs)),
         _known(fold.train, inputs.pairs),
         GlobalMean().fit(fold.train).rate(inputs.pairs),
         {name: one.seconds for name, one in zip(names, answers, strict=True)},
         embedder.name,
     )
-
-
-def _together(answers: Sequence[tuple[FloatArray, NDArray[np.float32]]], support: Support) -> StackedAnswers:
-    means, probs = zip(*answers, strict=True)
-    return StackedAnswers(np.stack(means, axis=1), np.stack(probs, axis=1), support)
 
 
 def _known(train: Dataset, pairs: Pairs) -> NDArray[np.bool_]:
@@ -180,25 +183,17 @@ def _known(train: Dataset, pairs: Pairs) -> NDArray[np.bool_]:
 
 def _stored_or_computed(inputs: Inputs, answer_folder: Path | None, n_jobs: int | None) -> list[MemberAnswers]:
     keys = {name: inputs.key(name) for name in inputs.raters}
-    stored = (
-        {} if answer_folder is None else {name: stored_answers(answer_folder, name, key) for name, key in keys.items()}
-    )
-    answers = {name: MemberAnswers(**arrays) for name, arrays in stored.items() if arrays is not None}
+    answers: dict[str, MemberAnswers] = {}
+    for name, key in keys.items():
+        arrays = None if answer_folder is None else stored_answers(answer_folder, name, key)
+        if arrays is not None:
+            answers[name] = MemberAnswers(**arrays)
     missing = [name for name in inputs.raters if name not in answers]
     for name, answer in _compute(inputs, missing, n_jobs):
         answers[name] = answer
         if answer_folder is not None:
-            store_answers(answer_folder, name, keys[name], dataclasses.asdict(answer))
+            store_answers(answer_folder, name, keys[name], vars(answer))
     return [answers[name] for name in inputs.raters]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The predictions of one fit of a member, and its CPU seconds of fitting and of rating."""
-
-    means: FloatArray
-    probs: NDArray[np.float32]
-    seconds: tuple[float, float]
 
 
 def _compute(inputs: Inputs, names: Sequence[str], n_jobs: int | None) -> Iterator[tuple[str, MemberAnswers]]:
@@ -207,7 +202,7 @@ def _compute(inputs: Inputs, names: Sequence[str], n_jobs: int | None) -> Iterat
     parts = [train.take(plan.train_rows) for plan in inputs.plans] + [train]
     pairs = [train.pairs.take(plan.held_rows) for plan in inputs.plans] + [inputs.pairs]
     waiting = [(name, k) for name in reversed(names) for k in reversed(range(len(parts)))]
-    done: dict[str, dict[int, _Part]] = {name: {} for name in names}
+    done: dict[str, dict[int, MemberAnswers]] = {name: {} for name in names}
     tasks = [(inputs.raters[name], parts[k], pairs[k]) for name, k in waiting]
     for place, part in as_done(_answer, tasks, n_jobs, "asking members", [name for name, _ in waiting]):
         name, k = waiting[place]
@@ -216,19 +211,14 @@ def _compute(inputs: Inputs, names: Sequence[str], n_jobs: int | None) -> Iterat
             yield name, _joined([done[name][k] for k in range(len(parts))])
 
 
-def _joined(parts: Sequence[_Part]) -> MemberAnswers:
-    *out_of_fold, test = parts
-    fit, rate = sum(part.seconds[0] for part in parts), sum(part.seconds[1] for part in out_of_fold)
-    return MemberAnswers(
-        np.concatenate([part.means for part in out_of_fold]),
-        np.concatenate([part.probs for part in out_of_fold]),
-        test.means,
-        test.probs,
-        np.array([fit, rate, test.seconds[1]]),
-    )
+def _joined(parts: Sequence[MemberAnswers]) -> MemberAnswers:
+    """The answers about all out-of-fold pairs, then those about the held-out pairs, which are the last part."""
+    fit, rate = np.array([part.seconds for part in parts]).T
+    means, probs = np.concatenate([part.means for part in parts]), np.concatenate([part.probs for part in parts])
+    return MemberAnswers(means, probs, np.array([fit.sum(), rate[:-1].sum(), rate[-1]]))
 
 
-def _answer(rater: Rater, train: Dataset, pairs: Pairs) -> _Part:
+def _answer(rater: Rater, train: Dataset, pairs: Pairs) -> MemberAnswers:
     """Fit a copy of the rater and let it rate the pairs, some at a time."""
     started = time.thread_time()
     fitted = copy.deepcopy(rater).fit(train)
@@ -239,17 +229,25 @@ def _answer(rater: Rater, train: Dataset, pairs: Pairs) -> _Part:
         distribution = fitted.rate(pairs.take(rows))
         probs[rows] = distribution.probs
         means[rows] = np.column_stack([expected(fitted, pairs.take(rows)), distribution.mean()])
-    return _Part(means, probs, (between - started, time.thread_time() - between))
+    return MemberAnswers(means, probs, np.array([between - started, time.thread_time() - between]))
 
 
 @cache
-def _code_digest() -> str:
-    """A hash of the code that members are made of: answers of yesterday's code are not today's."""
-    root, content = Path(__file__).parents[2], hashlib.sha256()
-    for part in SOURCES:
-        for path in sorted((root / part).rglob("*.py")) or [root / part]:
-            content.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return content.hexdigest()
+def _code_digest(package: str) -> str:
+    """A hash of the code of a package that has raters, as it is in its files: yesterday's answers are not today's.
+
+    Code without files (typed into a console) has another hash in every process.
+    """
+    module, content = sys.modules[package], hashlib.sha256()
+    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
+    if package == "hybrid_sim":
+        folders = [folder / part for folder in folders for part in SOURCES]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    if not files and getattr(module, "__file__", None):
+        files = [Path(str(module.__file__))]
+    for file in files:
+        content.update(file.name.encode() + b"\0" + file.read_bytes())
+    return content.hexdigest() if files else os.urandom(16).hex()
 
 
 def _hashed(*columns: IntArray) -> str:
@@ -258,3 +256,43 @@ def _hashed(*columns: IntArray) -> str:
         content.update(len(column).to_bytes(8, "little"))
         content.update(np.ascontiguousarray(column).tobytes())
     return content.hexdigest()
+
+
+def store_answers(folder: Path, name: str, key: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Keep the arrays in a folder under a name and a key, replacing what was there.
+
+    Raises:
+        SettingsError: `folder` is no folder.
+        StorageError: the disk is full or not writable.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SettingsError(f"{folder} is no folder; name another for the members' answers") from error
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror}); name another folder") from error
+    content = io.BytesIO()
+    write_arrays(content, dict(arrays))
+    write_whole(_file(folder, name, key), content.getvalue())
+
+
+def stored_answers(folder: Path, name: str, key: str) -> Arrays | None:
+    """The arrays kept under this name and key; None where there are none, or only damaged ones, which the log says.
+
+    Raises:
+        SettingsError: `folder` is no folder, or a file in it cannot be read.
+    """
+    path = _file(folder, name, key)
+    try:
+        return read_arrays(io.BytesIO(path.read_bytes()), path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); name another folder") from error
+    except ModelFileError:  # the checksums of the archive tell
+        _log.warning("%s is damaged; the member is asked again", path.name)
+        return None
+
+
+def _file(folder: Path, name: str, key: str) -> Path:
+    return folder / f"{name}-{key}.npz"

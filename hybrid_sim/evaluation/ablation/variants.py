@@ -6,8 +6,10 @@ are those that an ensemble fitted with just these components would give.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import combinations, product
 from typing import TypeVar
 
@@ -16,13 +18,25 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.parallel import as_done
 from hybrid_sim.core.seeding import derive_seed
-from hybrid_sim.core.types import RatingDistribution
-from hybrid_sim.ensemble.combiner import BOOSTED, MIN_ROWS, NEW, average_shape, regimes_of, training_rows
+from hybrid_sim.core.types import FloatArray, RatingDistribution, RatingScale
+from hybrid_sim.ensemble.combiner import (
+    BOOSTED,
+    MIN_ROWS,
+    NEW,
+    Inputs,
+    RegimeCombiner,
+    average_shape,
+    regimes_of,
+    training_rows,
+)
 from hybrid_sim.ensemble.components import members_of, switched
 from hybrid_sim.ensemble.out_of_fold import MemberPredictions
-from hybrid_sim.evaluation.ablation.combiner_steps import Clock, SwitchableCombiner
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers
 from hybrid_sim.models.support import REGIMES
+
+LEARN, ANSWER = 0, 1
+WEIGHTS, TREES, SHAPE = "weights", "trees", "level shape"
+"""Names of the steps in the table of costs."""
 
 Subset = frozenset[str]
 T = TypeVar("T")
@@ -55,26 +69,31 @@ def each_variant(
     no answer.
     """
     of_members = [name for name in components if name in members_of()]
-    works = list(product(reversed(subsets(of_members)), _choices("combiner", components)))
+
+    def choices(*steps: str) -> list[tuple[bool, ...]]:
+        return list(product(*([True, False] if step in components else [True] for step in steps)))
 
     def work(kept: Subset, weighted: bool) -> list[T]:
-        return [scorer(variant) for variant in _together(answers, components, kept, weighted, seed)]
+        left = switched(answers.members, [name for name in of_members if name not in kept]).members
+        probs, seconds = _predictions(answers, left, weighted, choices("boosted", "calibration"), seed)
+        scores = []
+        for (trees, shape), of_pairs in probs.items():
+            on = {"combiner": weighted, "boosted": trees, "calibration": shape}
+            of_ensemble = RatingDistribution(answers.fallback.scale, of_pairs)
+            filled = of_ensemble.filled(answers.fallback, keep=answers.known)
+            scores.append(scorer(Variant(kept | {step for step in components if on.get(step)}, filled, seconds)))
+        return scores
 
+    works = [(kept, weighted) for kept in reversed(subsets(of_members)) for (weighted,) in choices("combiner")]
     for _, scores in as_done(work, works, n_jobs, "subsets"):
         yield from scores
 
 
-def _choices(step: str, components: Sequence[str]) -> list[bool]:
-    return [True, False] if step in components else [True]
-
-
-def _together(
-    answers: FoldAnswers, components: Sequence[str], kept: Subset, weighted: bool, seed: int
-) -> list[Variant]:
-    """All variants with these components that have members, and with or without learned weights."""
-    out = [name for name in components if name in members_of() and name not in kept]
-    train, test = answers.of(switched(answers.members, out).members)
-    switches = list(product(_choices("boosted", components), _choices("calibration", components)))
+def _predictions(
+    answers: FoldAnswers, members: Sequence[str], weighted: bool, switches: Sequence[tuple[bool, ...]], seed: int
+) -> tuple[dict[tuple[bool, ...], FloatArray], dict[str, tuple[float, float]]]:
+    """Probabilities of the held-out pairs for each (trees, level shape) in `switches`, and the CPU seconds of steps."""
+    train, test = answers.of(members)
     probs = {one: average_shape(test.probs) for one in switches}
     clock = Clock()
     learn_from = [
@@ -93,15 +112,77 @@ def _together(
         )
         for one in switches:
             probs[one][rows] = of_rows[one]
-    variants = []
-    for trees, shape in switches:
-        on = {"combiner": weighted, "boosted": trees, "calibration": shape}
-        of_ensemble = RatingDistribution(answers.fallback.scale, probs[trees, shape])
-        chosen = kept | {step for step in components if on.get(step)}
-        variants.append(Variant(chosen, of_ensemble.filled(answers.fallback, keep=answers.known), clock.seconds))
-    return variants
+    return probs, clock.seconds
 
 
-def _answered(opinions: MemberPredictions) -> NDArray[np.bool_]:
+def _answered(predictions: MemberPredictions) -> NDArray[np.bool_]:
     """Rows that at least one member with a distribution rates."""
-    return np.asarray(~np.isnan(opinions.probs[:, :, 0]).all(axis=1))
+    return np.asarray(~np.isnan(predictions.probs[:, :, 0]).all(axis=1))
+
+
+@dataclass
+class Clock:
+    """CPU seconds of every step, of learning and of answering."""
+
+    seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @contextmanager
+    def running(self, step: str, part: int) -> Iterator[None]:
+        """Add what the body of the `with` takes on this thread."""
+        started = time.thread_time()
+        yield
+        spent = list(self.seconds.get(step, (0.0, 0.0)))
+        spent[part] += time.thread_time() - started
+        self.seconds[step] = (spent[LEARN], spent[ANSWER])
+
+
+@dataclass
+class SwitchableCombiner(RegimeCombiner):
+    """The linear step (if `weighted`, else the members' plain average), trees and level shape of one regime.
+
+    With all steps on it answers as a `RegimeCombiner` does, to the last bit.
+    """
+
+    clock: Clock = field(default_factory=Clock, repr=False)
+
+    def answer(
+        self,
+        train: MemberPredictions,
+        ratings: FloatArray,
+        test: MemberPredictions,
+        scale: RatingScale,
+        switches: Sequence[tuple[bool, ...]],
+    ) -> dict[tuple[bool, ...], FloatArray]:
+        """Probabilities of `test` for each (trees, level shape) in `switches`, learned on `train`."""
+        learn, query = self.select(train, ratings, scale), self.inputs(test)
+        with self.clock.running(WEIGHTS, LEARN):
+            linear, stack = self.cross_fitted_linear(learn, ratings), self.learn_stack(learn, ratings)
+        with self.clock.running(WEIGHTS, ANSWER):
+            test_linear = stack.predict(query.means, query.support)
+        probs: dict[tuple[bool, ...], FloatArray] = {}
+        with_trees = sorted({trees and self.boosted for trees, _ in switches})
+        for trees in with_trees:
+            mean, test_mean = self._means(trees, learn, linear, ratings, query, test_linear)
+            for shape in sorted({shape for _, shape in switches}):
+                step = SHAPE if trees == with_trees[-1] else f"{SHAPE} without trees"
+                if shape:
+                    with self.clock.running(step, LEARN):
+                        fitted = self.learn_shape(learn, mean, ratings)
+                    with self.clock.running(step, ANSWER):
+                        answer = self.distribution(fitted, query, test_mean).probs
+                else:
+                    answer = query.average.tilted_to(test_mean).probs
+                probs |= {one: answer for one in switches if (one[0] and self.boosted, one[1]) == (trees, shape)}
+        return probs
+
+    def _means(
+        self, trees: bool, learn: Inputs, linear: FloatArray, ratings: FloatArray, query: Inputs, base: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Cross-fitted means of the rows learned from, and of the test rows from their linear means `base`."""
+        fitted, mean = None, linear
+        if trees:
+            with self.clock.running(TREES, LEARN):
+                mean = self.cross_fitted_mean(learn, linear, ratings)
+                fitted = self.learn_trees(learn, linear, ratings, n_models=2)
+        with self.clock.running(TREES, ANSWER):
+            return mean, self.mean(fitted, query, base)

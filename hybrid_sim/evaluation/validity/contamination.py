@@ -13,15 +13,14 @@ import numpy as np
 import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Column, Section, Table
+from hybrid_sim.core.document import Column, Section
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.data.world import fictional_titles
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none
+from hybrid_sim.evaluation.validity.verdicts import describe, judge, table, undecided
 from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest
 
 N_USERS, N_ITEMS = 20, 10
@@ -45,16 +44,11 @@ def contamination(data: ValidationData) -> Section:
     title, probe = "Recall of the data set", data.probe
     if probe is None or len(probe.truth) < MIN_ANSWERS:
         why = NO_PROBE if probe is None else f"Only {len(probe.truth)} of {MIN_ANSWERS} pairs were answered both ways."
-        return Section("contamination", title, why, (verdicts.undecided(verdicts.CONTAMINATION, why),))
+        return Section("contamination", title, why, (undecided("contamination", why),))
     answers = {"real title and text": probe.with_title, "invented title, no text": probe.without}
     exact = {kind: (np.abs(ratings - probe.truth) < 1e-9).astype(float) for kind, ratings in answers.items()}
-    rows = tuple(
-        (
-            kind,
-            float(exact[kind].mean()),
-            metrics.mae(probe.truth, ratings),
-            finite_or_none(metrics.pearson(probe.truth, ratings)),
-        )
+    rows = (
+        (kind, exact[kind].mean(), metrics.mae(probe.truth, ratings), metrics.pearson(probe.truth, ratings))
         for kind, ratings in answers.items()
     )
     columns = (
@@ -62,12 +56,12 @@ def contamination(data: ValidationData) -> Section:
         Column("pearson", "Pearson", 4),
     )  # fmt: skip
     heading = f"A language model's ratings of {len(probe.truth)} held-out pairs"
-    table = Table("contamination", heading, columns, rows, "Intervals resample users.")
+    hits = table("contamination", heading, columns, rows, "Intervals resample users.")
     with_title, without = exact.values()
     gain = data.by_user.mean(with_title - without, probe.user)
-    verdict = verdicts.judge(verdicts.CONTAMINATION, gain, "exact hits gained by the real title:")
+    verdict = judge("contamination", gain, "exact hits gained by the real title:")
     finding = f"Real titles add {describe(gain)} to the share of exact hits."
-    return Section("contamination", title, finding, (verdict, table))
+    return Section("contamination", title, finding, (verdict, hits))
 
 
 def masked(dataset: Dataset, seed: int) -> Dataset:

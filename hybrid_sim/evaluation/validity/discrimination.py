@@ -1,4 +1,4 @@
-"""Evidence on discrimination: whether the simulator prefers an item that the user liked to others."""
+"""Evidence on personal taste: correlation beyond the means, and preferring items that the user liked to others."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Chart, Column, Section, Table, Verdict, interval_columns
+from hybrid_sim.core.document import Chart, Column, Section, Verdict, interval_columns
 from hybrid_sim.core.seeding import stream
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.evaluation.bootstrap import Interval
-from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, interval_cells
+from hybrid_sim.evaluation.validity.verdicts import RULES, describe, judge, table, undecided
+from hybrid_sim.models import make_rater
+from hybrid_sim.models.biases import Biases
 
 MOST_OTHERS = 9
 """A liked item is picked among one to this many others (1:1 to 1:9, as in Agent4Rec, Zhang et al. 2024)."""
@@ -55,21 +55,18 @@ class Picks:
 def discrimination(data: ValidationData) -> Section:
     """Share of right picks among 1 to 9 alternatives: disliked by the user, or not rated (any, or as popular)."""
     picks = list(_all_picks(data))
-    rows = tuple(
-        (p.kind, f"1:{p.n_others}", p.n_cases, *interval_cells(p.share), p.by_means, 1 / (p.n_others + 1))
-        for p in picks
-    )
+    rows = ((p.kind, f"1:{p.n_others}", p.n_cases, p.share, p.by_means, 1 / (p.n_others + 1)) for p in picks)
     columns = (
         Column("kind", "the others are"), Column("others", "liked : others"), Column("n", "cases"),
         Column("accuracy", "right picks", 4), *interval_columns(4), Column("item_means", "by items' means", 4),
         Column("chance", "by chance", 4),
     )  # fmt: skip
-    table = Table("picks", "Share of right picks of the liked item", columns, rows, _NOTE)
+    right = table("picks", "Share of right picks of the liked item", columns, rows, _NOTE)
     chart = Chart("lines", "Picking the liked item among others", "picks", "others", ("accuracy",), "low", "high",
                   series="kind", x_label="liked : others", y_label="share of right picks")  # fmt: skip
     verdict, finding = _verdict(picks)
     notes = () if data.simulator.rater is not None else ("Items that were not rated cannot be asked about.",)
-    return Section("discrimination", "Telling liked items from others", finding, (verdict, chart, table), notes)
+    return Section("discrimination", "Telling liked items from others", finding, (verdict, chart, right), notes)
 
 
 def _verdict(picks: list[Picks]) -> tuple[Verdict, str]:
@@ -77,14 +74,14 @@ def _verdict(picks: list[Picks]) -> tuple[Verdict, str]:
     decisive = next((p for p in picks if p.kind == "disliked" and p.n_others == 1), None)
     if decisive is None:
         why = "No user has both a liked and a disliked held-out item."
-        return verdicts.undecided(verdicts.PICKING, why), why
+        return undecided("discrimination", why), why
     share, by_means = decisive.share.estimate, decisive.by_means
     words = f"{share:.1%} of picks are right, {by_means:.1%} by the items' means, the difference is"
     finding = (
         f"Of one liked and one disliked item {share:.1%} of picks are right ({by_means:.1%} by the items' means, "
         f"difference {describe(decisive.difference)})."
     )
-    return verdicts.judge(verdicts.PICKING, decisive.difference, words), finding
+    return judge("discrimination", decisive.difference, words), finding
 
 
 def _all_picks(data: ValidationData) -> Iterator[Picks]:
@@ -137,19 +134,11 @@ def _not_rated(data: ValidationData, as_popular: bool) -> Alternatives:
     allowed = np.isfinite(np.take_along_axis(key, sample, axis=1)).ravel()
     pairs = Pairs(np.repeat(users, size)[allowed], sample.ravel()[allowed].astype(np.int64))
     assert data.simulator.rater is not None, "only called where somebody can be asked"
-    answer = data.simulator.rater.rate(pairs)
-    scores = np.where(answer.answered, answer.mean(), data.train.rating.mean())
+    answers = data.simulator.rater.rate(pairs), make_rater("item_mean").fit(data.train).rate(pairs)
+    scores, item_means = (np.where(one.answered, one.mean(), data.train.rating.mean()) for one in answers)
     if not data.simulator.has_distributions:
-        scores = data.drawn_from(answer, pairs)
-    return Alternatives(kind, pairs.user, scores, _training_means(data.train)[pairs.item])
-
-
-def _training_means(train: Dataset) -> FloatArray:
-    from hybrid_sim.models import make_rater
-
-    everything = Pairs(np.zeros(train.n_items, dtype=np.int64), np.arange(train.n_items))
-    answer: RatingDistribution = make_rater("item_mean").fit(train).rate(everything)
-    return np.where(answer.answered, answer.mean(), train.rating.mean())
+        scores = data.drawn_from(answers[0], pairs)
+    return Alternatives(kind, pairs.user, scores, item_means)
 
 
 def _right_picks(
@@ -189,3 +178,68 @@ def _below(
 def _log_choose(total: IntArray, n: int) -> FloatArray:
     total = np.maximum(total, n).astype(float)
     return np.asarray(gammaln(total + 1) - gammaln(n + 1) - gammaln(total - n + 1))
+
+
+def signal(data: ValidationData) -> Section:
+    """Partial correlations with the rating, given the training means of user and item, of the whole and its parts."""
+    parts = {data.simulator.name: data.simulator.expected(), **data.simulator.members}
+    sums = _moments(data, list(parts.values()))
+    values = {name: _partial(sums, k) for k, name in enumerate(parts)}
+    intervals = {name: data.by_group.interval(value) for name, value in values.items()}
+    correlations = table(
+        "signal",
+        "Partial correlation of prediction and rating, given the means of user and item",
+        (Column("model", "prediction"), Column("correlation", "partial correlation", 4), *interval_columns(4)),
+        list(intervals.items()),
+        "Means are those of training ratings, shrunk, users' and items' freed from each other (biases); both sides are "
+        "residuals of a linear regression on them. A prediction that is nothing but these means has no correlation. "
+        f"Intervals resample {data.groups}.",
+    )
+    chart = Chart("bars", "Personal signal", "signal", "model", ("correlation",), "low", "high",
+                  reference=RULES["personal-signal"].threshold, y_label="partial correlation")  # fmt: skip
+    whole = intervals[data.simulator.name]
+    verdict = judge("personal-signal", whole, "the partial correlation with the rating is")
+    finding = f"Beyond the means of user and item, prediction and rating correlate by {describe(whole)}."
+    blocks = (verdict, _above_members(data, values), chart, correlations)
+    return Section("signal", "Personal signal", finding, blocks)
+
+
+def _above_members(data: ValidationData, values: dict[str, FloatArray]) -> Verdict:
+    """Whether the whole has more signal than its best member."""
+    whole, *members = values
+    known = [name for name in members if np.isfinite(values[name][0])]
+    if not known:
+        return undecided("above-members", "The parts of the simulator are not known.")
+    best = max(known, key=lambda name: float(values[name][0]))
+    difference = data.by_group.interval(values[whole] - values[best])
+    return judge("above-members", difference, f"its partial correlation minus that of {best} is")
+
+
+def _moments(data: ValidationData, predictions: list[FloatArray]) -> FloatArray:
+    """Sums of products of 1, user mean, item mean, rating and the predictions, `(1 + n_boot, n, n)`."""
+    means, held_out = Biases().fit(data.train), data.held_out
+    centre = means.global_mean_
+    user, item = means.user_bias_[held_out.user], means.item_bias_[held_out.item]
+    rows = [np.ones(len(user)), user, item, data.truth - centre]
+    rows += [np.where(np.isfinite(p), p - centre, user + item) for p in predictions]  # silence adds nothing
+    columns = np.column_stack(rows)
+    n = columns.shape[1]
+    first, second = np.triu_indices(n)
+    sums = data.by_group.sums(columns[:, first] * columns[:, second], data.group)
+    moments = np.zeros((len(sums), n, n))
+    moments[:, first, second] = moments[:, second, first] = sums
+    return moments
+
+
+def _partial(moments: FloatArray, k: int) -> FloatArray:
+    """Partial correlation of the rating and prediction `k`, per resample; NaN where the prediction has no residual."""
+    given, both = np.arange(3), np.array([3, 4 + k])
+    explained = moments[:, given[:, None], both]
+    inverse = np.linalg.pinv(moments[:, :3, :3], rcond=1e-10, hermitian=True)
+    total = moments[:, both[:, None], both]
+    left = total - np.swapaxes(explained, 1, 2) @ inverse @ explained
+    variance = left[:, [0, 1], [0, 1]]
+    nothing = variance <= 1e-8 * np.maximum(total[:, [0, 1], [0, 1]], 1e-300)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = left[:, 0, 1] / np.sqrt(variance[:, 0] * variance[:, 1])
+    return np.asarray(np.where(nothing.any(axis=1), np.nan, correlation))

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, interval_columns
+from hybrid_sim.core.document import Chart, Column, Section, interval_columns
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation.bootstrap import Interval
-from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, interval_cells, lower_bound_of_abs
+from hybrid_sim.evaluation.validity.verdicts import (
+    describe,
+    judge,
+    lower_bound_of_abs,
+    table,
+    undecided,
+    without_interval,
+)
 
 MIN_RATINGS, MIN_UNITS = 200, 20
 """Held-out ratings, and users (or items) that are resampled, that a group needs to be judged."""
@@ -41,31 +48,33 @@ def groups(data: ValidationData) -> Section:
     """Bias and RMSE by age, gender, occupation, activity, popularity and genre, as far as these are known."""
     members = [(feature, group, rows) for feature, group, rows in _memberships(data) if rows.any()]
     biases = {(f, g): _bias(data, rows) for f, g, rows in members}
-    table = Table(
+    shown = table(
         "groups",
         "Real and simulated ratings of groups of users and items",
         COLUMNS,
-        tuple(_row(data, *member) for member in members),
+        (_row(data, *member) for member in members),
         f"Bias: expected minus real rating. Groups of fewer than {MIN_RATINGS} ratings or {MIN_UNITS} {data.groups} "
         f"are shown but not judged. Intervals resample {data.groups}; for the verdict they are widened, as the worst "
         "of many groups is looked for (Bonferroni).",
     )
     chart = Chart("bars", "Bias by group", "groups", "group", ("bias",), "low", "high", series="feature",
                   reference=0.0, y_label="simulated - real mean")  # fmt: skip
-    large_enough = [(f, g) for f, g, rows in members if rows.sum() >= MIN_RATINGS and _units(data, rows) >= MIN_UNITS]
+    large_enough = [
+        (f, g) for f, g, rows in members if rows.sum() >= MIN_RATINGS and len(np.unique(data.group[rows])) >= MIN_UNITS
+    ]
     judged = {key: _widened(biases[key], len(large_enough)) for key in large_enough}
     if not judged:
         why = f"No group has {MIN_RATINGS} held-out ratings of {MIN_UNITS} {data.groups}."
-        return Section("groups", "Groups", why, (verdicts.undecided(verdicts.GROUPS, why), table))
+        return Section("groups", "Groups", why, (undecided("groups", why), shown))
     worst = max(judged, key=lambda key: (lower_bound_of_abs(judged[key]), abs(judged[key].estimate)))
     name = f"{worst[0]} {worst[1]}"
-    verdict = verdicts.judge(
-        verdicts.GROUPS,
-        verdicts.without_interval(lower_bound_of_abs(judged[worst])),
+    verdict = judge(
+        "groups",
+        without_interval(lower_bound_of_abs(judged[worst])),
         f"the worst of {len(judged)} groups is {name}, bias {describe(judged[worst])} stars, beyond doubt",
     )
     finding = f"The most biased of {len(judged)} groups is {name}: {describe(judged[worst])} stars."
-    return Section("groups", "Groups of users and items", finding, (verdict, chart, table))
+    return Section("groups", "Groups of users and items", finding, (verdict, chart, shown))
 
 
 def drift(data: ValidationData) -> Section:
@@ -73,7 +82,7 @@ def drift(data: ValidationData) -> Section:
     title, times = "Drift over time", data.held_out.timestamp
     if times is None:
         why = "No times of the held-out ratings are known."
-        return Section("drift", title, why, (verdicts.undecided(verdicts.DRIFT, why),))
+        return Section("drift", title, why, (undecided("drift", why),))
     by_time = _fifths(times.astype(float), np.zeros(len(times), dtype=np.int64))
     by_place = _fifths(times.astype(float), data.held_out.user)
     members: list[Membership] = [
@@ -82,22 +91,21 @@ def drift(data: ValidationData) -> Section:
         for k in range(N_PARTS)
         if (part == k).any()
     ]
-    rows = tuple(_row(data, *member) for member in members)
-    table = Table("drift", "Real and simulated ratings by fifths of time", COLUMNS, rows,
-                  f"Intervals resample {data.groups}.")  # fmt: skip
+    rows, note = (_row(data, *member) for member in members), f"Intervals resample {data.groups}."
+    shown = table("drift", "Real and simulated ratings by fifths of time", COLUMNS, rows, note)
     chart = Chart("lines", "Bias over time", "drift", "group", ("bias",), "low", "high", series="feature",
                   reference=0.0, y_label="simulated - real mean")  # fmt: skip
     if min((by_time == 0).sum(), (by_time == N_PARTS - 1).sum()) < MIN_RATINGS:
         why = f"Fewer than {MIN_RATINGS} held-out ratings in a fifth of the time."
-        return Section("drift", title, why, (verdicts.undecided(verdicts.DRIFT, why), table))
+        return Section("drift", title, why, (undecided("drift", why), shown))
     change = _change(data, by_time)
-    verdict = verdicts.judge(
-        verdicts.DRIFT,
-        verdicts.without_interval(lower_bound_of_abs(change)),
+    verdict = judge(
+        "drift",
+        without_interval(lower_bound_of_abs(change)),
         f"from the first to the last fifth the bias changes by {describe(change)} stars, beyond doubt by",
     )
-    return Section("drift", title, f"From the first to the last fifth of the time the bias changes by "
-                   f"{describe(change)} stars.", (verdict, chart, table))  # fmt: skip
+    finding = f"From the first to the last fifth of the time the bias changes by {describe(change)} stars."
+    return Section("drift", title, finding, (verdict, chart, shown))
 
 
 def _change(data: ValidationData, part: IntArray) -> Interval:
@@ -124,11 +132,6 @@ def _bias(data: ValidationData, rows: NDArray[np.bool_]) -> Interval:
     return data.by_group.mean(error, data.group[rows])
 
 
-def _units(data: ValidationData, rows: NDArray[np.bool_]) -> int:
-    """How many users or items the intervals of a group resample."""
-    return len(np.unique(data.group[rows]))
-
-
 def _widened(bias: Interval, n: int) -> Interval:
     """The interval that all of `n` such intervals hold together with the same certainty."""
     alpha = 1.0 - bias.level
@@ -137,12 +140,11 @@ def _widened(bias: Interval, n: int) -> Interval:
     return Interval(bias.estimate, low, bias.estimate + factor * (bias.high - bias.estimate), bias.level)
 
 
-def _row(data: ValidationData, feature: str, group: str, rows: NDArray[np.bool_]) -> tuple[Cell, ...]:
+def _row(data: ValidationData, feature: str, group: str, rows: NDArray[np.bool_]) -> tuple[Any, ...]:
     expected, truth = data.simulator.expected()[rows], data.truth[rows]
     error = data.by_group.root_mean((expected - truth) ** 2, data.group[rows])
     bias = data.by_group.mean(expected - truth, data.group[rows])
-    means = float(truth.mean()), float(expected.mean())
-    return (feature, group, int(rows.sum()), *interval_cells(error), *means, *interval_cells(bias))
+    return feature, group, rows.sum(), error, truth.mean(), expected.mean(), bias
 
 
 def _memberships(data: ValidationData) -> Iterator[Membership]:

@@ -10,9 +10,8 @@ from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdic
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Interval, Resampler
-from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none, interval_cells
+from hybrid_sim.evaluation.validity.verdicts import describe, judge, table, undecided, without_interval
 
 MIN_RATINGS = 5
 """Held-out ratings that a user (or item) needs to have a histogram or a mean of its own."""
@@ -33,35 +32,36 @@ class Quantity:
     ratio: Interval
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
+    def row(self) -> tuple[Cell | Interval, ...]:
         """The row of a table with columns `PER_USER`."""
-        return self.name, finite_or_none(self.real), finite_or_none(self.simulated), *interval_cells(self.ratio)
+        return self.name, self.real, self.simulated, self.ratio
 
-    def verdict(self, rule: verdicts.Rule) -> Verdict:
+    def verdict(self, rule: str, why_undefined: str) -> Verdict:
         """Whether the relative difference is small."""
-        off = verdicts.without_interval(abs(self.ratio.estimate - 1.0))
+        if np.isnan(self.real):
+            return undecided(rule, why_undefined)
         words = f"{self.name} is {self.simulated:.3f}, really {self.real:.3f}; the relative difference is"
-        return verdicts.judge(rule, off, words)
+        return judge(rule, without_interval(abs(self.ratio.estimate - 1.0)), words)
 
 
 def _undefined(name: str) -> Quantity:
-    return Quantity(name, np.nan, np.nan, verdicts.without_interval(np.nan))
+    return Quantity(name, np.nan, np.nan, without_interval(np.nan))
 
 
 def histogram(data: ValidationData) -> Section:
     """The histogram of the drawn ratings beside the real one, and the confusion of real and drawn ratings."""
     truth, drawn, scale = data.truth, data.simulator.drawn, data.held_out.scale
     real, simulated = (np.bincount(scale.index(ratings), minlength=scale.n_levels) for ratings in (truth, drawn))
-    shares: list[tuple[Cell, ...]] = [
-        (f"{level:g}", int(r), int(s), float(r / len(truth)), float(s / len(truth)))
+    shares = (
+        (f"{level:g}", r, s, r / len(truth), s / len(truth))
         for level, r, s in zip(scale.levels, real, simulated, strict=True)
-    ]
+    )
     columns = (
         Column("level", "rating"), Column("n_real", "real"), Column("n_simulated", "drawn"),
         Column("real", "share of real", 4), Column("simulated", "share of drawn", 4),
     )  # fmt: skip
     tables = (
-        Table("histogram", "Real ratings, and one drawn by the simulator for each", columns, tuple(shares)),
+        table("histogram", "Real ratings, and one drawn by the simulator for each", columns, shares),
         confusion_table(truth, drawn, scale),
     )
     charts = (
@@ -69,7 +69,7 @@ def histogram(data: ValidationData) -> Section:
         Chart("heatmap", "Real and drawn rating", "confusion", "simulated", ("real", "share"), x_label="drawn rating"),
     )
     distance = _wasserstein(data)
-    verdict = verdicts.judge(verdicts.HISTOGRAM, distance, "the distance of the histograms, in stars, is")
+    verdict = judge("histogram", distance, "the distance of the histograms, in stars, is")
     divergence = metrics.kl_divergence(drawn, truth, scale)
     finding = f"The histograms are {describe(distance)} stars apart (Kullback-Leibler {divergence:.4f} nats)."
     return Section("histogram", "The histogram of ratings", finding, (verdict, *charts, *tables))
@@ -79,17 +79,17 @@ def confusion_table(truth: FloatArray, drawn: FloatArray, scale: RatingScale) ->
     """Of the pairs with each real rating the number and share with each drawn rating, a row per cell."""
     n, names = scale.n_levels, [f"{level:g}" for level in scale.levels]
     counts = np.bincount(scale.index(truth) * n + scale.index(drawn), minlength=n * n).reshape(n, n)
-    rows: list[tuple[Cell, ...]] = [
-        (names[a], names[b], int(counts[a, b]), float(counts[a, b] / counts[a].sum()))
-        for a in np.flatnonzero(counts.any(axis=1)).tolist()
+    rows = (
+        (names[a], names[b], counts[a, b], counts[a, b] / counts[a].sum())
+        for a in np.flatnonzero(counts.any(axis=1))
         for b in range(n)
-    ]
+    )
     columns = (
         Column("real", "real rating"), Column("simulated", "drawn rating"), Column("n", "ratings"),
         Column("share", "share of the real rating's", 4),
     )  # fmt: skip
     note = "Two draws of one person's rating differ too: even a perfect simulator has no clean diagonal."
-    return Table("confusion", "What is drawn where a level was given", columns, tuple(rows), note)
+    return table("confusion", "What is drawn where a level was given", columns, rows, note)
 
 
 def _wasserstein(data: ValidationData) -> Interval:
@@ -105,15 +105,13 @@ def _wasserstein(data: ValidationData) -> Interval:
 def realism(data: ValidationData) -> Section:
     """Spread of one user's simulated ratings, and their distance to the same user's real ones."""
     spread = _spread(data)
+    verdict = spread.verdict("spread", "No user has two held-out ratings.")
+    finding = f"Standard deviation within users: simulated {spread.simulated:.3f}, real {spread.real:.3f}."
     if np.isnan(spread.real):
-        verdict = verdicts.undecided(verdicts.SPREAD, "No user has two held-out ratings.")
         finding = "The standard deviation within users is undefined."
-    else:
-        verdict = spread.verdict(verdicts.SPREAD)
-        finding = f"Standard deviation within users: simulated {spread.simulated:.3f}, real {spread.real:.3f}."
     distances, nearer = _user_distances(data)
-    table = Table("within-users", "Ratings of one user", PER_USER, (spread.cells,), _RESAMPLED)
-    return Section("realism", "One user at a time", finding, (verdict, nearer, table, distances))
+    within = table("within-users", "Ratings of one user", PER_USER, [spread.row], _RESAMPLED)
+    return Section("realism", "One user at a time", finding, (verdict, nearer, within, distances))
 
 
 _RESAMPLED = "Intervals resample users."
@@ -125,7 +123,9 @@ def _spread(data: ValidationData) -> Quantity:
     users = np.flatnonzero(np.bincount(user, minlength=n_users) >= 2)
     if not len(users):
         return _undefined(name)
-    real, simulated = (_sd_by(ratings, user, n_users)[users] for ratings in (data.truth, data.simulator.drawn))
+    real, simulated = (
+        metrics.sd_by_group(ratings, user, n_users)[users] for ratings in (data.truth, data.simulator.drawn)
+    )
     columns = np.column_stack([simulated, real, np.ones(len(users))])
     ratio = data.by_user.of(columns, users, lambda s: s[:, 0] / s[:, 1])
     means = columns.mean(axis=0)
@@ -139,22 +139,18 @@ def _user_distances(data: ValidationData) -> tuple[Table, Verdict]:
     drawn = {data.simulator.name: data.simulator.drawn}
     drawn |= {name: data.drawn_from(data.baselines[name]) for name in ("global_mean", "user_mean", "biases")}
     distance = {name: _wasserstein_by_user(data, column)[users] for name, column in drawn.items()}
-    rows: list[tuple[Cell, ...]] = []
-    for name, of_users in distance.items():
-        mean = data.by_user.mean(of_users, users) if len(users) else verdicts.without_interval(np.nan)
-        rows.append((name, *interval_cells(mean)))
-    table = Table(
+    means = (data.by_user.mean(one, users) if len(users) else without_interval(np.nan) for one in distance.values())
+    distances = table(
         "user-distances",
         f"Distance of a user's drawn ratings from the same user's real ones, in stars ({len(users)} users)",
-        (Column("model", "drawn by"), Column("distance", "mean", 4), Column("low", "from", 4), Column("high", "to", 4)),
-        tuple(rows),
+        (Column("model", "drawn by"), Column("distance", "mean", 4), *interval_columns(4)),
+        zip(distance, means, strict=True),
         f"Users with at least {MIN_RATINGS} held-out ratings. {_RESAMPLED} Two honest draws differ too: compare rows.",
     )
     if not len(users):
-        why = f"No user has {MIN_RATINGS} held-out ratings."
-        return table, verdicts.undecided(verdicts.USERS, why)
+        return distances, undecided("user-histograms", f"No user has {MIN_RATINGS} held-out ratings.")
     difference = data.by_user.mean(distance[data.simulator.name] - distance["global_mean"], users)
-    return table, verdicts.judge(verdicts.USERS, difference, "its mean distance minus theirs, in stars, is")
+    return distances, judge("user-histograms", difference, "its mean distance minus theirs, in stars, is")
 
 
 def _wasserstein_by_user(data: ValidationData, drawn: FloatArray) -> FloatArray:
@@ -178,18 +174,15 @@ def diversity(data: ValidationData) -> Section:
     quantities = [users, *([] if np.isnan(items.real) else [items])]
     for name, group in (("entropy of all ratings (nats)", None), ("mean entropy within users (nats)", held_out.user)):
         real, simulated = (_entropy(data, ratings, group) for ratings in (data.truth, drawn))
-        ratio = verdicts.without_interval(simulated / real if real else np.nan)
+        ratio = without_interval(simulated / real if real else np.nan)
         quantities.append(Quantity(name, real, simulated, ratio))
-    if np.isnan(users.real):
-        verdict = verdicts.undecided(verdicts.HETEROGENEITY, "Fewer than two users have enough ratings.")
-    else:
-        verdict = users.verdict(verdicts.HETEROGENEITY)
-    rows = tuple(quantity.cells for quantity in quantities)
+    verdict = users.verdict("heterogeneity", "Fewer than two users have enough ratings.")
     note = f"Means of users (items) with at least {MIN_RATINGS} held-out ratings, which are resampled."
-    table = Table("diversity", "How varied ratings, users and items are", PER_USER, rows, note)
+    rows = (quantity.row for quantity in quantities)
+    varied = table("diversity", "How varied ratings, users and items are", PER_USER, rows, note)
     ratios = ", ".join(f"{q.name} {q.ratio.estimate:.2f}" for q in quantities if np.isfinite(q.ratio.estimate))
     finding = f"Ratios of simulated to real: {ratios or 'none'}."
-    return Section("diversity", "How users differ", finding, (verdict, table))
+    return Section("diversity", "How users differ", finding, (verdict, varied))
 
 
 def _between(name: str, data: ValidationData, group: IntArray, n: int) -> Quantity:
@@ -224,11 +217,3 @@ def _entropy(data: ValidationData, ratings: FloatArray, group: IntArray | None) 
         return float("nan")
     shares = counts / counts.sum(axis=1, keepdims=True)
     return float(-(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1).mean())
-
-
-def _sd_by(column: FloatArray, group: IntArray, n: int) -> FloatArray:
-    """Sample standard deviation of each group, shape `(n,)`; 0 for groups of one."""
-    count = np.bincount(group, minlength=n)
-    mean = np.bincount(group, column, minlength=n) / np.maximum(count, 1)
-    squares = np.bincount(group, (column - mean[group]) ** 2, minlength=n)
-    return np.asarray(np.sqrt(squares / np.maximum(count - 1, 1)))

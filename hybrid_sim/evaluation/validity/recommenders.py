@@ -15,15 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, Verdict, interval_columns
+from hybrid_sim.core.document import Chart, Column, Section, Table, Verdict, interval_columns
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.seeding import derive_seed, stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.evaluation.bootstrap import Interval
-from hybrid_sim.evaluation.validity import verdicts
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, finite_or_none, interval_cells
+from hybrid_sim.evaluation.validity.verdicts import (
+    describe,
+    judge,
+    lower_bound_of_abs,
+    table,
+    undecided,
+    without_interval,
+)
 from hybrid_sim.models import make_rater
 
 MIN_RECOMMENDERS = 8
@@ -52,33 +58,29 @@ def scores(train: Dataset, pairs: Pairs, embedder: Embedder, seed: int) -> dict[
             "factorization", n_factors=8, n_iterations=60, burn_in=20, n_draws=20, embedder=embedder, seed=number
         ),
     }
-    found = {name: _filled(expected(rater.fit(train), pairs)) for name, rater in raters.items()}
-    found["popularity"] = np.log1p(train.item_counts[pairs.item].astype(float))
-    found["rarest first"] = -found["popularity"]
+    made: dict[str, FloatArray] = {}
+    for name, rater in raters.items():
+        means = expected(rater.fit(train), pairs)
+        known = np.isfinite(means)
+        made[name] = np.where(known, means, means[known].mean() if known.any() else 0.0)
     rng = stream(seed, "recommenders", "noise")
-    found["random"] = rng.random(len(pairs))
+    n_rated = np.maximum(np.bincount(pairs.user, minlength=train.n_users), 1)
+
+    def sd_within_users(score: FloatArray) -> float:
+        of_users = np.bincount(pairs.user, score, minlength=train.n_users) / n_rated
+        return float((score - of_users[pairs.user]).std())
+
+    def half_noise(score: FloatArray) -> FloatArray:
+        return score + rng.normal(0.0, sd_within_users(score), len(score))
+
+    made["popularity"] = np.log1p(train.item_counts[pairs.item].astype(float))
+    made["rarest first"] = -made["popularity"]
+    made["random"] = rng.random(len(pairs))
     for name in ("content", "factorization"):
-        found[f"{name}, half noise"] = _diluted(found[name], pairs.user, train.n_users, rng)
-        found[f"{name}, upside down"] = -found[name]
-    found["content, half noise, upside down"] = -_diluted(found["content"], pairs.user, train.n_users, rng)
-    return {name: score for name, score in found.items() if _within(score, pairs.user, train.n_users).std() > 1e-6}
-
-
-def _filled(column: FloatArray) -> FloatArray:
-    """Silence as an average opinion."""
-    known = np.isfinite(column)
-    return np.where(known, column, column[known].mean() if known.any() else 0.0)
-
-
-def _diluted(column: FloatArray, user: IntArray, n_users: int, rng: np.random.Generator) -> FloatArray:
-    """A score with as much noise as it varies within users."""
-    return column + rng.normal(0.0, float(_within(column, user, n_users).std()), len(column))
-
-
-def _within(column: FloatArray, user: IntArray, n_users: int) -> FloatArray:
-    """Deviations from the user's mean."""
-    count = np.maximum(np.bincount(user, minlength=n_users), 1)
-    return column - (np.bincount(user, column, minlength=n_users) / count)[user]
+        made[f"{name}, half noise"] = half_noise(made[name])
+        made[f"{name}, upside down"] = -made[name]
+    made["content, half noise, upside down"] = -half_noise(made["content"])
+    return {name: score for name, score in made.items() if sd_within_users(score) > 1e-6}
 
 
 def recommenders(data: ValidationData) -> Section:
@@ -89,31 +91,30 @@ def recommenders(data: ValidationData) -> Section:
         why = "Too few users have several held-out items to choose among."
         if size is not None:
             why = f"Only {len(data.recommenders)} of {MIN_RECOMMENDERS} recommenders can tell held-out items apart."
-        rules = (verdicts.RANKING, verdicts.GOOD_BAD)
-        return Section("recommenders", title, why, tuple(verdicts.undecided(rule, why) for rule in rules))
+        return Section("recommenders", title, why, (undecided("ranking", why), undecided("good-against-bad", why)))
     slates = {name: _slate(data, score, size) for name, score in data.recommenders.items()}
     columns = {"real": data.truth, "simulated": data.simulator.expected(), "drawn": data.simulator.drawn}
     quality = {kind: _qualities(data, column, slates) for kind, column in columns.items()}
     order = sorted(range(len(slates)), key=lambda k: -float(quality["real"][0, k]))
-    rows = tuple(_row(data, list(slates)[k], k, quality) for k in order)
+    of_real, of_simulated = ([data.by_group.interval(q) for q in quality[k].T] for k in ("real", "simulated"))
+    rows = ((list(slates)[k], of_real[k], of_simulated[k], quality["drawn"][0, k]) for k in order)
     note = (
         f"Mean rating of the {size} items that a recommender puts first among the held-out items of each user with at "
         f"least {2 * size}. Simulated: expected ratings; drawn: one drawn rating each. Intervals resample "
         f"{data.groups}."
     )
-    table = Table("recommenders", "Quality of recommenders by real and by simulated ratings", _COLUMNS, rows, note)
+    qualities = table("recommenders", "Quality of recommenders by real and by simulated ratings", _COLUMNS, rows, note)
     chart = Chart("scatter", "Real and simulated quality", "recommenders", "real", ("simulated",), label="recommender",
                   x_label="mean real rating", y_label="mean simulated rating")  # fmt: skip
     tau = data.by_group.interval(kendall(quality["real"], quality["simulated"]))
     of_draws = data.by_group.interval(kendall(quality["real"], quality["drawn"]))
     clear, right = _clear_pairs(data, quality)
     taus = _tau_table(data, tau, of_draws, _between_halves(data, slates))
-    verdict = verdicts.judge(verdicts.RANKING, tau, f"Kendall's tau over {len(slates)} recommenders is")
+    verdict = judge("ranking", tau, f"Kendall's tau over {len(slates)} recommenders is")
     finding = f"Kendall's tau over {len(slates)} recommenders is {describe(tau)}; {right} of {clear} pairs that real "
     finding += "ratings tell apart are in the right order."
-    return Section(
-        "recommenders", title, finding, (verdict, _good_against_bad(clear, right), chart, table, taus), _NOTES
-    )
+    blocks = (verdict, _good_against_bad(clear, right), chart, qualities, taus)
+    return Section("recommenders", title, finding, blocks, _NOTES)
 
 
 _COLUMNS = (
@@ -131,8 +132,7 @@ _NOTES = (
 def _slate_size(held_out: Dataset) -> int | None:
     """How many items a recommender chooses per user; None where hardly anybody has several."""
     counts = held_out.user_counts
-    size = next((k for k in range(SLATE, 0, -1) if (counts >= 2 * k).sum() >= 20), None)
-    return size
+    return next((k for k in range(SLATE, 0, -1) if (counts >= 2 * k).sum() >= 20), None)
 
 
 def _slate(data: ValidationData, score: FloatArray, size: int) -> IntArray:
@@ -172,23 +172,16 @@ def _clear_pairs(data: ValidationData, quality: Mapping[str, FloatArray]) -> tup
     """How many pairs of recommenders real ratings tell apart, and how many of these the simulator orders rightly."""
     first, second = np.triu_indices(quality["real"].shape[1], 1)
     real = quality["real"][:, first] - quality["real"][:, second]
-    clear: NDArray[np.bool_] = np.array(
-        [verdicts.lower_bound_of_abs(data.by_group.interval(column)) > 0 for column in real.T]
-    )
+    clear: NDArray[np.bool_] = np.array([lower_bound_of_abs(data.by_group.interval(column)) > 0 for column in real.T])
     simulated = np.round(quality["simulated"][0, first] - quality["simulated"][0, second], 9)
     return int(clear.sum()), int((clear & (np.sign(simulated) == np.sign(real[0]))).sum())
 
 
 def _good_against_bad(clear: int, right: int) -> Verdict:
     if not clear:
-        return verdicts.undecided(verdicts.GOOD_BAD, "Real ratings tell no two recommenders apart; more are needed.")
+        return undecided("good-against-bad", "Real ratings tell no two recommenders apart; more are needed.")
     words = f"{right} of {clear} pairs that real ratings tell apart are in the right order, a share of"
-    return verdicts.judge(verdicts.GOOD_BAD, verdicts.without_interval(right / clear), words)
-
-
-def _row(data: ValidationData, name: str, k: int, quality: Mapping[str, FloatArray]) -> tuple[Cell, ...]:
-    real, simulated = (data.by_group.interval(quality[kind][:, k]) for kind in ("real", "simulated"))
-    return (name, *interval_cells(real), *interval_cells(simulated), float(quality["drawn"][0, k]))
+    return judge("good-against-bad", without_interval(right / clear), words)
 
 
 def _between_halves(data: ValidationData, slates: Mapping[str, IntArray]) -> float:
@@ -207,14 +200,14 @@ def _between_halves(data: ValidationData, slates: Mapping[str, IntArray]) -> flo
 
 
 def _tau_table(data: ValidationData, tau: Interval, of_draws: Interval, halves: float) -> Table:
-    rows: tuple[tuple[Cell, ...], ...] = (
-        ("expected ratings", *interval_cells(tau)),
-        ("one drawn rating each", *interval_cells(of_draws)),
-        ("real ratings of other users", finite_or_none(halves), None, None),
+    rows = (
+        ("expected ratings", tau),
+        ("one drawn rating each", of_draws),
+        ("real ratings of other users", without_interval(halves)),
     )
     columns = (Column("by", "ranked by"), Column("tau", "Kendall's tau", 4), *interval_columns(4))
     note = (
         f"Intervals resample {data.groups}, for both rankings at once. Real ratings: one half of the users against "
         "the other."
     )
-    return Table("taus", "Agreement with the ranking by real ratings", columns, rows, note)
+    return table("taus", "Agreement with the ranking by real ratings", columns, rows, note)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from hybrid_sim.core.document import Block, Chart, Column, Section, Table, Verdict
-from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.files import printable, write_whole
+from hybrid_sim.core.document import Chart, Section, Table, Verdict
+from hybrid_sim.core.files import printable, write_json_file
 from hybrid_sim.core.provenance import Provenance
 
 KIND, FORMAT = "validity", 1
@@ -56,8 +53,8 @@ def summarise(sections: tuple[Section, ...]) -> str:
     verdicts = [verdict for section in sections for verdict in section.verdicts]
     by_state = {state: [v.name for v in verdicts if v.state == state] for state in ("pass", "fail", "unknown")}
     parts = [f"{len(by_state['pass'])} of {len(verdicts)} verdicts pass"]
-    parts += [f"{len(names)} fail ({', '.join(names)})" for names in [by_state["fail"]] if names]
-    parts += [f"{len(names)} cannot be told ({', '.join(names)})" for names in [by_state["unknown"]] if names]
+    for state, words in (("fail", "fail"), ("unknown", "cannot be told")):
+        parts += [f"{len(names)} {words} ({', '.join(names)})" for names in [by_state[state]] if names]
     return "; ".join(parts) + "."
 
 
@@ -89,8 +86,7 @@ def write_validity(report: ValidityReport, path: Path) -> None:
         SettingsError: `path` cannot be a file there.
         StorageError: the disk is full or not writable.
     """
-    content = {"kind": KIND, "format": FORMAT, **asdict(report)}
-    content["sections"] = [
+    sections = [
         {
             "name": section.name,
             "title": section.title,
@@ -102,7 +98,7 @@ def write_validity(report: ValidityReport, path: Path) -> None:
         }
         for section in report.sections
     ]
-    write_whole(path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    write_json_file(path, {"kind": KIND, "format": FORMAT, **asdict(report), "sections": sections})
 
 
 def _fields(record: Table | Chart | Verdict) -> dict[str, Any]:
@@ -110,49 +106,3 @@ def _fields(record: Table | Chart | Verdict) -> dict[str, Any]:
         return {name: value for name, value in fields if value or name not in ADDED_FIELDS}
 
     return asdict(record, dict_factory=known)
-
-
-def read_validity(path: Path) -> ValidityReport:
-    """The report that `write_validity` wrote.
-
-    Raises:
-        SettingsError: the file cannot be read, or is no validity report of this format.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{path}: is not JSON; write it again with hybrid-sim validate --json") from error
-    if not isinstance(content, dict) or (content.get("kind"), content.get("format")) != (KIND, FORMAT):
-        raise SettingsError(f"{path}: is no validity report of format {FORMAT}; hybrid-sim validate --json writes one")
-    try:
-        return _report(content)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SettingsError(f"{path}: a part of the report is missing or odd ({error}); write it again") from error
-
-
-def _report(content: Mapping[str, Any]) -> ValidityReport:
-    source = content["provenance"]
-    return ValidityReport(
-        **{
-            **{name: value for name, value in content.items() if name not in ("kind", "format")},
-            "sections": tuple(_section(section) for section in content["sections"]),
-            "provenance": None if source is None else Provenance(**source),
-            "notes": tuple(content["notes"]),
-        }
-    )
-
-
-def _section(content: Mapping[str, Any]) -> Section:
-    blocks: tuple[Block, ...] = (
-        *(Verdict(**verdict) for verdict in content["verdicts"]),
-        *(Chart(**{**chart, "y": tuple(chart["y"])}) for chart in content["charts"]),
-        *(_table(table) for table in content["tables"]),
-    )
-    return Section(content["name"], content["title"], content["finding"], blocks, tuple(content["notes"]))
-
-
-def _table(content: Mapping[str, Any]) -> Table:
-    columns = tuple(Column(**column) for column in content["columns"])
-    return Table(content["name"], content["title"], columns, tuple(map(tuple, content["rows"])), content["note"])
