@@ -218,10 +218,10 @@ class Simulator:
 
     @classmethod
     def load(cls, folder: str | Path) -> Simulator:
-        """The simulator that was saved in `folder`.
+        """The fitted simulator that `save`, or `hybrid-sim fit`, wrote into `folder`.
 
         Raises:
-            ModelFileError: a file is damaged, missing or no simulator.
+            ModelFileError: a file is damaged or missing, or holds no simulator.
         """
         loaded = model_files.load(folder, trust=foreign_modules())
         if not isinstance(loaded, cls):
@@ -269,13 +269,7 @@ def fit(
     return Simulator(seed, members, embedder, n_jobs, without).fit(dataset)
 
 
-def load(folder: str | Path) -> Simulator:
-    """The fitted simulator that `Simulator.save`, or `hybrid-sim fit`, wrote into `folder`.
-
-    Raises:
-        ModelFileError: a file is damaged or missing, or holds no simulator.
-    """
-    return Simulator.load(folder)
+load = Simulator.load
 
 
 def pair_ids(
