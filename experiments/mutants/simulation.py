@@ -116,7 +116,7 @@ MUTANTS = [
         "np.nan_to_num(dataset.rating - predicted.mean(), nan=9.0)",
         EXCLUSIONS,
     ),
-    (f"{NEW_ITEMS}/forecast.py", " & (above > 0.0)", "", EXCLUSIONS),
+    (f"{NEW_ITEMS}/forecast.py", " & (self.above > 0.0)", "", EXCLUSIONS),
     (f"{NEW_ITEMS}/forecast.py", "(probable | ~probable.any(axis=1, keepdims=True))", "(above > -9.0)", EXCLUSIONS),
     (f"{NEW_ITEMS}/forecast.py", "if not 0 < len(liked) < scale.n_levels:", "if not liked:", COLD),
     (f"{NEW_ITEMS}/run.py", "if len(self.items) * len(self.users) > MAX_PAIRS:", "if False:", EXCLUSIONS),

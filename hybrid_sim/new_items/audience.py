@@ -47,8 +47,8 @@ class Segments:
 
     >>> users = pd.DataFrame({"gender": ["F", "M"] * 20}, index=[f"u{k}" for k in range(40)])
     >>> means, likes, above = (np.tile(pair, 20) for pair in ([4.0, 3.0], [0.9, 0.5], [0.5, -0.5]))
-    >>> found = Segments(users, seed=0).of(means, likes, above)
-    >>> [(segment.group, segment.difference) for segment in found]
+    >>> segments = Segments(users, seed=0).of(means, likes, above)
+    >>> [(segment.group, segment.difference) for segment in segments]
     [('F', 1.0), ('M', -1.0)]
     """
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
+from hybrid_sim.core.types import IntArray, Pairs, RatingScale
 from hybrid_sim.ensemble.correction import N_PANEL
 from hybrid_sim.new_items.audience import Segment, Segments
 from hybrid_sim.new_items.uncertainty import ItemMeanInterval
@@ -179,80 +180,13 @@ def forecast_items(
         raise SettingsError(f"there is no user to ask in {dataset.name}; name data with ratings")
     like_from = like_level(dataset.scale, like_from)
     panel = stream(seed, "panel").permutation(users)[:n_panel]  # by chance: who will rate an item is not known
-    simulation = _simulated(simulator, dataset, items, users, panel, interviewer, seed)
-    prediction, shape = simulation.prediction, (len(items), len(users))
-    shift = (prediction.distribution.mean() - simulation.statistical.mean()).reshape(shape).mean(axis=1)
-    answered = simulation.llm.answered.reshape(shape).sum(axis=1)
-    support = simulator.ensemble_.support_
-    answers = _Answers.of(prediction, support.user_shares_[users] @ support.levels_, like_from)
-    fans = _fans(simulator, dataset, users, simulation, answers, n_shown)
-    uncertainty = ItemMeanInterval.learn(simulator.ensemble_, dataset)
-    segments, catalogue = Segments(dataset.users.iloc[users], simulator.seed), _Catalogue(simulator, dataset)
-    forecasts = []
-    for row, item in enumerate(items.tolist()):
-        means, likes, mean = answers.means[row], answers.likes[row], float(answers.means[row].mean())
-        low, high = (None, None) if uncertainty is None else uncertainty.interval(mean, dataset.scale, level)
-        by_level = zip(dataset.scale.levels, answers.probs[row].mean(axis=0).tolist(), strict=True)
-        one = ItemForecast(
-            item_id=str(dataset.items.index[item]),
-            title=catalogue.titles[item],
-            n_users=len(users),
-            mean=mean,
-            low=low,
-            high=high,
-            level=level,
-            likes=float(likes.mean()),
-            like_from=like_from,
-            panel=int(answered[row]),
-            shift=float(shift[row]),
-            probs={f"{name:g}": prob for name, prob in by_level},
-            keywords=_common_keywords(fans[row]),
-            fans=fans[row],
-            segments=segments.of(means, likes, answers.above[row]),
-            similar=catalogue.similar(item, n_shown),
-            fits=catalogue.fits(item, users, n_shown),
-        )
-        forecasts.append(one)
-    return Forecasts(forecasts, simulation)
-
-
-def _simulated(
-    simulator: Simulator,
-    dataset: Dataset,
-    items: IntArray,
-    users: IntArray,
-    panel: IntArray,
-    interviewer: Interviewer | None,
-    seed: int,
-) -> Simulation:
-    """Every user about every item, the language model for the panel about those that have a text."""
     pairs = Pairs(np.tile(users, len(items)), np.repeat(items, len(users)))
     user_ids, item_ids = dataset.users.index[pairs.user].tolist(), dataset.items.index[pairs.item].tolist()
     has_text = np.array([bool(text) for text in item_texts(dataset)])
     asked = np.flatnonzero(np.isin(pairs.user, panel) & has_text[pairs.item])
-    return simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """What every user says about every item, shape `(n_items, n_users)`.
-
-    The expected rating, the probability of a like, how far the expected rating is above the user's own mean, and the
-    distribution, shape `(n_items, n_users, n_levels)`.
-    """
-
-    means: FloatArray
-    likes: FloatArray
-    above: FloatArray
-    probs: FloatArray
-
-    @classmethod
-    def of(cls, prediction: Prediction, usual: FloatArray, like_from: float) -> _Answers:
-        """`usual` are the users' own means, in the order of the prediction's users."""
-        levels = np.array(prediction.distribution.scale.levels)
-        probs = prediction.distribution.probs.reshape(-1, len(usual), len(levels))
-        means, liked = probs @ levels, levels >= like_from
-        return cls(means, probs[:, :, liked].sum(axis=2), means - usual, probs)
+    simulation = simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
+    forecaster = _Forecaster(simulator, dataset, users, simulation, like_from, level, n_shown)
+    return Forecasts([forecaster.of(row, item) for row, item in enumerate(items.tolist())], simulation)
 
 
 def like_level(scale: RatingScale, like_from: float | None = None) -> float:
@@ -273,33 +207,101 @@ def like_level(scale: RatingScale, like_from: float | None = None) -> float:
     return liked[0]
 
 
-def _fans(
-    simulator: Simulator,
-    dataset: Dataset,
-    users: IntArray,
-    simulation: Simulation,
-    answers: _Answers,
-    n_shown: int,
-) -> list[tuple[Fan, ...]]:
-    """For each item the users who would like it most beyond their own usual.
+class _Forecaster:
+    """What the forecasts of items share.
 
-    Among those who like it rather than not, if there are any: some users like everything, and for a user who likes
-    nothing a rating above the usual is no like yet. Nobody is a fan whose rating would be below the usual.
+    Shape `(n_items, n_users)`: `means` are the expected ratings, `likes` the probabilities of a like, `above` the
+    expected ratings less the users' own means; `probs` are the distributions, shape `(n_items, n_users, n_levels)`.
     """
-    means, likes, above = answers.means, answers.likes, answers.above
-    probable = likes > 0.5
-    eager = np.where((probable | ~probable.any(axis=1, keepdims=True)) & (above > 0.0), above, -np.inf)
-    order = np.argsort(-eager, axis=1, kind="stable")[:, :n_shown]
-    row, place = np.nonzero(np.isfinite(np.take_along_axis(eager, order, axis=1)))
-    column = order[row, place]
-    rows = row * len(users) + column
-    explanations = explain(simulator, simulation.prediction.take(rows), dataset, simulation.reasons[rows].tolist())
-    fans = [
-        Fan(explanation.user_id, float(means[k, u]), float(likes[k, u]), float(above[k, u]), explanation)
-        for k, u, explanation in zip(row, column, explanations, strict=True)
-    ]
-    ends = np.searchsorted(row, np.arange(len(means) + 1))
-    return [tuple(fans[ends[k] : ends[k + 1]]) for k in range(len(means))]
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        dataset: Dataset,
+        users: IntArray,
+        simulation: Simulation,
+        like_from: float,
+        level: float,
+        n_shown: int,
+    ) -> None:
+        self.dataset, self.users, self.like_from, self.level, self.n_shown = dataset, users, like_from, level, n_shown
+        prediction, support = simulation.prediction, simulator.ensemble_.support_
+        shape, levels = (-1, len(users)), np.array(prediction.distribution.scale.levels)
+        self.probs = prediction.distribution.probs.reshape(*shape, len(levels))
+        self.means, self.likes = self.probs @ levels, self.probs[:, :, levels >= like_from].sum(axis=2)
+        self.above = self.means - support.user_shares_[users] @ support.levels_
+        shift = prediction.distribution.mean() - simulation.statistical.mean()
+        self.shift = shift.reshape(shape).mean(axis=1)
+        self.answered = simulation.llm.answered.reshape(shape).sum(axis=1)
+        self.uncertainty = ItemMeanInterval.learn(simulator.ensemble_, dataset)
+        self.segments = Segments(dataset.users.iloc[users], simulator.seed)
+        self.fans = self._fans(simulator, simulation)
+        titles = dataset.items["title"] if "title" in dataset.items else [""] * dataset.n_items
+        self.titles = [title or str(item_id) for title, item_id in zip(titles, dataset.items.index, strict=True)]
+        self.totals = np.bincount(dataset.item, weights=dataset.rating, minlength=dataset.n_items)
+        self.item_index, self.profile_index = simulator.indexes(dataset)
+
+    def of(self, row: int, item: int) -> ItemForecast:
+        """The forecast of the item in a row of the arrays; `item` is its row number in the dataset."""
+        means, likes, scale = self.means[row], self.likes[row], self.dataset.scale
+        mean, probs = float(means.mean()), self.probs[row].mean(axis=0).tolist()
+        low, high = self.uncertainty.interval(mean, scale, self.level) if self.uncertainty else (None, None)
+        return ItemForecast(
+            item_id=str(self.dataset.items.index[item]),
+            title=self.titles[item],
+            n_users=len(self.users),
+            mean=mean,
+            low=low,
+            high=high,
+            level=self.level,
+            likes=float(likes.mean()),
+            like_from=self.like_from,
+            panel=int(self.answered[row]),
+            shift=float(self.shift[row]),
+            probs={f"{level:g}": prob for level, prob in zip(scale.levels, probs, strict=True)},
+            keywords=_common_keywords(self.fans[row]),
+            fans=self.fans[row],
+            segments=self.segments.of(means, likes, self.above[row]),
+            similar=self._similar(item),
+            fits=self._fits(item),
+        )
+
+    def _fans(self, simulator: Simulator, simulation: Simulation) -> list[tuple[Fan, ...]]:
+        """For each item the users who would like it most beyond their own usual.
+
+        Among those who like it rather than not, if there are any: some users like everything, and for a user who likes
+        nothing a rating above the usual is no like yet. Nobody is a fan whose rating would be below the usual.
+        """
+        probable = self.likes > 0.5
+        eager = np.where((probable | ~probable.any(axis=1, keepdims=True)) & (self.above > 0.0), self.above, -np.inf)
+        order = np.argsort(-eager, axis=1, kind="stable")[:, : self.n_shown]
+        row, place = np.nonzero(np.isfinite(np.take_along_axis(eager, order, axis=1)))
+        column = order[row, place]
+        pairs = row * len(self.users) + column
+        reasons = simulation.reasons[pairs].tolist()
+        explanations = explain(simulator, simulation.prediction.take(pairs), self.dataset, reasons)
+        figures = np.column_stack([part[row, column] for part in (self.means, self.likes, self.above)]).tolist()
+        fans = [Fan(one.user_id, *of_fan, one) for of_fan, one in zip(figures, explanations, strict=True)]
+        ends = np.searchsorted(row, np.arange(len(eager) + 1))
+        return [tuple(fans[start:end]) for start, end in pairwise(ends)]
+
+    def _similar(self, item: int) -> tuple[SimilarItem, ...]:
+        """The rated items with the most similar texts."""
+        counts, ids = self.dataset.item_counts, self.dataset.items.index
+        wanted = (counts > 0) & (np.arange(len(counts)) != item)
+        search = partial(self.item_index.search, self.item_index.vectors_[[item]])
+        return tuple(
+            SimilarItem(str(ids[k]), self.titles[k], similarity, int(counts[k]), float(self.totals[k] / counts[k]))
+            for k, similarity in _first(search, wanted, self.n_shown)
+        )
+
+    def _fits(self, item: int) -> tuple[Fit, ...]:
+        """The users whose profiles the item fits best."""
+        ids = self.dataset.users.index
+        wanted = np.zeros(len(ids), dtype=bool)
+        wanted[self.users] = True
+        search = partial(self.profile_index.audience, self.item_index.vectors_[[item]])
+        return tuple(Fit(str(ids[k]), score) for k, score in _first(search, wanted, self.n_shown))
 
 
 def _common_keywords(fans: Sequence[Fan]) -> tuple[str, ...]:
@@ -309,40 +311,6 @@ def _common_keywords(fans: Sequence[Fan]) -> tuple[str, ...]:
     return tuple(keyword for keyword, n in counts.most_common(N_KEYWORDS) if n > 0)
 
 
-class _Catalogue:
-    """The rated items and the users' profiles, found by the simulator's indexes."""
-
-    def __init__(self, simulator: Simulator, dataset: Dataset) -> None:
-        items = dataset.items
-        titles = items["title"].tolist() if "title" in items else [""] * len(items)
-        self.titles = [title or str(item_id) for title, item_id in zip(titles, items.index, strict=True)]
-        self._item_ids, self._user_ids, self._counts = items.index, dataset.users.index, dataset.item_counts
-        self._totals = np.bincount(dataset.item, weights=dataset.rating, minlength=dataset.n_items)
-        self._items, self._profiles = simulator.indexes(dataset)
-
-    def similar(self, item: int, n: int) -> tuple[SimilarItem, ...]:
-        """The rated items with the most similar texts."""
-        wanted = (self._counts > 0) & (np.arange(len(self._counts)) != item)
-        text = self._items.vectors_[[item]]
-        return tuple(
-            SimilarItem(
-                str(self._item_ids[row]),
-                self.titles[row],
-                similarity,
-                int(self._counts[row]),
-                float(self._totals[row] / self._counts[row]),
-            )
-            for row, similarity in _first(partial(self._items.search, text), wanted, n)
-        )
-
-    def fits(self, item: int, users: IntArray, n: int) -> tuple[Fit, ...]:
-        """Those of `users` whose profiles the item fits best."""
-        wanted = np.zeros(len(self._user_ids), dtype=bool)
-        wanted[users] = True
-        nearest = _first(partial(self._profiles.audience, self._items.vectors_[[item]]), wanted, n)
-        return tuple(Fit(str(self._user_ids[row]), score) for row, score in nearest)
-
-
 def _first(search: Callable[[int], Neighbours], wanted: NDArray[np.bool_], n: int) -> list[tuple[int, float]]:
     """The first `n` wanted rows that a search finds, with their similarities above 0; it is widened until there are."""
     k = 4 * n
@@ -350,7 +318,7 @@ def _first(search: Callable[[int], Neighbours], wanted: NDArray[np.bool_], n: in
         nearest = search(k)
         places = np.flatnonzero(nearest.similarities[0] > 0)  # NaN, where nothing was found, is not above 0
         rows = nearest.rows[0, places]
-        chosen = np.flatnonzero(wanted[rows])[:n]
-        if len(chosen) == n or len(places) < k or k >= len(wanted):
-            return list(zip(rows[chosen].tolist(), nearest.similarities[0, places[chosen]].tolist(), strict=True))
+        first = np.flatnonzero(wanted[rows])[:n]
+        if len(first) == n or len(places) < k or k >= len(wanted):
+            return list(zip(rows[first].tolist(), nearest.similarities[0, places[first]].tolist(), strict=True))
         k *= 4

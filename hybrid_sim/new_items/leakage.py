@@ -7,8 +7,9 @@ made from ratings, or gathered after them, makes a benchmark of new items look b
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -63,10 +64,10 @@ class LeakCheck:
 
     column: str
     n_items: int
-    count: float
-    scatter: float
-    raters: float
-    rater_sigmas: float
+    count: float = math.nan
+    scatter: float = math.nan
+    raters: float = math.nan
+    rater_sigmas: float = math.nan
 
     @property
     def signs(self) -> tuple[str, ...]:
@@ -119,10 +120,10 @@ def exposure_leak(dataset: Dataset, column: str, seed: int = 0) -> LeakCheck:
     content = _content(dataset, column)
     if pd.api.types.is_numeric_dtype(dataset.items[column]):
         values = dataset.items[column].to_numpy(dtype=float, na_value=np.nan)
-        return _check_number(column, values, dataset, content, seed)
+        return _check(column, values, dataset, content, seed, is_number=True)
     flags = SideEncoder().fit(dataset.items[[column]]).encode(dataset.items[[column]]) > 0
-    checks = [_check_flag(column, flag.astype(float), dataset, content, seed) for flag in flags.T]
-    return max(checks, key=lambda check: abs(check.count), default=_unknown(column, 0))
+    checks = [_check(column, flag.astype(float), dataset, content, seed, is_number=False) for flag in flags.T]
+    return max(checks, key=lambda check: abs(check.count), default=LeakCheck(column, 0))
 
 
 def warn_of_leaks(dataset: Dataset, columns: Iterable[str], seed: int = 0) -> list[LeakCheck]:
@@ -158,14 +159,20 @@ class _Exposure:
         return cls(elsewhere, np.column_stack([*columns, *(column**2 for column in columns)]))
 
 
-def _check_number(column: str, values: FloatArray, dataset: Dataset, content: FloatArray, seed: int) -> LeakCheck:
-    rows = _usable_rows(values, dataset)
-    if not len(rows):
-        return _unknown(column, int(np.isfinite(values).sum()))
+def _check(
+    column: str, values: FloatArray, dataset: Dataset, content: FloatArray, seed: int, *, is_number: bool
+) -> LeakCheck:
+    rows = np.flatnonzero(np.isfinite(values) & (dataset.item_counts > 0))
+    if len(rows) < MIN_ITEMS or not np.ptp(values[rows]):
+        return LeakCheck(column, int(np.isfinite(values).sum()))
     rng = stream(seed, "leak", column)
     fold, counts = rng.permutation(len(rows)) % N_FOLDS, dataset.item_counts[rows]
+    score, popularity = _normal_scores(values[rows]), _normal_scores(counts.astype(float))
+    count = _correlation(_residual(content[rows], score, fold), _residual(content[rows], popularity, fold))
+    if not is_number:
+        return LeakCheck(column, len(rows), count)
     exposure = _Exposure.of(dataset)
-    score, explained = _normal_scores(values[rows]), np.hstack([content, exposure.circumstances])[rows]
+    explained = np.hstack([content, exposure.circumstances])[rows]
     rest = _residual(explained, score, fold)
     leniency = _residual(explained, _item_means(dataset, exposure.leniency)[rows], fold)
     weights: FloatArray = RATER_SUPPORT / (RATER_SUPPORT + counts.astype(float))
@@ -174,50 +181,16 @@ def _check_number(column: str, values: FloatArray, dataset: Dataset, content: Fl
         _correlation(rest, _item_means(dataset, rng.permutation(exposure.leniency))[rows], weights)
         for _ in range(N_SHUFFLES)
     ]
-    return LeakCheck(
-        column,
-        len(rows),
-        count=_follows_count(content[rows], score, counts, fold),
-        scatter=_correlation(rankdata(np.abs(rest)), rankdata(counts)),
-        raters=raters,
-        rater_sigmas=raters / max(float(np.std(chance)), 1e-9),
-    )
-
-
-def _check_flag(column: str, flag: FloatArray, dataset: Dataset, content: FloatArray, seed: int) -> LeakCheck:
-    rows = _usable_rows(flag, dataset)
-    if not len(rows):
-        return _unknown(column, dataset.n_items)
-    fold = stream(seed, "leak", column).permutation(len(rows)) % N_FOLDS
-    count = _follows_count(content[rows], _normal_scores(flag[rows]), dataset.item_counts[rows], fold)
-    return LeakCheck(column, len(rows), count, *[float("nan")] * 3)
-
-
-def _usable_rows(values: FloatArray, dataset: Dataset) -> IntArray:
-    """Rows of the rated items with a value; none where they are too few, or all values are equal."""
-    rows = np.flatnonzero(np.isfinite(values) & (dataset.item_counts > 0))
-    return rows if len(rows) >= MIN_ITEMS and np.ptp(values[rows]) > 0 else rows[:0]
-
-
-def _unknown(column: str, n_items: int) -> LeakCheck:
-    return LeakCheck(column, n_items, *[float("nan")] * 4)
-
-
-def _follows_count(content: FloatArray, score: FloatArray, counts: IntArray, fold: IntArray) -> float:
-    popularity = _normal_scores(counts.astype(float))
-    return _correlation(_residual(content, score, fold), _residual(content, popularity, fold))
+    scatter = _correlation(rankdata(np.abs(rest)), rankdata(counts))
+    return LeakCheck(column, len(rows), count, scatter, raters, raters / max(float(np.std(chance)), 1e-9))
 
 
 def _content(dataset: Dataset, column: str) -> FloatArray:
     """Text, genres and year without the column itself, shape `(n_items, n_features)`."""
     items = dataset.items.drop(columns=[column])
-    texts = item_texts(Dataset(dataset.name, dataset.scale, dataset.users, items, *_no_ratings()))
+    texts = item_texts(replace(dataset, items=items))
     vectors = TfidfSVD().fit(texts).embed(texts).astype(float)
     return np.hstack([text_block(vectors, TEXT_DIRECTIONS), genre_block(items), year_block(items)])
-
-
-def _no_ratings() -> tuple[IntArray, IntArray, FloatArray]:
-    return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)
 
 
 def _item_means(dataset: Dataset, of_ratings: FloatArray) -> FloatArray:
