@@ -18,7 +18,7 @@ from typing import Any
 
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.report.bench import save_rmse_figure
-from hybrid_sim.report.stored_results import read_bench
+from hybrid_sim.report.results import read_bench
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"

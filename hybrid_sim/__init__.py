@@ -9,7 +9,8 @@
     run.simulate(hs.cross_pairs(["17", "18"], ["50", "51"]), budget="1usd").to_frame()
 
 `hs.bench`, `hs.ablate` and `hs.validate` evaluate, `hs.explain` explains predictions, `hs.forecast_new_items` predicts
-items that nobody has rated yet. Every name is imported when it is first used, so `import hybrid_sim` costs nothing.
+items that nobody has rated yet, `hs.write_report` makes an HTML page of any of these results. Every name is imported
+when it is first used, so `import hybrid_sim` costs nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hybrid_sim.evaluation.validity.validate import validate
     from hybrid_sim.models.registry import make_rater
     from hybrid_sim.new_items.run import NewItemRun, forecast_new_items
+    from hybrid_sim.report.results import write_report
     from hybrid_sim.simulation.explain import explain
     from hybrid_sim.simulation.session import Run
     from hybrid_sim.simulation.simulate import Simulation, simulate
@@ -41,6 +43,7 @@ __all__ = [
     "ColumnMap", "Dataset", "HybridSimError", "NewItemRun", "Pairs", "Prediction", "Rater", "RatingDistribution",
     "RatingScale", "Run", "Simulation", "Simulator", "__version__", "ablate", "bench", "cross_pairs", "explain", "fit",
     "forecast_new_items", "load", "load_dataset", "make_rater", "make_world", "read_dataset", "simulate", "validate",
+    "write_report",
 ]  # fmt: skip
 
 _HOMES = {
@@ -56,6 +59,7 @@ _HOMES = {
     "evaluation.validity.validate": ("validate",),
     "models.registry": ("make_rater",),
     "new_items.run": ("NewItemRun", "forecast_new_items"),
+    "report.results": ("write_report",),
     "simulation.explain": ("explain",),
     "simulation.session": ("Run",),
     "simulation.simulate": ("Simulation", "simulate"),

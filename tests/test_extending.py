@@ -138,15 +138,17 @@ def test_a_protocol_is_found_in_helps_and_its_folds_are_scored(extended: Callabl
         "import numpy as np\n"
         "from hybrid_sim.evaluation.protocols import Folds, protocol\n"
         "from hybrid_sim.evaluation.splits import Split\n"
-        "@protocol('odd-items', 'hold out every second item', groups='items')\n"
+        "@protocol('odd-items', 'hold out every second item', groups='items', options=('known',))\n"
         "def odd_items(dataset, options):\n"
-        "    odd = dataset.item % 2 == 1\n"
+        "    odd = dataset.item % 2 == options.known\n"
         "    return Folds([Split('odd', np.flatnonzero(~odd), np.flatnonzero(odd))], ('odd items are held out.',))\n",
     )
     for command in ("bench", "ablate", "validate"):
         assert "odd-items" in cli(command, "--help").stdout
     assert "odd-items         hold out every second item" in cli("bench", "--help").stdout
-    done = cli("bench", "--protocol", "odd-items", "--models", "user_mean,biases", "--figure", "none")
+    assert "cold-users, odd-items: ratings known of a held-out user" in cli("bench", "--help").stdout
+    words = ["--protocol", "odd-items", "--known", "1", "--models", "user_mean,biases", "--figure", "none"]
+    done = cli("bench", *words)
     assert "protocol odd-items" in done.stdout, done.stderr
     assert "Note: odd items are held out." in done.stdout
     assert "did you mean 'odd-items'?" in cli("bench", "--protocol", "odd-item").stderr

@@ -10,8 +10,10 @@ import pytest
 from pages_browser import browser, needs_browser
 from pages_checks import HOSTILE, PageReader
 
+import hybrid_sim as hs
 from hybrid_sim.cli import main
 from hybrid_sim.core.document import Chart, Column, Section, Table, Verdict
+from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.provenance import Provenance
 from hybrid_sim.evaluation.ablation.report import (
     AblationResult,
@@ -24,8 +26,7 @@ from hybrid_sim.evaluation.ablation.report import (
     write_ablation,
 )
 from hybrid_sim.evaluation.validity.report import ValidityReport, summarise, write_validity
-from hybrid_sim.report.html import render
-from hybrid_sim.report.validity import validity_page
+from hybrid_sim.report.results import read_result
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 SOURCE = Provenance("hybrid-sim x", None, 3, "world", True, "abc", 3, 4, 9, None, "3.11", "Linux", {"numpy": "2"})
@@ -222,14 +223,32 @@ def test_the_page_of_a_validation_draws_every_chart_with_its_table(tmp_path: Pat
     assert "hybrid 0.930 0.920 0.940 svd 0.950 – –" in read.text
     assert "How it was measured." in read.text
     assert "synthetic data" in read.text
-    assert read.text.replace(" beside", "") == PageReader(render(validity_page(validity()))).text
+    hs.write_report(validity(), tmp_path / "memory.html")
+    assert read.text.replace(" beside", "") == PageReader((tmp_path / "memory.html").read_text()).text
+
+
+def test_the_python_api_writes_the_page_of_the_command_from_memory_and_from_files(tmp_path: Path) -> None:
+    write_ablation(ablation(), tmp_path / "ablation.json")
+    write_validity(validity(), tmp_path / "validity.json")
+    command, page = tmp_path / "command.html", tmp_path / "page.html"
+    for source in (RESULTS / "world.json", tmp_path / "ablation.json", tmp_path / "validity.json"):
+        assert main(["report", str(source), "--html", str(command), "--quiet"]) == 0
+        for result in (source, str(source), read_result(source)):
+            hs.write_report(result, page)
+            assert page.read_bytes() == command.read_bytes()
+    with pytest.raises(SettingsError, match="--user belongs to the folder of a run"):
+        hs.write_report(read_result(RESULTS / "world.json"), page, user="17")
+    for a_run in (tmp_path, tmp_path / "nowhere.json"):
+        with pytest.raises(SettingsError, match=r"ratings\.csv|name a run folder"):
+            hs.write_report(a_run, page)
 
 
 @pytest.mark.parametrize("word", HOSTILE)
 def test_hostile_words_in_results_are_only_text(word: str, tmp_path: Path) -> None:
     write_ablation(ablation(word), tmp_path / "ablation.json")
     page_of(tmp_path / "ablation.json", tmp_path)
-    PageReader(render(validity_page(validity(word))))
+    hs.write_report(validity(word), tmp_path / "validity.html")
+    PageReader((tmp_path / "validity.html").read_text())
     bench = json.loads((RESULTS / "world.json").read_text())
     bench["notes"], bench["provenance"]["dataset"], bench["provenance"]["command"] = [word], word, word
     for row in [*bench["results"], *bench["intervals"]]:
@@ -241,7 +260,7 @@ def test_hostile_words_in_results_are_only_text(word: str, tmp_path: Path) -> No
 @needs_browser
 def test_in_a_browser_results_ask_for_nothing(tmp_path: Path) -> None:
     word = "</style></title><script>window.hacked=1</script>"
-    (tmp_path / "validity.html").write_text(render(validity_page(validity(word))))
+    hs.write_report(validity(word), tmp_path / "validity.html")
     assert main(["report", str(RESULTS / "ml-100k-full.json"), "--html", str(tmp_path / "bench.html"), "--quiet"]) == 0
     with browser() as window:
         for name in ("validity.html", "bench.html"):

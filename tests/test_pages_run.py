@@ -14,6 +14,7 @@ from llm_server import LoopbackLLM
 from pages_browser import browser, needs_browser
 from pages_checks import HOSTILE, PageReader
 
+import hybrid_sim as hs
 from hybrid_sim.cli import main
 
 WORLD = ["--dataset", "world", "--quiet"]
@@ -22,9 +23,10 @@ PAIRS = ["--user", "random:6", "--item", "random:12"]
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulator fitted to the synthetic world."""
+    """A simulator fitted to the synthetic world, which is what `fit` means where no data is named."""
     folder = tmp_path_factory.mktemp("fitted") / "model"
-    assert main(["fit", *WORLD, "--members", "biases,content_gp", "-o", str(folder)]) == 0
+    assert main(["fit", "--quiet", "--members", "biases,content_gp", "-o", str(folder)]) == 0
+    hs.load(folder).require_fitted_to(hs.load_dataset("world"))
     return folder
 
 
@@ -85,6 +87,26 @@ def test_the_page_of_a_run_holds_its_figures(run: Path, truth: Path, capsys: pyt
     ):
         assert title in read.text
     assert "ratings.csv" in read.links
+
+
+def test_the_python_api_writes_the_page_of_the_command(run: Path, truth: Path, fitted: Path, tmp_path: Path) -> None:
+    world, written, page = hs.load_dataset("world"), tmp_path / "command.html", tmp_path / "page.html"
+    user = pd.read_csv(truth, dtype=str)["user_id"].iloc[-1]
+    data, judged = ["--dataset", "world"], ["--truth", str(truth), "--user", user, "--fitted", str(fitted)]
+    for words, result, options in (
+        ([], run, {}),
+        ([], hs.Run.open(run), {}),
+        (data, hs.Run(run, world), {"dataset": world}),
+        ([*data, *judged], str(run), {"dataset": world, "truth": truth, "user": user, "fitted": fitted}),
+    ):
+        assert report(run, *words, "--html", str(written)) == 0
+        hs.write_report(result, page, **options)
+        assert page.read_bytes() == written.read_bytes()
+    beside = run / "beside.html"
+    hs.write_report(run, beside)
+    assert 'href="ratings.csv"' in beside.read_text()
+    assert 'href="ratings.csv"' not in page.read_text()
+    beside.unlink()
 
 
 def test_rows_are_named_by_their_number_in_the_file(run: Path, truth: Path, tmp_path: Path) -> None:

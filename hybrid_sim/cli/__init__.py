@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or bool(os.environ.get("HYBRID_SIM_DEBUG"))
     try:
         options = parse(words)
-        options.words = words
+        options.command = ["hybrid-sim", *words]
         with messages(options.quiet):
             status: int = options.run(options)
         sys.stdout.flush()

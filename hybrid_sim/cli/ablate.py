@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
+import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
@@ -23,28 +23,18 @@ takes seconds. Without options: the synthetic world.
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    what: Any = parser.add_argument_group("what is run")  # a help may be a function, which argparse does not declare
+def _add_options(parser: Parser) -> None:
+    what = parser.group("what is run")
     add_protocol_options(what)
-    what.add_argument("--components", metavar="boosted,...", type=words_list, help=_components_help)
+    what("--components boosted,...", _components_help, words_list)
     add_run_options(what, without=False)
-    what.add_argument(
-        "--answers", metavar="DIR|none", help="where members' answers are kept (default: in the user's cache)"
-    )
+    what("--answers DIR|none", "where members' answers are kept (default: in the user's cache)")
     add_data_options(parser)
-    recorded = parser.add_argument_group("recorded LLM ratings")
+    recorded = parser.group("recorded LLM ratings")
     add_recording_options(recorded)
-    recorded.add_argument(
-        "--llm-ratings-without-profile",
-        metavar="FILE",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="those of a run without profiles, for the component profile: a table of the same form",
-    )
-    out = parser.add_argument_group("what is written")
-    out.add_argument("--json", metavar="OUT", type=Path, help="all figures with their provenance")
+    of_profile = "those of a run without profiles, for the component profile: a table of the same form"
+    recorded("--llm-ratings-without-profile FILE", of_profile, Path, nargs="+", default=[])
+    parser.group("what is written")("--json OUT", "all figures with their provenance", Path)
 
 
 def _components_help() -> str:
@@ -58,10 +48,10 @@ def _components_help() -> str:
 def run(options: argparse.Namespace) -> int:
     """Take the ensemble apart, print the tables and write the file."""
     check_output("--json", options.json)
-    from hybrid_sim.evaluation.ablation import ablate, ablation_text, write_ablation
+    from hybrid_sim.evaluation.ablation import ablation_text, write_ablation
 
-    dataset = read_data(options, default="world")
-    report = ablate(
+    dataset = read_data(options)
+    report = hs.ablate(
         dataset,
         read_protocol(options, dataset),
         options.components or None,
@@ -71,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         members=options.members or None,
         answer_folder=_answer_folder(options.answers),
         n_jobs=options.jobs,
-        command=["hybrid-sim", *options.words],
+        command=options.command,
     )
     if options.json is not None:
         write_ablation(report, options.json)
@@ -90,4 +80,4 @@ def _answer_folder(named: str | None) -> Path | None:
     return folder
 
 
-COMMANDS.add("ablate", Command("what each component is worth", DESCRIPTION, add_options, run, "evaluate"))
+COMMANDS.add("ablate", Command("what each component is worth", DESCRIPTION, _add_options, run, "evaluate"))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
 from hybrid_sim.cli.protocol_options import (
@@ -17,10 +18,13 @@ from hybrid_sim.cli.protocol_options import (
     read_protocol,
     read_recording,
 )
+from hybrid_sim.cli.terminal import show
 from hybrid_sim.core.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
     from hybrid_sim.evaluation.bench_report import BenchResult
+
+_log = logging.getLogger("hybrid_sim")
 
 
 def describe() -> str:
@@ -28,25 +32,16 @@ def describe() -> str:
     return f"Without options: the synthetic world, in about a minute. Protocols:\n{protocols_help()}\n"
 
 
-_log = logging.getLogger("hybrid_sim")
-
-
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    what = parser.add_argument_group("what is run")
+def _add_options(parser: Parser) -> None:
+    what = parser.group("what is run")
     add_protocol_options(what)
-    what.add_argument("--models", metavar="knn,svd,...", type=words_list, help="only these, for example knn,svd,hybrid")
+    what("--models knn,svd,...", "only these, for example knn,svd,hybrid", words_list)
     add_run_options(what)
     add_data_options(parser)
-    add_recording_options(parser.add_argument_group("recorded LLM ratings"))
-    out = parser.add_argument_group("what is written")
-    out.add_argument("--json", metavar="OUT", type=Path, help="all figures with their provenance")
-    out.add_argument(
-        "--figure",
-        metavar="OUT.png",
-        type=Path,
-        help="default bench-<data>-<protocol>.png here; .svg is possible, 'none' for no figure",
-    )
+    add_recording_options(parser.group("recorded LLM ratings"))
+    out = parser.group("what is written")
+    out("--json OUT", "all figures with their provenance", Path)
+    out("--figure OUT.png", "default bench-<data>-<protocol>.png here; .svg is possible, 'none' for no figure", Path)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,12 +51,12 @@ def run(options: argparse.Namespace) -> int:
         check_output("--figure", options.figure)
         if options.figure.suffix.lower() not in (".png", ".svg", ""):
             raise SettingsError(f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix")
-    from hybrid_sim.evaluation.bench import bench, choose_models
+    from hybrid_sim.evaluation.bench import choose_models
     from hybrid_sim.evaluation.bench_report import table_text, write_json
 
     models = choose_models(options.models, bool(options.llm_ratings))
-    dataset = read_data(options, default="world")
-    report = bench(
+    dataset = read_data(options)
+    report = hs.bench(
         dataset,
         read_protocol(options, dataset),
         models,
@@ -70,32 +65,30 @@ def run(options: argparse.Namespace) -> int:
         members=options.members or None,
         without=options.without or (),
         n_jobs=options.jobs,
-        command=["hybrid-sim", *options.words],
+        command=options.command,
     )
     if options.json is not None:
         write_json(report, options.json)
     sys.stdout.write(f"{table_text(report)}\n")
-    _write_figure(report, options.figure)
+    if str(options.figure) != "none":
+        _write_figure(report, options.figure)
     return 0
 
 
 def _write_figure(report: BenchResult, path: Path | None) -> None:
     """A figure that nobody asked for may fail; the table is on the screen already."""
-    if path is not None and str(path) == "none":
-        return
-    from hybrid_sim.core.files import printable
     from hybrid_sim.report.bench import save_rmse_figure
 
-    first = report.results[0]
-    target = path or Path(f"bench-{report.provenance.dataset}-{first.protocol}.png".replace("/", "_"))
+    name = f"bench-{report.provenance.dataset}-{report.results[0].protocol}.png".replace("/", "_")
+    target = path or Path(name)
     try:
         save_rmse_figure(report, target)
     except (SettingsError, StorageError) as error:
         if path is not None:
             raise
         _log.warning("no figure: %s", error)
-        return
-    sys.stdout.write(f"\nFigure: {printable(str(target))}\n")
+    else:
+        show("", f"Figure: {target}")
 
 
-COMMANDS.add("bench", Command("compare models on held-out ratings", describe, add_options, run, "evaluate"))
+COMMANDS.add("bench", Command("compare models on held-out ratings", describe, _add_options, run, "evaluate"))

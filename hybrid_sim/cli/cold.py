@@ -1,4 +1,4 @@
-"""`hybrid-sim cold`: how users would receive items that nobody has rated yet."""
+"""`hybrid-sim cold`: how users would rate items that nobody has rated yet."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import argparse
 import logging
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, chosen_simulator, read_data
-from hybrid_sim.cli.forecast_output import page
 from hybrid_sim.cli.llm_options import add_budget_options, exit_status, limits, plan_lines, use_lines
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, whole_number
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
-from hybrid_sim.cli.terminal import report_formulas
+from hybrid_sim.cli.terminal import report_formulas, show
+from hybrid_sim.core.files import shortened
+
+if TYPE_CHECKING:
+    from hybrid_sim.new_items.forecast import Fan, ItemForecast
 
 DESCRIPTION = """\
 How users would rate new items: the distribution of the ratings of each, who would like it most and why, and which known
@@ -35,55 +41,47 @@ DIR: the same command goes on where a run ended, and asks nothing twice that was
 Writes into DIR: items.csv (a row per item), items.jsonl (everything about it), pairs.csv (a row per user and item, as
 `hybrid-sim predict` has it) and run.json (where this comes from).
 """
+SHOWN_ITEMS = 20
+"""Items that are shown on the screen; the files have them all."""
+
+BAR = 40
+"""Characters of the bar of a probability of 1."""
 
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder to write into")
-    what = parser.add_argument_group("what is asked")
-    what.add_argument(
-        "--new", metavar="FILE", type=Path, required=True, help="the new items: CSV, Parquet or JSON lines"
-    )
-    what.add_argument("--new-item-col", metavar="NAME", default="item_id", help="their column of ids (default item_id)")
-    what.add_argument("--audience", metavar="N", type=whole_number(1), help="ask N random users (default all)")
-    what.add_argument(
-        "--like",
-        metavar="RATING",
-        type=float,
-        help="ratings from here upwards are likes (default: upper 40%% of scale)",
-    )
-    what.add_argument(
-        "--top", metavar="N", type=whole_number(1), default=5, help="fans and similar items per item (default 5)"
-    )
-    what.add_argument("--fitted", metavar="MODEL_DIR", type=Path, help="what `fit` saved from this data")
+def _add_options(parser: Parser) -> None:
+    parser.option("-o --output DIR", "the folder to write into", Path, required=True)
+    what, number = parser.group("what is asked"), whole_number(1)
+    what("--new FILE", "the new items: CSV, Parquet or JSON lines", Path, required=True)
+    what("--new-item-col NAME", "their column of ids (default item_id)", default="item_id")
+    what("--audience N", "ask N random users (default all)", number)
+    what("--like RATING", "ratings from here upwards are likes (default: upper 40%% of scale)", float)
+    what("--top N", "fans and similar items per item (default 5)", number, default=5)
+    what("--fitted MODEL_DIR", "what `fit` saved from this data", Path)
     add_run_options(what)
     add_settings_options(parser)
-    what.add_argument(
-        "--panel",
-        metavar="N",
-        type=whole_number(1),
-        help="users for whom a language model is asked about every item (default 10; what they say counts for all, and "
+    what(
+        "--panel N",
+        "users for whom a language model is asked about every item (default 10; what they say counts for all, and "
         "more than ten for themselves alone)",
+        number,
     )
     add_budget_options(parser)
-    what.add_argument("--replay", action="store_true", help="send nothing: a missing answer is an error")
-    what.add_argument("--dry-run", action="store_true", help="say what asking the model would take, and send nothing")
+    what("--replay", "send nothing: a missing answer is an error")
+    what("--dry-run", "say what asking the model would take, and send nothing")
     add_data_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Forecast the new items, write the files and show the forecasts."""
-    from hybrid_sim.new_items.run import NewItemRun
-
     settings = read_settings(options)
-    given = (options.budget, options.max_calls, options.max_minutes, options.panel) != (None,) * 4
+    given = (*limits(options).values(), options.panel) != (None,) * 4
     if options.base_url or options.replay or options.dry_run or given:
         require_model(settings)
-    new = NewItemRun(
+    new = hs.NewItemRun(
         options.output,
-        read_data(options, default="world"),
+        read_data(options),
         options.new,
         simulator=chosen_simulator(options, settings.ensemble),
         saved=options.fitted,
@@ -100,14 +98,52 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(plan_lines(new.plan(), options))
         return 0
     try:
-        command = ["hybrid-sim", *options.words]
-        forecasts = new.forecast(**limits(options), replay=options.replay, command=command)
+        forecasts = new.forecast(**limits(options), replay=options.replay, command=options.command)
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; the same command goes on")
         raise
-    sys.stdout.write(page(forecasts, new.dataset) + use_lines(forecasts.simulation))
+    source = f"{new.dataset.name}{' (synthetic data)' if new.dataset.synthetic else ''}"
+    show(f"{len(forecasts)} new items, users of {source}, expected ratings are not rounded")
+    for item in forecasts.items[:SHOWN_ITEMS]:
+        show("", *_item_lines(item))
+    if len(forecasts) > SHOWN_ITEMS:
+        show("", f"{len(forecasts) - SHOWN_ITEMS} more are in the files")
+    sys.stdout.write(use_lines(forecasts.simulation))
     report_formulas("ids or titles", [text for one in forecasts for text in (one.item_id, one.title)])
-    return exit_status(forecasts.simulation, shlex.join(command))
+    return exit_status(forecasts.simulation, shlex.join(options.command))
 
 
-COMMANDS.add("cold", Command("how users would receive new items", DESCRIPTION, add_options, run, "simulate"))
+def _item_lines(item: ItemForecast) -> Iterator[str]:
+    span = ""
+    if item.low is not None and item.high is not None:
+        span = f", {item.level:.0%} sure that its ratings will average {item.low:.2f} to {item.high:.2f}"
+    yield f"item {shortened(item.item_id)}: {shortened(item.title)}"
+    yield f"  expected {item.mean:.2f}{span}"
+    if item.panel:
+        moved = f"its correction moves the expected rating by {item.shift:+.2f}"
+        yield f"  a language model answered for {item.panel} users; {moved}"
+    yield f"  {item.likes:.0%} of ratings by {item.n_users:,} users would be {item.like_from:g} or more"
+    for level, prob in item.probs.items():
+        yield f"  {level:>5} {prob:6.1%} {'#' * round(BAR * prob)}".rstrip()
+    for fan in item.fans:
+        yield f"  fan {fan.user_id}: {fan.mean:.2f}, {fan.above_usual:+.2f} to the own usual{_because(fan)}"
+    if item.keywords:
+        yield f"  in common with what they liked: {', '.join(item.keywords)}"
+    for segment in [*item.segments[:2], *item.segments[2:][-1:]]:
+        interval = f"[{segment.low:+.2f}, {segment.high:+.2f}], {segment.n_users} users"
+        yield f"  {segment.column} {segment.group}: {segment.difference:+.2f} to the others {interval}"
+    if item.similar:
+        alike = ", ".join(f"{shortened(other.title)} ({other.mean_rating:.2f})" for other in item.similar[:3])
+        yield f"  resembles: {alike}"
+    if item.fits:
+        yield f"  fits the profiles of: {', '.join(fit.user_id for fit in item.fits)}"
+
+
+def _because(fan: Fan) -> str:
+    """The ratings of the fan's own that speak most for the item."""
+    cited = [cited for cited in fan.explanation.evidence if cited.contribution > 0][:2]
+    ratings = " and ".join(f"{one.rating:g} for {shortened(one.title)}" for one in cited)
+    return f", because of {ratings}" if cited else ""
+
+
+COMMANDS.add("cold", Command("how users would receive new items", DESCRIPTION, _add_options, run, "simulate"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
+import hybrid_sim as hs
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
+from hybrid_sim.cli.terminal import show
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 
@@ -19,13 +20,12 @@ data sets are there, where names the folder.
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
+def _add_options(parser: Parser) -> None:
     parser.add_argument("action", metavar="get|texts|list|where")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="of the data set, for example ml-100k")
-    parser.add_argument("--data", metavar="DIR", type=Path, help="the folder (else HYBRID_SIM_DATA, else the cache)")
-    parser.add_argument("--mirror", metavar="URL", help="get or gather from another server")
-    parser.add_argument("--md5", metavar="HEX", help="the checksum that the archive must have")
+    parser.option("name NAME", "of the data set, for example ml-100k", nargs="?")
+    parser.option("--data DIR", "the folder (else HYBRID_SIM_DATA, else the cache)", Path)
+    parser.option("--mirror URL", "get or gather from another server")
+    parser.option("--md5 HEX", "the checksum that the archive must have")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,37 +37,35 @@ def run(options: argparse.Namespace) -> int:
     if needs_name != (options.name is not None):
         reason = "needs a name, for example ml-100k" if needs_name else f"takes no name, got {options.name!r}"
         raise SettingsError(f"data {options.action} {reason}")
-    return actions[options.action](options)
-
-
-def _get(options: argparse.Namespace) -> int:
-    from hybrid_sim.data.download import download
-    from hybrid_sim.data.sources import DATASETS
-
-    name: str = options.name
-    folder = download(name, options.data, mirror=options.mirror, md5=options.md5)
-    _log.info("%s", DATASETS[name].licence)
-    sys.stdout.write(f"{folder}\n")
+    actions[options.action](options)
     return 0
 
 
-def _texts(options: argparse.Namespace) -> int:
+def _get(options: argparse.Namespace) -> None:
+    from hybrid_sim.data.download import download
+    from hybrid_sim.data.sources import DATASETS
+
+    folder = download(options.name, options.data, mirror=options.mirror, md5=options.md5)
+    _log.info("%s", DATASETS[options.name].licence)
+    show(str(folder))
+
+
+def _texts(options: argparse.Namespace) -> None:
     """Gather the texts of a set's films into its folder, where `load` finds them."""
-    from hybrid_sim.data.sources import TMDB_FILE, cache_folder, data_folder, find_folder, load
+    from hybrid_sim.data.sources import TMDB_FILE, cache_folder, data_folder, find_folder
     from hybrid_sim.data.tmdb import write_tmdb
     from hybrid_sim.data.tmdb_client import BASE_URL, TmdbClient
 
     place = find_folder(options.name, data_folder(options.data)) / TMDB_FILE
     client = TmdbClient.from_environment(cache_folder() / "tmdb", base_url=options.mirror or BASE_URL)
-    dataset = load(options.name, options.data, tmdb=None)
+    dataset = hs.load_dataset(options.name, options.data, tmdb=None)
     texts = client.fetch(dataset)
     write_tmdb(texts, place)
     _log.info("%d of %d films have texts; TMDB asks to be named where its texts are used", len(texts), dataset.n_items)
-    sys.stdout.write(f"{place}\n")
-    return 0
+    show(str(place))
 
 
-def _list(options: argparse.Namespace) -> int:
+def _list(options: argparse.Namespace) -> None:
     from hybrid_sim.data.sources import DATASETS, download_folder, find_folder
 
     root = download_folder(options.data)
@@ -78,15 +76,13 @@ def _list(options: argparse.Namespace) -> int:
                 place = str(find_folder(name, root))
             except SettingsError:
                 place = f"not in {root}"
-        sys.stdout.write(f"{name:18} {place}\n")
-    return 0
+        show(f"{name:18} {place}")
 
 
-def _where(options: argparse.Namespace) -> int:
+def _where(options: argparse.Namespace) -> None:
     from hybrid_sim.data.sources import download_folder
 
-    sys.stdout.write(f"{download_folder(options.data)}\n")
-    return 0
+    show(str(download_folder(options.data)))
 
 
-COMMANDS.add("data", Command("fetch known data sets and say where they are", DESCRIPTION, add_options, run, "set up"))
+COMMANDS.add("data", Command("fetch known data sets and say where they are", DESCRIPTION, _add_options, run, "set up"))

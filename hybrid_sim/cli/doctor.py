@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,10 @@ Exit status: 0 all well or nothing worse than a warning, 2 settings, 3 the endpo
 """
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("-o", "--output", metavar="RUN_DIR", type=Path, default=Path(), help="where a run would write")
-    parser.add_argument("--no-question", action="store_true", help="do not ask the model anything")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+def _add_options(parser: Parser) -> None:
+    parser.option("-o --output RUN_DIR", "where a run would write", Path, default=Path())
+    parser.option("--no-question", "do not ask the model anything")
+    parser.option("--json", "print the findings as JSON")
     add_settings_options(parser)
 
 
@@ -38,9 +38,9 @@ def run(options: argparse.Namespace) -> int:
 
     settings = read_settings(options)
     require_model(settings)
-    findings = [embedder_finding(), *examine(settings.llm, options.output, ask=not options.no_question)]
+    findings = [_embedder_finding(), *examine(settings.llm, options.output, ask=not options.no_question)]
     if options.json:
-        rows = [{"name": one.name, "state": one.state, "sentence": one.sentence} for one in findings]
+        rows = [{name: part for name, part in asdict(one).items() if name != "exit_code"} for one in findings]
         sys.stdout.write(f"{json.dumps(rows, indent=2)}\n")
     else:
         width = max(len(finding.name) for finding in findings)
@@ -49,19 +49,16 @@ def run(options: argparse.Namespace) -> int:
     return next((finding.exit_code for finding in findings if finding.state == "bad"), 0)
 
 
-def embedder_finding() -> Finding:
+def _embedder_finding() -> Finding:
     """Whether the weights of the sentence embedder are on this machine."""
     from hybrid_sim.llm.doctor import Finding
     from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
 
     place = MiniLM().locate()
-    if place is None:
-        return Finding(
-            "weights", "warn", f"all-MiniLM-L6-v2 will be downloaded (90 MB) when it is needed; or {INSTALL}"
-        )
-    return Finding("weights", "ok", f"all-MiniLM-L6-v2 is in {place}")
+    if place is not None:
+        return Finding("weights", "ok", f"all-MiniLM-L6-v2 is in {place}")
+    return Finding("weights", "warn", f"all-MiniLM-L6-v2 will be downloaded (90 MB) when it is needed; or {INSTALL}")
 
 
-COMMANDS.add(
-    "doctor", Command("what is missing for a run with a language model", DESCRIPTION, add_options, run, "set up")
-)
+DOES = "what is missing for a run with a language model"
+COMMANDS.add("doctor", Command(DOES, DESCRIPTION, _add_options, run, "set up"))

@@ -5,42 +5,36 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.core.errors import SettingsError
 
-if TYPE_CHECKING:
-    from hybrid_sim.core.dataset import Dataset
-    from hybrid_sim.simulation.simulator import Simulator
+DESCRIPTION = """\
+Learn from all ratings of a data set and save the simulator in a folder. Without data: the synthetic world.
+"""
 
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="MODEL_DIR",
-        type=Path,
-        required=True,
-        help="the folder to save in; a model there is replaced, anything else left alone",
-    )
-    parser.add_argument(
-        "--teach",
-        metavar="MODEL_DIR",
-        type=Path,
-        help="begin with this fitted simulator: its members learn from all the data, old and new users, items and "
+def _add_options(parser: Parser) -> None:
+    folder = "the folder to save in; a model there is replaced, anything else left alone"
+    parser.option("-o --output MODEL_DIR", folder, Path, required=True)
+    parser.option(
+        "--teach MODEL_DIR",
+        "begin with this fitted simulator: its members learn from all the data, old and new users, items and "
         "ratings; how they are combined stays. Quicker (a ninth of the work), but approximate",
+        Path,
     )
-    add_run_options(parser)
+    add_run_options(parser.option)
     add_data_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read, fit and save."""
+    if options.teach is not None and (options.members is not None or options.without is not None):
+        raise SettingsError("--members and --without belong to a new fit; leave them or --teach out")
     from hybrid_sim.core.model_files import refuse_other_content
 
     refuse_other_content(options.output)
@@ -59,26 +53,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _simulator(options: argparse.Namespace, dataset: Dataset) -> Simulator:
+def _simulator(options: argparse.Namespace, dataset: hs.Dataset) -> hs.Simulator:
     """A new simulator, or a fitted one that is refitted to the data."""
-    from hybrid_sim.simulation.simulator import Simulator
-
     if options.teach is None:
         return new_simulator(options).fit(dataset)
     from hybrid_sim.simulation.refit import refitted
 
-    if options.members is not None or options.without is not None:
-        raise SettingsError("--members and --without belong to a new fit; leave them or --teach out")
-    return refitted(Simulator.load(options.teach), dataset, options.jobs)
+    return refitted(hs.load(options.teach), dataset, options.jobs)
 
 
-COMMANDS.add(
-    "fit",
-    Command(
-        "learn from ratings and save the simulator",
-        "Learn from all ratings of a data set and save the simulator in a folder.",
-        add_options,
-        run,
-        "simulate",
-    ),
-)
+COMMANDS.add("fit", Command("learn from ratings and save the simulator", DESCRIPTION, _add_options, run, "simulate"))

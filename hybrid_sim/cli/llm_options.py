@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import hybrid_sim as hs
 from hybrid_sim.cli.parsing import Parser, whole_number
 from hybrid_sim.cli.terminal import say
 from hybrid_sim.core.errors import BudgetError
 
 if TYPE_CHECKING:
     from hybrid_sim.simulation.session import Plan
-    from hybrid_sim.simulation.simulate import Simulation
 
 SOME_FAILED = 6
 """Exit status of a run that is done, but in which some pairs lack a rating by the language model."""
@@ -24,12 +24,10 @@ _log = logging.getLogger("hybrid_sim")
 
 def add_budget_options(parser: Parser) -> None:
     """Options of everything that may send requests."""
-    group = parser.add_argument_group("what may be spent")
-    group.add_argument(
-        "--budget", metavar="5usd", type=_money, help="money that the run may cost in all, resumed or not"
-    )
-    group.add_argument("--max-calls", metavar="N", type=whole_number(0), help="requests that may be sent in all")
-    group.add_argument("--max-minutes", metavar="N", type=_minutes, help="minutes that may be spent asking in all")
+    spent = parser.group("what may be spent")
+    spent("--budget 5usd", "money that the run may cost in all, resumed or not", _money)
+    spent("--max-calls N", "requests that may be sent in all", whole_number(0))
+    spent("--max-minutes N", "minutes that may be spent asking in all", _minutes)
 
 
 def _money(word: str) -> int:
@@ -67,7 +65,7 @@ def plan_lines(plan: Plan, options: argparse.Namespace) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def use_lines(simulation: Simulation) -> str:
+def use_lines(simulation: hs.Simulation) -> str:
     """Answers, calls, tokens and money in a few lines; a warning where no answer could change anything."""
     from hybrid_sim.llm.budget import dollars
 
@@ -92,25 +90,21 @@ def use_lines(simulation: Simulation) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def exit_status(simulation: Simulation, command: str) -> int:
+def exit_status(simulation: hs.Simulation, command: str) -> int:
     """0 done, 6 done but some pairs lack the model's rating, else the status of what stopped the run; says which."""
     use = simulation.use
     if use is None:
         return 0
     if use.stopped is not None:
         say(f"hybrid-sim: {use.stopped}", sys.stderr)
-        how = (
-            "the same command with a higher limit goes on"
-            if isinstance(use.stopped, BudgetError)
-            else f"go on with: {command}"
-        )
+        out_of_budget = isinstance(use.stopped, BudgetError)
+        how = "the same command with a higher limit goes on" if out_of_budget else f"go on with: {command}"
         say(f"hybrid-sim: pairs that it was not asked about stay statistical; {how}", sys.stderr)
         return use.stopped.exit_code
     missing = simulation.asked & ~simulation.llm.answered
     if use.failed:
-        _log.warning(
-            "%d questions have no answer; the same command asks them again, and what rests on them", use.failed
-        )
+        again = "the same command asks them again, and what rests on them"
+        _log.warning("%d questions have no answer; %s", use.failed, again)
     if missing.any():
         _log.warning(
             "the model gave no usable rating of %d of %d pairs; their predictions are statistical (%s)",

@@ -6,8 +6,10 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
+from hybrid_sim.cli.parsing import AddOption
 from hybrid_sim.core.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -15,32 +17,27 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from hybrid_sim.core.dataset import Dataset
+    Ids = NDArray[np.object_]
 
 _log = logging.getLogger("hybrid_sim")
 
 MAX_PAIRS = 20_000_000
 
 
-def add_pairs_file(parser: Any, required: bool) -> None:
+def add_pairs_file(option: AddOption, required: bool) -> None:
     """The option that names a file of pairs, and those that name its columns."""
-    parser.add_argument("--pairs", metavar="FILE", type=Path, required=required, help="CSV, Parquet or JSON lines")
-    parser.add_argument("--pairs-user-col", metavar="NAME", default="user_id", help="default user_id")
-    parser.add_argument("--pairs-item-col", metavar="NAME", default="item_id", help="default item_id")
+    option("--pairs FILE", "CSV, Parquet or JSON lines", Path, required=required)
+    option("--pairs-user-col NAME", "default user_id", default="user_id")
+    option("--pairs-item-col NAME", "default item_id", default="item_id")
 
 
-def add_pair_choice(parser: Any) -> None:
+def add_pair_choice(option: AddOption) -> None:
     """Options that choose users and items by id instead."""
-    for noun in ("user", "item"):
-        parser.add_argument(
-            f"--{noun}",
-            metavar="ID",
-            action="append",
-            help=f"{'an' if noun == 'item' else 'a'} {noun}, again for more; all; or random:N",
-        )
+    option("--user ID", "a user, again for more; all; or random:N", action="append")
+    option("--item ID", "an item, again for more; all; or random:N", action="append")
 
 
-def read_pairs(options: argparse.Namespace) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+def read_pairs(options: argparse.Namespace) -> tuple[Ids, Ids]:
     """The ids of the pairs file, row by row, exactly as they stand.
 
     Raises:
@@ -56,7 +53,7 @@ def read_pairs(options: argparse.Namespace) -> tuple[NDArray[np.object_], NDArra
     return users.names[users.codes], items.names[items.codes]
 
 
-def choose_pairs(options: argparse.Namespace, dataset: Dataset) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+def choose_pairs(options: argparse.Namespace, dataset: hs.Dataset) -> tuple[Ids, Ids]:
     """The pairs of the file, or every chosen user with every chosen item.
 
     Raises:
@@ -72,26 +69,25 @@ def choose_pairs(options: argparse.Namespace, dataset: Dataset) -> tuple[NDArray
     else:
         if not (options.user and options.item):
             raise SettingsError("say which pairs: --pairs FILE, or --user and --item (an id, all, random:20)")
-        chosen = (
-            _ids("--user", options.user, dataset.users, options),
-            _ids("--item", options.item, dataset.items, options),
-        )
-        if len(chosen[0]) * len(chosen[1]) > MAX_PAIRS:
+        users = _ids("--user", options.user, dataset.users, options.seed)
+        items = _ids("--item", options.item, dataset.items, options.seed)
+        if len(users) * len(items) > MAX_PAIRS:
             raise SettingsError(f"more than {MAX_PAIRS:,} pairs at once; name fewer users or items")
-        users, items = np.repeat(chosen[0], len(chosen[1])), np.tile(chosen[1], len(chosen[0]))
+        users, items = np.repeat(users, len(items)), np.tile(items, len(users))
     if not len(users):
         raise DataError(f"{options.pairs or 'the data set'}: holds no pairs, so there is nothing to simulate")
     return users, items
 
 
-def _ids(option: str, words: Sequence[str], frame: pd.DataFrame, options: argparse.Namespace) -> NDArray[np.object_]:
+def _ids(option: str, words: Sequence[str], frame: pd.DataFrame, seed: int) -> Ids:
+    """The ids in the index of the frame that the words stand for: ids themselves, `all`, or `random:N`."""
     import numpy as np
 
     from hybrid_sim.core.seeding import stream
 
-    known = frame.index.to_numpy(dtype=object)
+    ids = frame.index.to_numpy(dtype=object)
     if words == ["all"]:
-        return known
+        return ids
     for word in words:
         if len(words) > 1 and (word == "all" or word.startswith("random:")):
             raise SettingsError(f"{option} {word}: stands alone; name ids, or all, or random:N")
@@ -99,14 +95,14 @@ def _ids(option: str, words: Sequence[str], frame: pd.DataFrame, options: argpar
             raise SettingsError(f"{option} {word!r}: is no valid Unicode; ids are texts")
     if len(words) == 1 and words[0].startswith("random:"):
         number = words[0].removeprefix("random:")
-        if not (number.isascii() and number.isdigit() and 0 < int(number) <= len(known)):
-            raise SettingsError(f"{option} {words[0]}: is written random:N with N from 1 to {len(known)}")
-        rows = stream(options.seed, "chosen", option).choice(len(known), int(number), replace=False)
-        return np.asarray(known[np.sort(rows)])
+        if not (number.isascii() and number.isdigit() and 0 < int(number) <= len(ids)):
+            raise SettingsError(f"{option} {words[0]}: is written random:N with N from 1 to {len(ids)}")
+        rows = stream(seed, "chosen", option).choice(len(ids), int(number), replace=False)
+        return np.asarray(ids[np.sort(rows)])
     return np.array(list(dict.fromkeys(words)), dtype=object)
 
 
-def report_sources(sources: NDArray[np.object_]) -> None:
+def report_sources(sources: Ids) -> None:
     """Say how many answers rest on less than user and item."""
     weaker = {name: n for name in ("user", "item", "global") if (n := int((sources == name).sum()))}
     if weaker:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +26,10 @@ Exit status: 0 done, 1 a defect of the program, 2 bad input or settings, 3 an en
 """
 
 
+AddOption = Callable[..., None]
+"""`add_option` for a parser or for a group of its options."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises instead of leaving the program, and accepts no abbreviations.
 
@@ -35,6 +40,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
+        self.option: AddOption = partial(add_option, self)
+
+    def group(self, title: str) -> AddOption:
+        """What adds options under this title of the help."""
+        return partial(add_option, self.add_argument_group(title))
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.
@@ -64,6 +74,19 @@ class Parser(argparse.ArgumentParser):
             names = [name for name in self._option_string_actions if name.startswith("--")]
             raise SettingsError(f"there is no option {unknown[0]!r}; {nearest(unknown[0], names)}")
         return options
+
+
+def add_option(
+    group: Any, usage: str, help: str | Callable[[], str], type: Callable[[str], Any] | None = None, **settings: Any
+) -> None:
+    """Add an option as a usage line shows it: `-o --output DIR` has a value, `--replay` is a flag, `folder DIR` has no
+    name on the command line. `settings` are further arguments of `add_argument`.
+    """
+    *names, last = usage.split()
+    if last.startswith("-"):
+        group.add_argument(*names, last, help=help, **{"action": "store_true", **settings})
+    else:
+        group.add_argument(*names, metavar=last, help=help, type=type, **settings)
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
 from hybrid_sim.cli.pair_options import add_pairs_file, read_pairs, report_sources
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output
 from hybrid_sim.cli.terminal import report_formulas
 from hybrid_sim.core.errors import SettingsError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hybrid_sim.core.files import write_whole
 
 DESCRIPTION = """\
 For every row of the pairs file, in order: user_id, item_id, mean, sd, p_<level> for every level of the
@@ -24,46 +22,31 @@ its format.
 Ids are written exactly as they were read, so that they can be joined again. A spreadsheet may take an id
 that begins with = + - or @ for a formula: such ids are counted and said.
 """
-SUFFIXES = (".csv", ".parquet", ".pq")
-
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("model", metavar="MODEL_DIR", type=Path, help="what `fit` saved")
-    add_pairs_file(parser, required=True)
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="a .csv or .parquet file")
+def _add_options(parser: Parser) -> None:
+    parser.option("model MODEL_DIR", "what `fit` saved", Path)
+    add_pairs_file(parser.option, required=True)
+    parser.option("-o --output OUT", "a .csv or .parquet file", Path, required=True)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read the pairs, ask the simulator and write the answers, whole or not at all."""
-    output: Path = options.output
-    if output.suffix.lower() not in SUFFIXES:
-        raise SettingsError(f"-o {output}: predictions are saved as .csv or .parquet; change the suffix")
-    check_output("-o", output)
-    user_ids, item_ids = read_pairs(options)
-    from hybrid_sim.simulation.simulator import Simulator
+    suffix = options.output.suffix.lower()
+    if suffix not in (".csv", ".parquet", ".pq"):
+        raise SettingsError(f"-o {options.output}: predictions are saved as .csv or .parquet; change the suffix")
+    check_output("-o", options.output)
+    pairs = read_pairs(options)
+    from hybrid_sim.simulation.run_folder import csv_bytes
 
-    frame = Simulator.load(options.model).predict(user_ids, item_ids).to_frame()
-    _write(frame, output)
-    _log.info("%d predictions in %s", len(frame), output)
+    frame = hs.load(options.model).predict(*pairs).to_frame()
+    if suffix == ".csv":
+        report_formulas("ids", [*frame["user_id"].unique(), *frame["item_id"].unique()])
+    write_whole(options.output, csv_bytes(frame) if suffix == ".csv" else frame.to_parquet(index=False))
+    _log.info("%d predictions in %s", len(frame), options.output)
     report_sources(frame["source"].to_numpy())
     return 0
 
 
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    import io
-
-    from hybrid_sim.core.files import write_whole
-
-    content = io.BytesIO()
-    if path.suffix.lower() == ".csv":
-        frame.to_csv(content, index=False, encoding="utf-8", lineterminator="\n")
-        report_formulas("ids", [*frame["user_id"].unique(), *frame["item_id"].unique()])
-    else:
-        frame.to_parquet(content, index=False)
-    write_whole(path, content.getvalue())
-
-
-COMMANDS.add("predict", Command("rate pairs with a saved simulator", DESCRIPTION, add_options, run, "simulate"))
+COMMANDS.add("predict", Command("rate pairs with a saved simulator", DESCRIPTION, _add_options, run, "simulate"))

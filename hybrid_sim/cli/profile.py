@@ -6,18 +6,20 @@ import argparse
 import json
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid_sim.cli.data_options import add_data_options, read_data
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, whole_number
+import hybrid_sim as hs
+from hybrid_sim.cli.data_options import add_data_options, read_data, read_named_data
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, add_option, whole_number
+from hybrid_sim.cli.terminal import show
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.core.user_state import Timeline
 
 DESCRIPTION = """\
@@ -27,26 +29,17 @@ evidence is shown by title and rating. What is new in a version has a + before i
 """
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("--user", metavar="ID", required=True, help="the user's id in the data")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--run", metavar="RUN_DIR", type=Path, dest="folder", help="what `simulate` wrote")
-    source.add_argument(
-        "--recorded", metavar="FILE", type=Path, help="a row per version: user_id, summary[, version, likes, ...]"
-    )
-    parser.add_argument("--at", metavar="TIME", type=_moment, help="only what was known before: 1997-12-31, or seconds")
-    parser.add_argument("--n-recent", metavar="N", type=whole_number(1), help="last ratings that count (default 40)")
-    parser.add_argument(
-        "--per-version", metavar="N", type=whole_number(1), help="ratings per version that is written (default 10)"
-    )
-    parser.add_argument(
-        "--similar",
-        metavar="N",
-        type=whole_number(1),
-        help="name N users of the data with the most similar profiles",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+def _add_options(parser: Parser) -> None:
+    number = whole_number(1)
+    parser.option("--user ID", "the user's id in the data", required=True)
+    source = partial(add_option, parser.add_mutually_exclusive_group())
+    source("--run RUN_DIR", "what `simulate` wrote", Path, dest="folder")
+    source("--recorded FILE", "a row per version: user_id, summary[, version, likes, ...]", Path)
+    parser.option("--at TIME", "only what was known before: 1997-12-31, or seconds", _moment)
+    parser.option("--n-recent N", "last ratings that count (default 40)", number)
+    parser.option("--per-version N", "ratings per version that is written (default 10)", number)
+    parser.option("--similar N", "name N users of the data with the most similar profiles", number)
+    parser.option("--json", "print JSON")
     add_data_options(parser)
 
 
@@ -55,11 +48,13 @@ def run(options: argparse.Namespace) -> int:
     stored = options.folder is not None or options.recorded is not None
     if stored and (options.n_recent or options.per_version):
         raise SettingsError("--n-recent and --per-version say how a profile is written; this one is written already")
-    has_data = options.dataset is not None or options.ratings is not None
-    dataset = read_data(options, default="world") if has_data or not stored else None
-    timeline = _stored(options) if stored else _from_ratings(options, dataset)
+    if stored:
+        dataset = read_named_data(options)
+        timeline = _stored(options)
+    else:
+        dataset = read_data(options)
+        timeline = _from_ratings(options, dataset)
     timeline = _as_of(timeline, options)
-    from hybrid_sim.core.files import printable
     from hybrid_sim.profiles.timelines import timeline_lines, timeline_record
 
     items = {} if dataset is None else _items(dataset, options.user)
@@ -69,13 +64,12 @@ def run(options: argparse.Namespace) -> int:
         record |= {} if options.similar is None else {"similar_users": similar}
         sys.stdout.write(f"{json.dumps(record, indent=2)}\n")
     else:
-        lines = [f"user {options.user}", *timeline_lines(timeline, items)]
-        lines += [f"similar profile: user {user} ({similarity:.2f})" for user, similarity in similar.items()]
-        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+        show(f"user {options.user}", *timeline_lines(timeline, items))
+        show(*(f"similar profile: user {user} ({similarity:.2f})" for user, similarity in similar.items()))
     return 0
 
 
-def _similar_users(dataset: Dataset | None, timeline: Timeline, options: argparse.Namespace) -> dict[str, float]:
+def _similar_users(dataset: hs.Dataset | None, timeline: Timeline, options: argparse.Namespace) -> dict[str, float]:
     """The users whose profiles, written from all their ratings, are most similar to the newest of the timeline."""
     import numpy as np
 
@@ -85,7 +79,7 @@ def _similar_users(dataset: Dataset | None, timeline: Timeline, options: argpars
 
     if dataset is None:
         raise SettingsError("--similar: compares with the users of some data; name it with --dataset or --ratings")
-    own = _find(dataset, options.user)
+    own = _row(dataset, options.user)
     others = [None if row == own else profile for row, profile in enumerate(statistical_profiles(dataset))]
     index = ProfileIndex().fit([*others, timeline.latest], embedder_for(dataset))
     similar = index.similar(np.array([len(others)]), options.similar)
@@ -94,29 +88,27 @@ def _similar_users(dataset: Dataset | None, timeline: Timeline, options: argpars
 
 
 def _stored(options: argparse.Namespace) -> Timeline:
-    if options.folder is not None:
-        from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
+    from hybrid_sim.profiles.recorded import read_recorded_profiles
+    from hybrid_sim.profiles.timelines import PROFILES_FILE, read_timelines
 
-        timelines = read_timelines(options.folder / PROFILES_FILE)
-        place = f"{options.folder / PROFILES_FILE}"
-    else:
-        from hybrid_sim.profiles.recorded import read_recorded_profiles
-
-        timelines = read_recorded_profiles(options.recorded)
-        place = f"{options.recorded}"
+    of_run = options.folder is not None
+    place = options.folder / PROFILES_FILE if of_run else options.recorded
+    timelines = read_timelines(place) if of_run else read_recorded_profiles(place)
     if options.user not in timelines:
         raise SettingsError(f"{place} has no profile of user {options.user!r}; {_others(options.user, timelines)}")
     return timelines[options.user]
 
 
-def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timeline:
+def _from_ratings(options: argparse.Namespace, dataset: hs.Dataset) -> Timeline:
     from hybrid_sim.core.settings import ProfileSettings
     from hybrid_sim.core.user_state import Histories, UserState
     from hybrid_sim.profiles.statistical_writer import StatisticalWriter
     from hybrid_sim.profiles.writers import write_profiles
 
-    assert dataset is not None, "without stored profiles the data is read"
     user = _row(dataset, options.user)
+    if user < 0:
+        others = _others(options.user, dataset.users.index)
+        raise SettingsError(f"{dataset.name} has no user {options.user!r}; {others}")
     n_recent = options.n_recent or 40
     settings = ProfileSettings(
         writer="statistics", n_recent=n_recent, batch=options.per_version or 10, update_every=min(10, n_recent)
@@ -125,22 +117,14 @@ def _from_ratings(options: argparse.Namespace, dataset: Dataset | None) -> Timel
     return write_profiles(StatisticalWriter().fit(dataset), [UserState(user, history)], settings)[0].timeline
 
 
-def _row(dataset: Dataset, user: str) -> int:
-    row = _find(dataset, user)
-    if row < 0:
-        raise SettingsError(f"{dataset.name} has no user {user!r}; {_others(user, dataset.users.index)}")
-    return row
+def _row(dataset: hs.Dataset, user: str) -> int:
+    """The user's row number, -1 where the data does not know the user."""
+    return int(dataset.encode([user], [""]).user[0])
 
 
-def _find(dataset: Dataset, user: str) -> int:
-    import pandas as pd
-
-    return int(dataset.users.index.get_indexer(pd.Index([user], dtype=object))[0])
-
-
-def _others(user: str, known: Iterable[str]) -> str:
+def _others(user: str, ids: Iterable[str]) -> str:
     """What to say about a user who is not there, without listing thousands."""
-    names = [str(name) for name in known]
+    names = [str(name) for name in ids]
     return nearest(user, names) if len(names) <= 20 else f"there are {len(names)}, for example {names[0]!r}"
 
 
@@ -160,14 +144,14 @@ def _as_of(timeline: Timeline, options: argparse.Namespace) -> Timeline:
     return earlier
 
 
-def _items(dataset: Dataset, user: str) -> dict[str, str]:
+def _items(dataset: hs.Dataset, user: str) -> dict[str, str]:
     """How each item of the data is called, with the user's last rating of it where there is one."""
     from hybrid_sim.core.user_state import Histories
 
     ids = [str(item) for item in dataset.items.index]
     titles = [title or item for title, item in zip(dataset.items.get("title", ids), ids, strict=True)]
     names = dict(zip(ids, titles, strict=True))
-    history = Histories(dataset).of(_find(dataset, user))
+    history = Histories(dataset).of(_row(dataset, user))
     for row, rating in zip(history.item, history.rating, strict=True):
         names[ids[row]] = f"{titles[row]} ({rating:g})"
     return names
@@ -184,4 +168,4 @@ def _moment(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-COMMANDS.add("profile", Command("show a user's profile and how it changed", DESCRIPTION, add_options, run, "inspect"))
+COMMANDS.add("profile", Command("show a user's profile and how it changed", DESCRIPTION, _add_options, run, "inspect"))

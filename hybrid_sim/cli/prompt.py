@@ -7,16 +7,16 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
 from hybrid_sim.cli.settings import add_settings_options, read_settings
+from hybrid_sim.cli.terminal import show
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.files import printable
 
 if TYPE_CHECKING:
-    from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.core.settings import RunSettings
     from hybrid_sim.core.user_state import UserState
     from hybrid_sim.llm.question import Question
@@ -31,12 +31,11 @@ tokens this takes. Nothing is sent. The user's profile is the newest in RUN_DIR,
 """
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("--user", metavar="ID", required=True, help="whose ratings are asked for")
-    parser.add_argument("--item", metavar="ID", required=True, action="append", help="an item; again for more")
-    parser.add_argument("--run", metavar="RUN_DIR", type=Path, dest="folder", help="a run whose profiles are used")
-    parser.add_argument("--json", action="store_true", help="one JSON object per question")
+def _add_options(parser: Parser) -> None:
+    parser.option("--user ID", "whose ratings are asked for", required=True)
+    parser.option("--item ID", "an item; again for more", required=True, action="append")
+    parser.option("--run RUN_DIR", "a run whose profiles are used", Path, dest="folder")
+    parser.option("--json", "one JSON object per question")
     add_settings_options(parser)
     add_data_options(parser)
 
@@ -44,7 +43,7 @@ def add_options(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the questions to the screen."""
     settings = read_settings(options)
-    dataset = read_data(options, default="world")
+    dataset = read_data(options)
     asked = dataset.encode([options.user] * len(options.item), options.item)
     for option, id_, row in [
         ("--user", options.user, asked.user[0]),
@@ -54,15 +53,23 @@ def run(options: argparse.Namespace) -> int:
             raise SettingsError(f"{option} {id_}: {dataset.name} has no {option[2:]} of this id; ids are exact")
     state = _state(dataset, int(asked.user[0]), settings, options.folder)
     size = settings.rating.items_per_call
-    parts = [asked.item[start : start + size] for start in range(0, len(asked), size)]
-    for question in _questions(dataset, state, parts, settings):
-        sys.stdout.write(_as_json(question) if options.json else _as_text(question, settings.llm.model or "any model"))
+    from hybrid_sim.prompts.rating import history_index, rating_question
+    from hybrid_sim.prompts.templates import load_template
+
+    template, index = load_template("rate", settings.prompts), history_index(dataset, settings.rating)
+    for start in range(0, len(asked), size):
+        items = asked.item[start : start + size]
+        question = rating_question(template, dataset, state, items, settings.rating, index=index)
+        if options.json:
+            sys.stdout.write(_as_json(question))
+        else:
+            show(*_as_lines(question, settings.llm.model or "any model"))
     if state.profile is not None:
         _log.info("version %d of the profile, by %s, is used", state.profile.version, state.profile.writer)
     return 0
 
 
-def _state(dataset: Dataset, user: int, settings: RunSettings, folder: Path | None) -> UserState:
+def _state(dataset: hs.Dataset, user: int, settings: RunSettings, folder: Path | None) -> UserState:
     """The user with the newest profile of the run, else with one written from the ratings."""
     from hybrid_sim.core.user_state import Histories, Timeline, UserState
     from hybrid_sim.profiles.statistical_writer import StatisticalWriter
@@ -75,15 +82,6 @@ def _state(dataset: Dataset, user: int, settings: RunSettings, folder: Path | No
     return write_profiles(StatisticalWriter().fit(dataset), [state], settings.profile)[0]
 
 
-def _questions(dataset: Dataset, state: UserState, parts: list[Any], settings: RunSettings) -> list[Question]:
-    from hybrid_sim.prompts.rating import history_index, rating_question
-    from hybrid_sim.prompts.templates import load_template
-
-    template = load_template("rate", settings.prompts)
-    index = history_index(dataset, settings.rating)
-    return [rating_question(template, dataset, state, part, settings.rating, index=index) for part in parts]
-
-
 def _as_json(question: Question) -> str:
     content = {
         "prompt": question.prompt,
@@ -94,7 +92,7 @@ def _as_json(question: Question) -> str:
     return f"{json.dumps(content)}\n"
 
 
-def _as_text(question: Question, model: str) -> str:
+def _as_lines(question: Question, model: str) -> list[str]:
     from hybrid_sim.llm.tokens import TokenEstimates, most_prompt_tokens
 
     parts = [(f"{message.role} message", message.content) for message in question.messages]
@@ -104,8 +102,7 @@ def _as_text(question: Question, model: str) -> str:
         f"{question.prompt} for {model}: about {estimates.prompt_tokens(question):,.0f} tokens and surely fewer than "
         f"{most_prompt_tokens(question):,}; the reply may have {question.max_tokens:,}"
     )
-    lines = [line for title, text in parts for line in (f"--- {title} ---", *text.split("\n"), "")]
-    return "".join(f"{printable(line)}\n" for line in (*lines, about))
+    return [*(line for title, text in parts for line in (f"--- {title} ---", *text.split("\n"), "")), about]
 
 
-COMMANDS.add("prompt", Command("show what a language model would be asked", DESCRIPTION, add_options, run, "inspect"))
+COMMANDS.add("prompt", Command("show what a language model would be asked", DESCRIPTION, _add_options, run, "inspect"))

@@ -6,13 +6,13 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hybrid_sim.cli.parsing import whole_number
+import hybrid_sim as hs
+from hybrid_sim.cli.parsing import AddOption, whole_number
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.evaluation.protocols import Protocol
     from hybrid_sim.models.recorded import RecordedRatings
 
@@ -30,16 +30,11 @@ def protocols_help() -> str:
     return "\n".join(f"  {name:17} {entry.help}{needs[entry.needs_times]}" for name, entry in PROTOCOLS.items())
 
 
-def add_protocol_options(parser: Any, folds: str | None = None) -> None:
+def add_protocol_options(option: AddOption, folds: str | None = None) -> None:
     """Options that say what is held out; `folds` is what is meant where no folds are named (None: all)."""
-    parser.add_argument("--protocol", type=_protocol, metavar="NAME", help=_protocol_help)
-    parser.add_argument("--folds", metavar="1,2", default=folds, help=f"only these folds (default {folds or 'all'})")
-    parser.add_argument(
-        "--known",
-        metavar="N",
-        type=whole_number(0),
-        help="cold-users: ratings known of a held-out user (default 0)",
-    )
+    option("--protocol NAME", _protocol_help, _protocol)
+    option("--folds 1,2", f"only these folds (default {folds or 'all'})", default=folds)
+    option("--known N", _known_help, whole_number(0))
 
 
 def _protocol(name: str) -> str:
@@ -57,22 +52,32 @@ def _protocol_help() -> str:
     return f"one of {', '.join(PROTOCOLS)} (default {DEFAULT}, without times {DEFAULT_UNTIMED})"
 
 
-def read_protocol(options: argparse.Namespace, dataset: Dataset) -> Protocol:
+def _known_help() -> str:
+    return f"{_protocols_with('known')}: ratings known of a held-out user (default 0)"
+
+
+def _protocols_with(option: str) -> str:
+    from hybrid_sim.evaluation.protocols import PROTOCOLS
+
+    return ", ".join(name for name, entry in PROTOCOLS.items() if option in entry.options)
+
+
+def read_protocol(options: argparse.Namespace, dataset: hs.Dataset) -> Protocol:
     """The protocol that the options name, on this dataset.
 
     Raises:
-        SettingsError: a fold is not known.
+        SettingsError: a fold is not known, or an option belongs to another protocol.
         DataError: the data has no times and the protocol needs them.
     """
-    from hybrid_sim.evaluation.protocols import make_protocol, parse_folds
+    from hybrid_sim.evaluation.protocols import PROTOCOLS, make_protocol, parse_folds
 
     name = options.protocol
     if name is None:
         name = DEFAULT_UNTIMED if options.ratings and dataset.timestamp is None else DEFAULT
         if name != DEFAULT:
             _log.warning("%s has no times: the protocol is %s; name times with --timestamp-col", dataset.name, name)
-    if options.known is not None and name != "cold-users":
-        raise SettingsError(f"--known belongs to the protocol cold-users, not to {name}; leave it out")
+    if options.known is not None and "known" not in PROTOCOLS[name].options:
+        raise SettingsError(f"--known belongs to the protocol {_protocols_with('known')}, not to {name}; leave it out")
     return make_protocol(
         name,
         dataset,
@@ -84,24 +89,17 @@ def read_protocol(options: argparse.Namespace, dataset: Dataset) -> Protocol:
     )
 
 
-def add_recording_options(parser: Any) -> None:
+def add_recording_options(option: AddOption) -> None:
     """Options that name recorded LLM ratings."""
-    parser.add_argument(
-        "--llm-ratings",
-        metavar="FILE",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="tables with user_id, item_id and rating, or a folder of ratings_u<k>.csv",
-    )
+    tables = "tables with user_id, item_id and rating, or a folder of ratings_u<k>.csv"
+    option("--llm-ratings FILE", tables, Path, nargs="+", action="extend", default=[])
     for column in ("user", "item", "rating"):
-        parser.add_argument(f"--llm-{column}-col", metavar="NAME", help="name of the column, where it is not found")
-    parser.add_argument("--llm-model", metavar="VALUE", help="only rows with this value in the column model")
+        option(f"--llm-{column}-col NAME", "name of the column, where it is not found")
+    option("--llm-model VALUE", "only rows with this value in the column model")
 
 
 def read_recording(
-    options: argparse.Namespace, dataset: Dataset, files: Sequence[Path] | None = None
+    options: argparse.Namespace, dataset: hs.Dataset, files: Sequence[Path] | None = None
 ) -> RecordedRatings | None:
     """The recorded LLM ratings in `files` (None: those that the options name), None where there are none."""
     files = options.llm_ratings if files is None else files

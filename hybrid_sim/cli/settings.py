@@ -42,18 +42,12 @@ def _as_toml(settings: Any, table: str = "") -> Iterator[str]:
 
 def add_settings_options(parser: Parser) -> None:
     """Options of everything that needs to know how a language model is or would be asked."""
-    group = parser.add_argument_group("the language model (the key is read from OPENAI_API_KEY)")
-    group.add_argument("--model", metavar="NAME", help="ask this model, for example gpt-4o-mini")
-    group.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible endpoint (else OPENAI_BASE_URL)")
-    group.add_argument("--settings", metavar="FILE", type=Path, help="a TOML file, see `hybrid-sim settings`")
-    group.add_argument(
-        "--set",
-        metavar="NAME=VALUE",
-        action="append",
-        default=[],
-        dest="changes",
-        help="one setting, for example rating.items_per_call=5 (see `hybrid-sim settings`)",
-    )
+    model = parser.group("the language model (the key is read from OPENAI_API_KEY)")
+    model("--model NAME", "ask this model, for example gpt-4o-mini")
+    model("--base-url URL", "an OpenAI-compatible endpoint (else OPENAI_BASE_URL)")
+    model("--settings FILE", "a TOML file, see `hybrid-sim settings`", Path)
+    one = "one setting, for example rating.items_per_call=5 (see `hybrid-sim settings`)"
+    model("--set NAME=VALUE", one, action="append", default=[], dest="changes")
 
 
 def require_model(settings: RunSettings) -> None:
@@ -106,13 +100,5 @@ def _change(content: dict[str, Any], change: str) -> None:
     content[last] = value
 
 
-COMMANDS.add(
-    "settings",
-    Command(
-        "show all settings, as a TOML file",
-        "All settings with what they mean, as a TOML file: those of FILE and --set, else the defaults.",
-        add_settings_options,
-        run,
-        "set up",
-    ),
-)
+DESCRIPTION = "All settings with what they mean, as a TOML file: those of FILE and --set, else the defaults."
+COMMANDS.add("settings", Command("show all settings, as a TOML file", DESCRIPTION, add_settings_options, run, "set up"))

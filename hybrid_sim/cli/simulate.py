@@ -8,16 +8,13 @@ import shlex
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, chosen_simulator, read_data
 from hybrid_sim.cli.llm_options import add_budget_options, exit_status, limits, plan_lines, use_lines
 from hybrid_sim.cli.pair_options import add_pair_choice, add_pairs_file, choose_pairs, report_sources
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, one_of
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
-
-if TYPE_CHECKING:
-    from hybrid_sim.simulation.session import Run
 
 DESCRIPTION = """\
 How users rate items. Writes into RUN_DIR: ratings.csv (for every pair a rating that is drawn, the expected one, its
@@ -43,37 +40,23 @@ is sent. Once the run has some answers (let it begin with --max-calls 100), what
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of both commands."""
-    parser.add_argument("-o", "--output", metavar="RUN_DIR", type=Path, required=True, help="the folder of the run")
-    pairs = parser.add_argument_group("who rates what: a file of pairs, or chosen users times chosen items")
+def _add_options(parser: Parser) -> None:
+    parser.option("-o --output RUN_DIR", "the folder of the run", Path, required=True)
+    pairs = parser.group("who rates what: a file of pairs, or chosen users times chosen items")
     add_pairs_file(pairs, required=False)
     add_pair_choice(pairs)
     add_settings_options(parser)
     add_budget_options(parser)
-    how = parser.add_argument_group("how the run goes")
-    how.add_argument("--replay", action="store_true", help="send nothing: a missing answer is an error")
-    how.add_argument("--batch", action="store_true", help="by the Batch API: cheaper, within a day")
-    how.add_argument("--dry-run", action="store_true", help="the same as `hybrid-sim plan`")
-    how.add_argument(
-        "--fitted", metavar="MODEL_DIR", type=Path, help="what `fit` saved from this data; else fitted now"
-    )
-    how.add_argument(
-        "--profiles",
-        metavar="FILE|RUN_DIR",
-        type=Path,
-        help="profiles that users have already: of an earlier run, or a table with user_id, version, summary, ...",
-    )
-    how.add_argument(
-        "--advance", action="store_true", help="let the simulated ratings change the profiles (with --model: asks it)"
-    )
-    how.add_argument(
-        "--explain",
-        type=one_of(("auto", "all", "none")),
-        default="auto",
-        metavar="auto|all|none",
-        help="write explanations; auto: up to 20,000 pairs",
-    )
+    how = parser.group("how the run goes")
+    how("--replay", "send nothing: a missing answer is an error")
+    how("--batch", "by the Batch API: cheaper, within a day")
+    how("--dry-run", "the same as `hybrid-sim plan`")
+    how("--fitted MODEL_DIR", "what `fit` saved from this data; else fitted now", Path)
+    profiles = "profiles that users have already: of an earlier run, or a table with user_id, version, summary, ..."
+    how("--profiles FILE|RUN_DIR", profiles, Path)
+    how("--advance", "let the simulated ratings change the profiles (with --model: asks it)")
+    explain = "write explanations; auto: up to 20,000 pairs"
+    how("--explain auto|all|none", explain, one_of(("auto", "all", "none")), default="auto")
     add_run_options(how)
     add_data_options(parser)
 
@@ -93,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
             explained={"auto": None, "all": True, "none": False}[options.explain],
             replay=options.replay,
             batch=options.batch,
-            command=["hybrid-sim", *options.words],
+            command=options.command,
         )
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; go on with: %s", _command(options))
@@ -118,34 +101,27 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> tuple[Run, tuple[list[str], list[str]]]:
+def _run(options: argparse.Namespace) -> tuple[hs.Run, tuple[list[str], list[str]]]:
     """The run that the options describe, and its pairs."""
     from hybrid_sim.simulation.run_folder import RunFolder
-    from hybrid_sim.simulation.session import Run
 
     settings = read_settings(options)
     if options.base_url or options.replay or options.batch or options.budget:
         require_model(settings)
     RunFolder(options.output).require_kind("simulate")
-    dataset = read_data(options, default="world")
+    dataset = read_data(options)
     users, items = choose_pairs(options, dataset)
     simulator = chosen_simulator(options, settings.ensemble)
-    run_ = Run(
-        options.output, dataset, simulator=simulator, settings=settings, seed=options.seed, profiles=options.profiles
-    )
-    return run_, (users.tolist(), items.tolist())
+    made_from = {"settings": settings, "seed": options.seed, "profiles": options.profiles}
+    return hs.Run(options.output, dataset, simulator=simulator, **made_from), (users.tolist(), items.tolist())
 
 
 def _command(options: argparse.Namespace) -> str:
     """The command that goes on with this run."""
-    return shlex.join(["hybrid-sim", "simulate", *(word for word in options.words[1:] if word != "--dry-run")])
+    return shlex.join(["hybrid-sim", "simulate", *(word for word in options.command[2:] if word != "--dry-run")])
 
 
-COMMANDS.add(
-    "simulate",
-    Command("let users rate items, with or without a language model", DESCRIPTION, add_options, run, "simulate"),
-)
-COMMANDS.add(
-    "plan",
-    Command("what a simulation would ask a language model, and what that costs", PLAN, add_options, plan, "simulate"),
-)
+RUNS = "let users rate items, with or without a language model"
+COMMANDS.add("simulate", Command(RUNS, DESCRIPTION, _add_options, run, "simulate"))
+PLANS = "what a simulation would ask a language model, and what that costs"
+COMMANDS.add("plan", Command(PLANS, PLAN, _add_options, plan, "simulate"))

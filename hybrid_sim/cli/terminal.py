@@ -59,6 +59,11 @@ def say(text: str, stream: TextIO) -> None:
     stream.flush()
 
 
+def show(*lines: str) -> None:
+    """Write lines of a result to stdout, control characters escaped."""
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+
+
 def report_formulas(noun: str, texts: Iterable[str]) -> None:
     """Log how many of the texts a spreadsheet would take for formulas when it reads them from a CSV file (CWE-1236)."""
     formulas = [text for text in texts if text.startswith(("=", "+", "-", "@", "\t", "\r"))]

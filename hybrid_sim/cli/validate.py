@@ -6,8 +6,9 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.llm_options import add_budget_options, limits
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, one_of
@@ -16,10 +17,8 @@ from hybrid_sim.cli.settings import add_settings_options, read_settings
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.evaluation.protocols import Fold, Protocol
-    from hybrid_sim.evaluation.validity.inputs import Answers, Cost, Probe
-    from hybrid_sim.simulation.simulator import Simulator
+    from hybrid_sim.evaluation.validity.inputs import Answers, Probe
 
 NEGATIVE_CONTROLS = ("constant", "users-shuffled", "item-mean", "over-positive")
 
@@ -39,35 +38,29 @@ What is judged is the simulator as it is fitted here, unless one of these is nam
 """
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    what = parser.add_argument_group("what is held out (see `hybrid-sim bench --help`)")
+def _add_options(parser: Parser) -> None:
+    what = parser.group("what is held out (see `hybrid-sim bench --help`)")
     add_protocol_options(what, folds="1")
-    what.add_argument(
-        "--truth", metavar="FILE", type=Path, help="instead of a protocol: held-out ratings, user_id,item_id,rating"
-    )
-    judged = parser.add_argument_group("what is judged")
-    judged.add_argument("--fitted", metavar="MODEL_DIR", type=Path, help="a saved simulator")
+    what("--truth FILE", "instead of a protocol: held-out ratings, user_id,item_id,rating", Path)
+    judged = parser.group("what is judged")
+    judged("--fitted MODEL_DIR", "a saved simulator", Path)
     add_recording_options(judged)
-    judged.add_argument("--run", metavar="RUN_DIR", type=Path, dest="run_folder", help="a run of `simulate`")
-    judged.add_argument("--simulated", metavar="FILE", type=Path, help="ratings of any simulator")
-    judged.add_argument(
-        "--planted", metavar="NAME", type=one_of(NEGATIVE_CONTROLS), help=f"one of {', '.join(NEGATIVE_CONTROLS)}"
-    )
-    judged.add_argument(
-        "--probe",
-        metavar="DIR",
-        type=Path,
-        help="with --model: also ask it whether it recalls the data set, about some held-out pairs with real and with "
+    judged("--run RUN_DIR", "a run of `simulate`", Path, dest="run_folder")
+    judged("--simulated FILE", "ratings of any simulator", Path)
+    judged("--planted NAME", f"one of {', '.join(NEGATIVE_CONTROLS)}", one_of(NEGATIVE_CONTROLS))
+    judged(
+        "--probe DIR",
+        "with --model: also ask it whether it recalls the data set, about some held-out pairs with real and with "
         "invented titles; its answers are kept in DIR",
+        Path,
     )
-    add_run_options(parser.add_argument_group("how it is fitted"))
+    add_run_options(parser.group("how it is fitted"))
     add_settings_options(parser)
     add_budget_options(parser)
     add_data_options(parser)
-    out = parser.add_argument_group("what is written")
-    out.add_argument("--json", metavar="OUT", type=Path, help="the whole report with its provenance")
-    out.add_argument("--html", metavar="OUT", type=Path, help="the same as a page")
+    out = parser.group("what is written")
+    out("--json OUT", "the whole report with its provenance", Path)
+    out("--html OUT", "the same as a page", Path)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -76,19 +69,16 @@ def run(options: argparse.Namespace) -> int:
     from hybrid_sim.evaluation.validity.report import validity_text, write_validity
     from hybrid_sim.evaluation.validity.validate import validate_fold
 
-    dataset = read_data(options, default="world")
+    dataset = read_data(options)
     protocol, fold = _fold(options, dataset)
     answers = _answers(options, fold)
     probe = None if options.probe is None else _probe(options, fold)
-    report = validate_fold(protocol, fold, answers, options.seed, ["hybrid-sim", *options.words], probe)
+    report = validate_fold(protocol, fold, answers, options.seed, options.command, probe)
     sys.stdout.write(f"{validity_text(report)}\n")
     if options.json is not None:
         write_validity(report, options.json)
     if options.html is not None:
-        from hybrid_sim.report.html import write_page
-        from hybrid_sim.report.validity import validity_page
-
-        write_page(validity_page(report), options.html)
+        hs.write_report(report, options.html)
     return 0
 
 
@@ -107,7 +97,7 @@ def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
         Journal(options.probe / "journal.sqlite", settings=about) as journal,
         LLM(settings.llm, journal, Limits(**limits(options)).after(journal.ledger())) as llm,
     ):
-        found = probe(
+        probed = probe(
             fold.train,
             fold.held_out,
             lambda data, inquiries: interviewer(data, settings, llm).ask(inquiries),
@@ -115,7 +105,7 @@ def _probe(options: argparse.Namespace, fold: Fold) -> Probe:
         )
         if llm.stopped is not None:
             raise llm.stopped
-    return found
+    return probed
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -132,7 +122,7 @@ def _check(options: argparse.Namespace) -> None:
     check_output("--html", options.html)
 
 
-def _fold(options: argparse.Namespace, dataset: Dataset) -> tuple[Protocol, Fold]:
+def _fold(options: argparse.Namespace, dataset: hs.Dataset) -> tuple[Protocol, Fold]:
     """Training and held-out ratings."""
     from hybrid_sim.evaluation.protocols import Fold, Protocol
     from hybrid_sim.evaluation.validity.inputs import read_truth
@@ -159,19 +149,22 @@ def _answers(options: argparse.Namespace, fold: Fold) -> Answers:
     if options.planted is not None:
         subject = negative_control(options.planted, simulator, fold.train, fold.held_out, options.seed)
         return inputs.Answers(subject, fold.held_out)
-    answers = inputs.fitted(simulator, fold.held_out, options.seed, _clock(seconds))
+    started = time.perf_counter()
+
+    def cost() -> inputs.Cost:
+        return inputs.Cost(seconds, time.perf_counter() - started, dollars=0.0, calls=0)
+
+    answers = inputs.fitted(simulator, fold.held_out, options.seed, cost)
     recording = read_recording(options, fold.held_out)
     if recording is None:
         return answers
     return inputs.with_recording(answers, recording, options.seed, fold.groups)
 
 
-def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, float | None]:
+def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[hs.Simulator, float | None]:
     """The simulator, and the seconds of fitting it, None where it was fitted before."""
-    from hybrid_sim.simulation.simulator import Simulator
-
     if options.fitted is not None:
-        saved = Simulator.load(options.fitted)
+        saved = hs.load(options.fitted)
         saved.require_fitted_to(fold.train)
         return saved, None
     started = time.perf_counter()
@@ -179,16 +172,4 @@ def _simulator(options: argparse.Namespace, fold: Fold) -> tuple[Simulator, floa
     return simulator, time.perf_counter() - started
 
 
-def _clock(fit_seconds: float | None) -> Any:
-    """A stopwatch that starts now and makes a `Cost` when it is called."""
-    from hybrid_sim.evaluation.validity.inputs import Cost
-
-    started = time.perf_counter()
-
-    def stop() -> Cost:
-        return Cost(fit_seconds, time.perf_counter() - started, dollars=0.0, calls=0)
-
-    return stop
-
-
-COMMANDS.add("validate", Command("judge a simulator by held-out ratings", DESCRIPTION, add_options, run, "evaluate"))
+COMMANDS.add("validate", Command("judge a simulator by held-out ratings", DESCRIPTION, _add_options, run, "evaluate"))

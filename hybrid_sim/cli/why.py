@@ -7,16 +7,19 @@ import json
 import logging
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_sim.cli.data_options import add_data_options, read_data
+import hybrid_sim as hs
+from hybrid_sim.cli.data_options import add_data_options, read_named_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
+from hybrid_sim.cli.terminal import show
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import shortened
 
 if TYPE_CHECKING:
     from hybrid_sim.simulation.run_folder import RunFolder
-    from hybrid_sim.simulation.simulator import Prediction, Simulator
 
 DESCRIPTION = """\
 The distribution of the rating, what each member of the ensemble adds to the expected rating, which of the user's own
@@ -42,23 +45,21 @@ WIDTH = 100
 _log = logging.getLogger("hybrid_sim")
 
 
-def add_options(parser: Parser) -> None:
-    """Add the options of the command."""
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="what `fit` saved, or the folder of a run")
-    parser.add_argument("--user", metavar="ID", required=True, help="whose rating")
-    parser.add_argument("--item", metavar="ID", required=True, help="of what")
-    parser.add_argument("--json", action="store_true", help="everything as JSON")
+def _add_options(parser: Parser) -> None:
+    parser.option("folder FOLDER", "what `fit` saved, or the folder of a run", Path)
+    parser.option("--user ID", "whose rating", required=True)
+    parser.option("--item ID", "of what", required=True)
+    parser.option("--json", "everything as JSON")
     add_data_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read or make the prediction and its explanation, and show both."""
     from hybrid_sim.simulation.run_folder import RunFolder, read_explanations, read_run
-    from hybrid_sim.simulation.simulator import Simulator
 
     folder, pair = RunFolder(options.folder), (options.user, options.item)
     if not folder.ratings.is_file():
-        simulator = Simulator.load(options.folder)
+        simulator = hs.load(options.folder)
         prediction = simulator.predict([options.user], [options.item])
         explanation = _explained(simulator, prediction, options)
     else:
@@ -66,33 +67,30 @@ def run(options: argparse.Namespace) -> int:
         stored = (e for e in read_explanations(folder.explanations) if (e["user_id"], e["item_id"]) == pair)
         explanation = next(stored, {}) or _explained(_simulator_of(folder), prediction, options)
     content = {**_answer(prediction), **explanation}
-    sys.stdout.write(f"{json.dumps(content, indent=1)}\n" if options.json else _page(content))
+    if options.json:
+        sys.stdout.write(f"{json.dumps(content, indent=1)}\n")
+    else:
+        show(*_page(content))
     return 0
 
 
-def _simulator_of(folder: RunFolder) -> Simulator:
-    from hybrid_sim.simulation.simulator import Simulator
-
+def _simulator_of(folder: RunFolder) -> hs.Simulator:
     if not folder.simulator.is_dir():
         raise SettingsError(
             f"the run in {folder.path} holds no explanation of this pair, and no simulator to make one; run "
             "`hybrid-sim simulate` again with --explain all"
         )
-    return Simulator.load(folder.simulator)
+    return hs.load(folder.simulator)
 
 
-def _explained(simulator: Simulator, prediction: Prediction, options: argparse.Namespace) -> dict[str, Any]:
-    from hybrid_sim.simulation.explain import explain
-
-    dataset = None
-    if options.dataset is not None or options.ratings is not None:
-        dataset = read_data(options)
-    else:
+def _explained(simulator: hs.Simulator, prediction: hs.Prediction, options: argparse.Namespace) -> dict[str, Any]:
+    dataset = read_named_data(options)
+    if dataset is None:
         _log.warning("no ratings are cited: name the data that the simulator was fitted to, for example --dataset NAME")
-    return explain(simulator, prediction, dataset)[0].to_json()
+    return hs.explain(simulator, prediction, dataset)[0].to_json()
 
 
-def _answer(prediction: Prediction) -> dict[str, Any]:
+def _answer(prediction: hs.Prediction) -> dict[str, Any]:
     distribution = prediction.distribution
     levels = (f"{level:g}" for level in distribution.scale.levels)
     return {
@@ -105,27 +103,21 @@ def _answer(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _page(content: dict[str, Any]) -> str:
-    """All of it on a screen; foreign text is escaped."""
-    from hybrid_sim.core.files import printable, shortened
-
-    lines = [
-        f"user {content['user_id']}, item {content['item_id']}",
-        f"expected {content['mean']:.2f}, 90% interval {content['low']:g} to {content['high']:g}, "
-        f"source {content['source']}",
-        *["", *_bars(content["distribution"])],
-        *["", "What adds up to the expected rating", *_parts(content["contributions"])],
-    ]
+def _page(content: dict[str, Any]) -> Iterator[str]:
+    yield f"user {content['user_id']}, item {content['item_id']}"
+    interval = f"90% interval {content['low']:g} to {content['high']:g}"
+    yield f"expected {content['mean']:.2f}, {interval}, source {content['source']}"
+    yield from ("", *_bars(content["distribution"]))
+    yield from ("", "What adds up to the expected rating", *_parts(content["contributions"]))
     if content["evidence"]:
-        lines += ["", "The user's ratings that speak for it (+) and against it (-), and by how much"]
+        yield from ("", "The user's ratings that speak for it (+) and against it (-), and by how much")
         for cited in content["evidence"]:
-            lines.append(f"{cited['contribution']:+8.3f}  {cited['rating']:g} for {shortened(cited['title'])}")
+            yield f"{cited['contribution']:+8.3f}  {cited['rating']:g} for {shortened(cited['title'])}"
     for heading, key in (("In common with those for it", "keywords"), ("In common with those against it", "against")):
         if content[key]:
-            lines += ["", f"{heading}: {', '.join(content[key])}"]
+            yield from ("", f"{heading}: {', '.join(content[key])}")
     author = "the language model" if content["by"] == "llm" else "made from the numbers"
-    lines += ["", f"Reason ({author})", *textwrap.wrap(content["reason"], WIDTH)]
-    return "".join(f"{printable(line)}\n" for line in lines)
+    yield from ("", f"Reason ({author})", *textwrap.wrap(content["reason"], WIDTH))
 
 
 def _bars(distribution: dict[str, float]) -> list[str]:
@@ -144,4 +136,4 @@ def _parts(contributions: dict[str, float]) -> list[str]:
     return [f"{name:<{width}} {contributions[name]:{'' if name == 'base' else '+'}8.3f}" for name in order]
 
 
-COMMANDS.add("why", Command("why a rating is predicted", DESCRIPTION, add_options, run, "inspect"))
+COMMANDS.add("why", Command("why a rating is predicted", DESCRIPTION, _add_options, run, "inspect"))

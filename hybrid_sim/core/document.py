@@ -73,6 +73,10 @@ class Table:
         rows = tuple(tuple(getattr(record, column.name) for column in columns) for record in records)
         return cls(name, title, tuple(columns), rows, note)
 
+    def charted(self, kind: ChartKind, x: str, *y: str, title: str = "", **how: Any) -> tuple[Chart, Table]:
+        """A chart of this table, and the table; `how` are further fields of `Chart`, the title is the table's."""
+        return Chart(kind, title or self.title, self.name, x, y, **how), self
+
     def column(self, name: str) -> list[Cell]:
         """The cells of one column."""
         place = [column.name for column in self.columns].index(name)
@@ -206,8 +210,8 @@ class Section:
             names = [column.name for column in tables[chart.table].columns]
             for name in chart.columns:
                 if name not in names:
-                    known = ", ".join(names)
-                    raise InputError(f"chart {chart.title!r} names column {name!r}; table {chart.table!r} has {known}")
+                    has = f"table {chart.table!r} has {', '.join(names)}"
+                    raise InputError(f"chart {chart.title!r} names column {name!r}; {has}")
 
     @property
     def tables(self) -> tuple[Table, ...]:

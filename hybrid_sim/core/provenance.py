@@ -49,6 +49,21 @@ class Provenance:
     platform: str
     versions: Mapping[str, str]
 
+    def facts(self) -> dict[str, str]:
+        """Names and values for the foot of a page."""
+        packages = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return {
+            "command": self.command,
+            "commit": self.commit or "not known",
+            "seed": str(self.seed),
+            "data": f"{dataset_label(self)}: {self.n_ratings:,} ratings of {self.n_users:,} users, "
+            f"{self.n_items:,} items in the catalogue",
+            "data hash": self.data_hash,
+            "embedder": self.embedder or "none named",
+            "made with": f"Python {self.python} on {self.platform}",
+            "packages": packages or "not known",
+        }
+
 
 def provenance(command: Sequence[str], seed: int, dataset: Dataset, embedder: str | None = None) -> Provenance:
     """Where a result comes from; what cannot be found out (no git, a missing package) is None or left out.

@@ -119,22 +119,24 @@ class ProtocolEntry:
     help: str
     groups: Groups
     needs_times: bool
+    options: tuple[str, ...]
 
 
 PROTOCOLS: Registry[ProtocolEntry] = Registry("protocol", "protocols")
 
 
 def protocol(
-    name: str, help: str, *, groups: Groups = "users", needs_times: bool = False
+    name: str, help: str, *, groups: Groups = "users", needs_times: bool = False, options: tuple[str, ...] = ()
 ) -> Callable[[MakeFolds], MakeFolds]:
     """Register the function below, which makes the folds, as the protocol `name`.
 
     `help` is its line in the help of commands, `groups` what intervals of its results resample. With `needs_times` a
-    dataset without times is refused.
+    dataset without times is refused. `options` are the command line's options that it takes ("known"); with another
+    protocol these are refused.
     """
 
     def register(make: MakeFolds) -> MakeFolds:
-        PROTOCOLS.add(name, ProtocolEntry(make, help, groups, needs_times))
+        PROTOCOLS.add(name, ProtocolEntry(make, help, groups, needs_times, options))
         return make
 
     return register
@@ -244,7 +246,7 @@ def _cold_items_tenth(dataset: Dataset, options: Options) -> Folds:
     return Folds([items_out_once(dataset)], (note,))
 
 
-@protocol("cold-users", "hold out whole users, a fifth per fold, all but --known ratings")
+@protocol("cold-users", "hold out whole users, a fifth per fold, all but --known ratings", options=("known",))
 def _cold_users(dataset: Dataset, options: Options) -> Folds:
     note = f"{options.known} ratings of every held-out user are known; the user's first 20 are never tested."
     splits = users_out(dataset, N_FOLDS, options.known, options.seed)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
 
-from hybrid_sim.core.document import Chart, Column, Page, Section, Table, interval_columns, slug
+from hybrid_sim.core.document import Block, Column, Page, Section, Table, interval_columns, slug
 from hybrid_sim.core.provenance import dataset_label
 from hybrid_sim.evaluation.ablation.report import AblationResult, SubsetRow, Waterfall
-from hybrid_sim.report.pareto import Candidate, pareto_chart
-from hybrid_sim.report.provenance import provenance_facts
+from hybrid_sim.report.bench import Candidate, pareto_chart
 
 METRIC_TITLES = {"rmse": "RMSE, raw", "log_loss": "log loss, nats"}
 KIND_TITLES = {
@@ -16,6 +15,24 @@ KIND_TITLES = {
     "leave_one_out": "lost if left out",
     "add_one_in": "gained if added alone",
 }
+STEP_COLUMNS = (
+    Column("component", "component"), Column("title", "what it is"), Column("gain", "gain", 4, sign=True),
+    *interval_columns(4, sign=True), Column("share", "share of the whole gain", 3), Column("before", "before", 4),
+    Column("after", "after", 4), *interval_columns(4, "after_low", "after_high"),
+)  # fmt: skip
+EFFECT_COLUMNS = (
+    Column("component", "component"), Column("kind", "kind"), Column("gain", "gain", 4, sign=True),
+    *interval_columns(4, sign=True),
+)  # fmt: skip
+SUBSET_COLUMNS = (
+    Column("components", "components"), Column("n", "ratings"), Column("rmse", "RMSE, raw", 4),
+    *interval_columns(4, "rmse_low", "rmse_high"), Column("log_loss", "log loss", 4),
+    *interval_columns(4, "log_loss_low", "log_loss_high"), Column("ece", "ECE", 4),
+)  # fmt: skip
+COST_COLUMNS = (
+    Column("component", "component"), Column("step", "step"), Column("seconds_fit", "fitting", 2),
+    Column("seconds_rate", "predicting", 2), Column("llm_answers", "LLM answers", 0),
+)  # fmt: skip
 
 
 def ablation_page(report: AblationResult) -> Page:
@@ -38,7 +55,7 @@ def ablation_page(report: AblationResult) -> Page:
         sections=tuple(section for section in sections if section is not None),
         synthetic=source.synthetic,
         notes=(*report.notes, *absent),
-        provenance=provenance_facts(source),
+        provenance=source.facts(),
     )
 
 
@@ -47,13 +64,7 @@ def _metric(name: str) -> str:
 
 
 def _waterfall(report: AblationResult, fall: Waterfall) -> Section:
-    title = f"From the base to the whole: {_metric(fall.metric)}"
     described = {row.name: row.title for row in report.components}
-    columns = (
-        Column("component", "component"), Column("title", "what it is"), Column("gain", "gain", 4, sign=True),
-        *interval_columns(4, sign=True), Column("share", "share of the whole gain", 3), Column("before", "before", 4),
-        Column("after", "after", 4), *interval_columns(4, "after_low", "after_high"),
-    )  # fmt: skip
     steps = (
         (s.component, described.get(s.component, ""), s.gain, s.low, s.high, s.share, s.before, s.after,
          s.before - s.high, s.before - s.low)
@@ -66,54 +77,39 @@ def _waterfall(report: AblationResult, fall: Waterfall) -> Section:
         ("all components", "", *nothing, fall.end, None, None),
     )
     note = "Gain: Shapley's mean over all orders of adding components, so that the steps sum to the whole."
-    chart = Chart(
-        "waterfall", title, "waterfall", "component", ("before", "after"), "after_low", "after_high",
-        y_label=_metric(fall.metric),
+    title = f"From the base to the whole: {_metric(fall.metric)}"
+    blocks = Table("waterfall", title, STEP_COLUMNS, rows, note).charted(
+        "waterfall", "component", "before", "after", low="after_low", high="after_high", y_label=_metric(fall.metric),
         caption="Lower is better; lines are intervals of each step. The axis does not begin at zero.",
     )  # fmt: skip
     best = max(fall.steps, key=lambda step: step.gain, default=None)
     finding = f"{fall.start:.4f} with nothing but the base, {fall.end:.4f} with all."
     if best is not None:
         finding += f" Most comes from {best.component}: {best.gain:+.4f} [{best.low:+.4f}, {best.high:+.4f}]."
-    blocks = (chart, Table("waterfall", title, columns, rows, note))
     return Section(f"gains-{slug(fall.metric)}", f"Gains in {_metric(fall.metric)}", finding, blocks)
 
 
 def _effects(report: AblationResult) -> Section | None:
-    columns = (
-        Column("component", "component"), Column("kind", "kind"), Column("gain", "gain", 4, sign=True),
-        *interval_columns(4, sign=True),
-    )  # fmt: skip
-    blocks: list[Chart | Table] = []
+    blocks: list[Block] = []
     for metric in dict.fromkeys(row.metric for row in report.effects):
-        title = f"Gain in {_metric(metric)} by component"
         rows = tuple(
             (row.component, KIND_TITLES.get(row.kind, row.kind), row.gain, row.low, row.high)
             for row in report.effects
             if row.metric == metric
         )
-        blocks.append(
-            Chart("bars", title, slug(metric), "component", ("gain",), "low", "high", series="kind", reference=0.0,
-                  y_label="gain: above zero the component helps")
+        blocks += Table(slug(metric), f"Gain in {_metric(metric)} by component", EFFECT_COLUMNS, rows).charted(
+            "bars", "component", "gain", low="low", high="high", series="kind", reference=0.0,
+            y_label="gain: above zero the component helps",
         )  # fmt: skip
-        blocks.append(Table(slug(metric), title, columns, rows))
     finding = "The gain of each component: by its share of the whole, when left out, and when it is the only one."
     return Section("effects", "Each component", finding, tuple(blocks)) if blocks else None
 
 
 def _subsets(report: AblationResult) -> Section:
-    columns = (
-        Column("components", "components"), Column("n", "ratings"), Column("rmse", "RMSE, raw", 4),
-        *interval_columns(4, "rmse_low", "rmse_high"), Column("log_loss", "log loss", 4),
-        *interval_columns(4, "log_loss_low", "log_loss_high"), Column("ece", "ECE", 4),
-    )  # fmt: skip
     order = sorted(report.subsets, key=lambda row: row.rmse)
-    rows = tuple(
-        (_name(r), r.n, r.rmse, r.rmse_low, r.rmse_high, r.log_loss, r.log_loss_low, r.log_loss_high, r.ece)
-        for r in order
-    )
+    rows = tuple((_name(row), *(getattr(row, column.name) for column in SUBSET_COLUMNS[1:])) for row in order)
     note = "Shuffled: the language model's ratings were permuted within each user, as a control."
-    table = Table("subsets", "All subsets, best RMSE first", columns, rows, note)
+    table = Table("subsets", "All subsets, best RMSE first", SUBSET_COLUMNS, rows, note)
     plain = [row for row in order if not row.control]
     finding = f"{len(plain)} subsets; the best is {_name(plain[0])} with RMSE {plain[0].rmse:.4f}." if plain else ""
     return Section("subsets", "Subsets", finding, (table,))
@@ -127,25 +123,21 @@ def _name(row: SubsetRow) -> str:
 def _cost(report: AblationResult) -> Section | None:
     if not report.costs:
         return None
-    seconds: dict[str, float] = {}
-    for row in report.costs:
-        seconds[row.component] = seconds.get(row.component, 0.0) + row.seconds_fit + row.seconds_rate
+    seconds: dict[str, float] = defaultdict(float)
+    for step in report.costs:
+        seconds[step.component] += step.seconds_fit + step.seconds_rate
+
+    def cost(row: SubsetRow) -> float:
+        return sum(seconds[name] for name in ("base", *row.components))
+
     candidates = [
-        Candidate(_name(row), _total(seconds, row.components), row.rmse, row.rmse_low, row.rmse_high)
+        Candidate(_name(row), cost(row), row.rmse, row.rmse_low, row.rmse_high)
         for row in report.subsets
         if not row.control
     ]
     caption = "CPU seconds to fit and rate one fold; what recorded answers cost when they were made is not known."
     title = "Error of every subset against its time"
     blocks = pareto_chart(title, caption, candidates, "CPU seconds per fold", "RMSE, raw")
-    columns = (
-        Column("component", "component"), Column("step", "step"), Column("seconds_fit", "fitting", 2),
-        Column("seconds_rate", "predicting", 2), Column("llm_answers", "LLM answers", 0),
-    )  # fmt: skip
-    table = Table.of("steps", "CPU seconds per fold, by step", columns, report.costs)
+    table = Table.of("steps", "CPU seconds per fold, by step", COST_COLUMNS, report.costs)
     finding = "The dotted line joins the Pareto front: subsets that no other beats in both time and error."
     return Section("cost", "Cost and quality", finding, (*blocks, table))
-
-
-def _total(seconds: dict[str, float], components: Sequence[str]) -> float:
-    return sum(seconds.get(name, 0.0) for name in ("base", *components))

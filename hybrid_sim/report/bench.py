@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hybrid_sim.core.document import Chart, Column, Page, Section, Table, interval_columns, slug
+from hybrid_sim.core.document import Block, Chart, Column, Page, Section, Table, interval_columns, slug
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.provenance import dataset_label
 from hybrid_sim.evaluation.bench_report import TABLES, BenchResult, metric_columns, over_folds, pooled_support
 from hybrid_sim.evaluation.scores import Comparison, ResultRow, RmseInterval, SupportRow
 from hybrid_sim.report.charts import SERIES, save_chart
-from hybrid_sim.report.pareto import Candidate, pareto_chart
-from hybrid_sim.report.provenance import provenance_facts
 
 TABLE_TITLES = {
     "accuracy": "Accuracy of the expected rating, raw and rounded",
     "distribution": "Distributions, and what is sampled from them",
     "effort": "Abstentions and cost",
 }
+RMSE_COLUMNS = (Column("model", "model"), Column("fold", "folds"), Column("rmse", "RMSE", 4), *interval_columns(4))
+DIFFERENCE_COLUMNS = (
+    Column("models", "models"), Column("fold", "folds"), Column("metric", "measure"),
+    Column("estimate", "difference", 4, sign=True), *interval_columns(4, sign=True),
+)  # fmt: skip
+SUPPORT_COLUMNS = (
+    Column("model", "model"), Column("support", "training ratings of the item"), Column("n", "ratings"),
+    Column("rmse", "RMSE, raw", 4), Column("coverage", "coverage", 4), Column("width", "width", 3),
+)  # fmt: skip
 
 
 def bench_page(report: BenchResult) -> Page:
@@ -33,7 +41,7 @@ def bench_page(report: BenchResult) -> Page:
         sections=tuple(sections),
         synthetic=source.synthetic,
         notes=tuple(report.notes),
-        provenance=provenance_facts(source),
+        provenance=source.facts(),
     )
 
 
@@ -50,9 +58,8 @@ def save_rmse_figure(report: BenchResult, path: Path, protocol: str | None = Non
     if not rows:
         raise InputError(f"the report has no RMSE intervals of protocol {protocol!r}; add them with rmse_interval")
     title = f"{dataset_label(report.provenance)}, protocol {protocol}, folds {_all_folds(rows)}"
-    caption = (
-        f"Mean over folds, with {rows[0].level:.0%} intervals by bootstrap over {rows[0].groups}. Lower is better."
-    )
+    level, groups = f"{rows[0].level:.0%}", rows[0].groups
+    caption = f"Mean over folds, with {level} intervals by bootstrap over {groups}. Lower is better."
     save_chart(*_rmse_chart(rows, title, caption), path)
 
 
@@ -69,23 +76,20 @@ def _protocol_sections(report: BenchResult, protocol: str, n_protocols: int) -> 
         _cost(by_model, intervals),
     ]
     prefix, suffix = (f"{slug(protocol)}-", f" ({protocol})") if n_protocols > 1 else ("", "")
-    return [
-        Section(f"{prefix}{part.name}", f"{part.title}{suffix}", part.finding, part.blocks)
-        for part in sections
-        if part is not None
-    ]
+    named = (part for part in sections if part is not None)
+    return [replace(part, name=f"{prefix}{part.name}", title=f"{part.title}{suffix}") for part in named]
 
 
 def _rmse(intervals: Sequence[RmseInterval], by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
-    rows = sorted(intervals, key=lambda row: row.estimate)
-    best = _best(rows)
+    intervals = sorted(intervals, key=lambda row: row.estimate)
+    best = _best(intervals)
     caption = (
         f"Lower is better; the dashed line is {best.model}, the best on all folds. Lines are {best.level:.0%} "
         "intervals; folds differ in difficulty, so models on other folds are not comparable here."
     )
-    blocks: tuple[Chart | Table, ...] = _rmse_chart(rows, "RMSE of the expected rating, raw", caption)
+    blocks: tuple[Block, ...] = _rmse_chart(intervals, "RMSE of the expected rating, raw", caption)
     if any(len(of_model) > 1 for of_model in by_model.values()):
-        blocks = (*blocks, *_by_fold(by_model, [row.model for row in rows]))
+        blocks = (*blocks, *_by_fold(by_model, [row.model for row in intervals]))
     finding = f"{best.model} has the lowest RMSE on all folds, {best.estimate:.4f} [{best.low:.4f}, {best.high:.4f}]."
     return Section("rmse", "Error", finding, blocks)
 
@@ -102,23 +106,18 @@ def _all_folds(rows: Sequence[RmseInterval]) -> str:
 
 
 def _rmse_chart(intervals: Sequence[RmseInterval], title: str, caption: str) -> tuple[Chart, Table]:
-    rows = sorted(intervals, key=lambda row: row.estimate)
-    best = _best(rows)
-    table = Table(
-        "rmse",
-        title,
-        (Column("model", "model"), Column("fold", "folds"), Column("rmse", "RMSE", 4), *interval_columns(4)),
-        tuple((_named(row, best.fold), row.fold, row.estimate, row.low, row.high) for row in rows),
-        f"Mean over folds; {best.level:.0%} intervals by bootstrap over {best.n_groups:,} {best.groups}.",
-    )
-    return Chart(
-        "bars", title, "rmse", "model", ("rmse",), "low", "high",
-        reference=best.estimate, y_label="RMSE in rating units, raw", caption=caption,
-    ), table  # fmt: skip
+    intervals = sorted(intervals, key=lambda row: row.estimate)
+    best = _best(intervals)
 
+    def name(row: RmseInterval) -> str:
+        return row.model if row.fold == best.fold else f"{row.model} (folds {row.fold})"
 
-def _named(row: RmseInterval, folds: str) -> str:
-    return row.model if row.fold == folds else f"{row.model} (folds {row.fold})"
+    rows = tuple((name(row), row.fold, row.estimate, row.low, row.high) for row in intervals)
+    note = f"Mean over folds; {best.level:.0%} intervals by bootstrap over {best.n_groups:,} {best.groups}."
+    return Table("rmse", title, RMSE_COLUMNS, rows, note).charted(
+        "bars", "model", "rmse", low="low", high="high", reference=best.estimate, y_label="RMSE in rating units, raw",
+        caption=caption,
+    )  # fmt: skip
 
 
 def _by_fold(by_model: Mapping[str, Sequence[ResultRow]], models: Sequence[str]) -> tuple[Chart, Table]:
@@ -129,10 +128,10 @@ def _by_fold(by_model: Mapping[str, Sequence[ResultRow]], models: Sequence[str])
     columns = (Column("fold", "fold"), *(Column(f"rmse of {model}", model, 4) for model in order))
     rows = tuple((fold, *(rmse.get((model, fold)) for model in order)) for fold in folds)
     caption = f"The {len(SERIES)} best models; the table has all." if len(models) > len(SERIES) else ""
-    title = "RMSE by fold, raw"
-    y = tuple(f"rmse of {model}" for model in models)
-    chart = Chart("lines", title, "folds", "fold", y, x_label="fold", y_label="RMSE, raw", caption=caption)
-    return chart, Table("folds", title, columns, rows)
+    drawn = (f"rmse of {model}" for model in models)
+    return Table("folds", "RMSE by fold, raw", columns, rows).charted(
+        "lines", "fold", *drawn, x_label="fold", y_label="RMSE, raw", caption=caption
+    )
 
 
 def _differences(compared: Sequence[Comparison]) -> Section:
@@ -140,23 +139,18 @@ def _differences(compared: Sequence[Comparison]) -> Section:
         f"Below zero the first is better; {compared[0].level:.0%} intervals by paired bootstrap over "
         f"{compared[0].groups}. rmse and mae are of the raw expected rating."
     )
-    columns = (
-        Column("models", "models"), Column("fold", "folds"), Column("metric", "measure"),
-        Column("estimate", "difference", 4, sign=True), *interval_columns(4, sign=True),
-    )  # fmt: skip
-    blocks: list[Chart | Table] = []
+    caption = "Left of the dashed line the first model is better."
+    blocks: list[Block] = []
     for metric in dict.fromkeys(row.metric for row in compared):
-        title = f"Difference in {metric}, first minus second model"
         rows = tuple(
             (f"{row.a} − {row.b}", row.fold, metric, row.estimate, row.low, row.high)
             for row in compared
             if row.metric == metric
         )
-        caption = "Left of the dashed line the first model is better."
-        blocks.append(
-            Chart("bars", title, slug(metric), "models", ("estimate",), "low", "high", reference=0.0, caption=caption)
+        title = f"Difference in {metric}, first minus second model"
+        blocks += Table(slug(metric), title, DIFFERENCE_COLUMNS, rows, note).charted(
+            "bars", "models", "estimate", low="low", high="high", reference=0.0, caption=caption
         )
-        blocks.append(Table(slug(metric), title, columns, rows, note))
     clear = sum(row.high < 0 or row.low > 0 for row in compared)
     finding = f"{clear} of {len(compared)} differences have an interval that excludes zero."
     return Section("differences", "Differences", finding, tuple(blocks))
@@ -178,19 +172,13 @@ def _measures(by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
 
 
 def _support(support: Sequence[SupportRow]) -> Section:
-    columns = (
-        Column("model", "model"), Column("support", "training ratings of the item"), Column("n", "ratings"),
-        Column("rmse", "RMSE, raw", 4), Column("coverage", "coverage", 4), Column("width", "width", 3),
-    )  # fmt: skip
-    caption = "By the number of training ratings of the item."
-    charts = (
-        Chart("bars", title, "support", "support", (measure,), series="model", caption=caption)
-        for measure, title in (("rmse", "RMSE by support, raw"), ("coverage", "Interval coverage by support"))
-    )
+    rows, title = pooled_support(support), "Error and intervals by support"
+    table = Table.of("support", title, SUPPORT_COLUMNS, rows, "Pooled over folds.")
+    how = {"series": "model", "caption": "By the number of training ratings of the item."}
+    rmse, _ = table.charted("bars", "support", "rmse", title="RMSE by support, raw", **how)
+    coverage, _ = table.charted("bars", "support", "coverage", title="Interval coverage by support", **how)
     finding = "How the error and the intervals depend on the number of training ratings of the item."
-    rows = pooled_support(support)
-    table = Table.of("support", "Error and intervals by support", columns, rows, "Pooled over folds.")
-    return Section("support", "Support", finding, (*charts, table))
+    return Section("support", "Support", finding, (rmse, coverage, table))
 
 
 def _cost(by_model: Mapping[str, Sequence[ResultRow]], intervals: Sequence[RmseInterval]) -> Section | None:
@@ -204,3 +192,33 @@ def _cost(by_model: Mapping[str, Sequence[ResultRow]], intervals: Sequence[RmseI
     caption = "Fitting and predicting one fold, mean over folds; answers of a language model were recorded before."
     blocks = pareto_chart("Error against time", caption, candidates, "seconds per fold", "RMSE, raw")
     return Section("cost", "Cost and quality", "The dotted line joins the Pareto front.", blocks)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model: what it costs, and its loss with an interval."""
+
+    model: str
+    cost: float
+    loss: float
+    low: float
+    high: float
+
+
+def pareto_chart(
+    title: str, caption: str, candidates: Sequence[Candidate], cost: str, loss: str
+) -> tuple[Chart, Table]:
+    """Cost (logarithmic) against loss, with the Pareto front joined: those that no other beats in both."""
+    front: list[Candidate] = []
+    for one in sorted(candidates, key=lambda one: (one.cost, one.loss)):
+        if not front or one.loss < front[-1].loss:
+            front.append(one)
+    columns = (
+        Column("model", ""), Column("cost", cost, 3), Column("loss", loss, 4), *interval_columns(4),
+        Column("front", "on the Pareto front"),
+    )  # fmt: skip
+    order = sorted(candidates, key=lambda one: one.cost)
+    rows = tuple((one.model, one.cost, one.loss, one.low, one.high, one in front) for one in order)
+    return Table("cost", title, columns, rows).charted(
+        "scatter", "cost", "loss", label="model", front="front", log_x=True, caption=caption
+    )

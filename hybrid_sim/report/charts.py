@@ -11,9 +11,8 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ STYLE: dict[Any, Any] = {
 
 def inline_svg(chart: Chart, table: Table, prefix: str) -> Markup:
     """The chart as an SVG element of a page; its ids begin with `prefix`, which is unique in the page."""
-    plot = _plot(chart, table)
+    plot = _drawn(chart, table)
     return svg_element(_saved(plot.figure, "svg"), chart.title, prefix, plot.tips)
 
 
@@ -75,17 +74,17 @@ def save_chart(chart: Chart, table: Table, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".png", ".svg"):
         raise SettingsError(f"{path}: a figure is saved as .png or .svg; change the suffix")
-    plot = _plot(chart, table)
-    plot.figure.suptitle(printable(chart.title), x=0.01, ha="left", fontsize=12)
-    plot.figure.supxlabel(printable(chart.caption), x=0.01, ha="left", fontsize=10, color=SOFT)
-    plot.figure.patch.set(visible=True, facecolor="white")
-    write_whole(path, _saved(plot.figure, suffix[1:]))
+    figure = _drawn(chart, table).figure
+    figure.suptitle(printable(chart.title), x=0.01, ha="left", fontsize=12)
+    figure.supxlabel(printable(chart.caption), x=0.01, ha="left", fontsize=10, color=SOFT)
+    figure.patch.set(visible=True, facecolor="white")
+    write_whole(path, _saved(figure, suffix[1:]))
 
 
-def _plot(chart: Chart, table: Table) -> _Plot:
+def _drawn(chart: Chart, table: Table) -> _Plot:
     with _style():
-        data = _Data(chart, table)
-        plot = _DRAW[chart.kind](data)
+        plot = _Plot(chart, table)
+        _DRAW[chart.kind](plot)
     return plot
 
 
@@ -110,6 +109,7 @@ class _Series:
     What is undefined is NaN. A tip names category, series, value and interval.
     """
 
+    number: int
     name: str
     column: str
     rows: list[int]
@@ -118,22 +118,34 @@ class _Series:
     high: FloatArray
     tips: list[str]
 
+    @property
+    def colour(self) -> str:
+        return SERIES[self.number]
 
-@dataclass(frozen=True)
-class _Data:
-    """A chart and its table, whose columns are read as numbers or as text."""
 
-    chart: Chart
-    table: Table
+class _Plot:
+    """A chart with the columns of its table as numbers or text, and the figure that it is drawn on.
+
+    `tips` are the texts that marks show when they are pointed at, by the id of their group in the SVG.
+    """
+
+    def __init__(self, chart: Chart, table: Table) -> None:
+        self.chart, self.table = chart, table
+        self.y = chart.y[-1:] if chart.kind in ("heatmap", "waterfall") else chart.y
+        self.tips: dict[str, list[str]] = {}
 
     def numbers(self, name: str | None) -> FloatArray:
         """A column, NaN where a cell is no finite number; all NaN for None."""
         cells: list[Cell] = [None] * len(self.table.rows) if name is None else self.table.column(name)
-        return np.array([_number(cell) for cell in cells], dtype=float)
+        finite = (isinstance(cell, int | float | np.number) and np.isfinite(cell) for cell in cells)
+        return np.array([cell if good else math.nan for cell, good in zip(cells, finite, strict=True)], dtype=float)
 
     def words(self, name: str | None) -> list[str]:
         """A column as text; empty for None."""
-        return [""] * len(self.table.rows) if name is None else [_word(cell) for cell in self.table.column(name)]
+        if name is None:
+            return [""] * len(self.table.rows)
+        cells = self.table.column(name)
+        return ["–" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in cells]
 
     def heading(self, name: str) -> str:
         return next(column.heading for column in self.table.columns if column.name == name)
@@ -149,7 +161,7 @@ class _Data:
 
     @property
     def y_label(self) -> str:
-        return printable(self.chart.y_label or self.heading(self.chart.y[0]))
+        return printable(self.chart.y_label or self.heading(self.y[0]))
 
     @cached_property
     def categories(self) -> list[str]:
@@ -165,19 +177,21 @@ class _Data:
     @cached_property
     def series(self) -> list[_Series]:
         """A series per column of `y`, or per value of the column `series`; those that have a colour of their own."""
-        chart, y = self.chart, self.chart.y
+        chart, rows = self.chart, range(len(self.table.rows))
         if chart.series is None:
-            rows = list(range(len(self.table.rows)))
-            bounds = [(chart.low, chart.high), *[(None, None)] * (len(y) - 1)]
-            parts = [(self.heading(name), rows, name, *ends) for name, ends in zip(y, bounds, strict=True)]
+            bounds = [(chart.low, chart.high), *[(None, None)] * (len(self.y) - 1)]
+            parts = [(self.heading(name), [*rows], name, *ends) for name, ends in zip(self.y, bounds, strict=True)]
         else:
-            by_name: dict[str, list[int]] = {}
-            for row, name in enumerate(self.words(chart.series)):
-                by_name.setdefault(name, []).append(row)
-            parts = [(name, rows, y[0], chart.low, chart.high) for name, rows in by_name.items()]
-        return [self._series_of(*part) for part in islice(parts, len(SERIES))]
+            names = self.words(chart.series)
+            parts = [
+                (name, [row for row in rows if names[row] == name], self.y[0], chart.low, chart.high)
+                for name in dict.fromkeys(names)
+            ]
+        return [self._series(number, *part) for number, part in enumerate(parts[: len(SERIES)])]
 
-    def _series_of(self, name: str, rows: list[int], column: str, low: str | None, high: str | None) -> _Series:
+    def _series(
+        self, number: int, name: str, rows: list[int], column: str, low: str | None, high: str | None
+    ) -> _Series:
         y, lows, highs = (self.numbers(of)[rows] for of in (column, low, high))
         words, tips = self.words(self.chart.x), []
         for k, row in enumerate(rows):
@@ -187,34 +201,26 @@ class _Data:
                 if np.isfinite(lows[k]) and np.isfinite(highs[k]):
                     tip += f" [{self.shown(column, lows[k])}, {self.shown(column, highs[k])}]"
             tips.append(tip)
-        return _Series(name, column, rows, y, lows, highs, tips)
+        return _Series(number, name, column, rows, y, lows, highs, tips)
 
-
-def _number(cell: Cell) -> float:
-    return float(cell) if isinstance(cell, int | float | np.number) and np.isfinite(cell) else math.nan
-
-
-def _word(cell: Cell) -> str:
-    return "–" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell)
-
-
-class _Plot:
-    """A figure with one pair of axes, and the texts that its marks show when they are pointed at."""
-
-    def __init__(self, data: _Data, height: float) -> None:
-        self.data = data
-        n_legend_rows = self._legend_rows()
-        self.figure = Figure(figsize=(WIDTH / 72, (height + 22 * n_legend_rows) / 72), dpi=72, layout="constrained")
+    def begin(self, height: float) -> None:
+        """Make the figure; above it the names of the series with their markers, if there are several."""
+        names = [shortened(printable(series.name), 40) for series in self.series]
+        n_columns = max(1, min(len(names), int(WIDTH / (7.5 * max(map(len, names), default=1) + 50))))
+        n_rows = math.ceil(len(names) / n_columns) if len(names) > 1 else 0
+        self.figure = Figure(figsize=(WIDTH / 72, (height + 22 * n_rows) / 72), dpi=72, layout="constrained")
         FigureCanvasAgg(self.figure)
         self.figure.patch.set_visible(False)
         self.axes = self.figure.add_subplot()
         self.axes.patch.set_visible(False)
-        self.tips: dict[str, list[str]] = {}
-
-    def _legend_rows(self) -> int:
-        names = [shortened(printable(series.name), 40) for series in self.data.series]
-        self.n_legend_columns = max(1, min(len(names), int(WIDTH / (7.5 * max(map(len, names), default=1) + 50))))
-        return math.ceil(len(names) / self.n_legend_columns) if len(names) > 1 else 0
+        if n_rows:
+            marks = [
+                mpl.lines.Line2D([], [], color=s.colour, marker=MARKERS[s.number], linestyle="", markersize=7)
+                for s in self.series
+            ]
+            self.figure.legend(
+                marks, names, loc="outside upper left", ncols=n_columns, handletextpad=0.1, columnspacing=1.2
+            )
 
     def tipped(self, artist: Artist, *tips: str) -> None:
         """Let the marks of an artist, in their order, show these texts."""
@@ -226,225 +232,191 @@ class _Plot:
         self,
         x: FloatArray,
         y: FloatArray,
-        number: int,
-        tips: Sequence[str],
+        series: _Series,
         size: float | FloatArray = 42.0,
         colours: Sequence[str] | None = None,
+        tips: Sequence[str] | None = None,
     ) -> None:
         """Markers of a series, `size` in square points; those that are undefined are left out."""
         there = np.flatnonzero(np.isfinite(x) & np.isfinite(y)).tolist()
         sizes = size[there] if isinstance(size, np.ndarray) else size
-        colour = _colour(number) if colours is None else [colours[row] for row in there]
-        marker = MARKERS[number % len(MARKERS)]
+        colour = series.colour if colours is None else [colours[row] for row in there]
+        marker, texts = MARKERS[series.number], series.tips if tips is None else tips
         drawn = self.axes.scatter(
             x[there], y[there], sizes, colour, marker=marker, zorder=3, linewidths=0, clip_on=False
         )
-        self.tipped(drawn, *(tips[row] for row in there))
+        self.tipped(drawn, *(texts[row] for row in there))
 
-    def intervals(self, places: FloatArray, series: _Series, number: int, across: bool = False) -> None:
+    def intervals(self, places: FloatArray, series: _Series, across: bool = False) -> None:
         """Error bars of a series, upright or `across`; those that are undefined are left out."""
         there = np.isfinite(places) & np.isfinite(series.low) & np.isfinite(series.high)
         if there.any():
             draw, width, alpha = (self.axes.hlines, 2.4, 1.0) if across else (self.axes.vlines, 1.4, 0.55)
             ends = series.low[there], series.high[there]
-            draw(places[there], *ends, colors=_colour(number), linewidth=width, alpha=alpha, zorder=2)
+            draw(places[there], *ends, colors=series.colour, linewidth=width, alpha=alpha, zorder=2)
 
-    def legend(self) -> None:
-        """Names of the series, with their markers, above the plot; nothing for one series."""
-        names = [shortened(printable(series.name), 40) for series in self.data.series]
-        if len(names) < 2:
-            return
-        marks = [
-            mpl.lines.Line2D([], [], color=_colour(n), marker=MARKERS[n % len(MARKERS)], linestyle="", markersize=7)
-            for n in range(len(names))
-        ]
-        self.figure.legend(
-            marks, names, loc="outside upper left", ncols=self.n_legend_columns, handletextpad=0.1, columnspacing=1.2
-        )
+    def line(self, x: FloatArray, series: _Series, size: float | FloatArray = 32.0, intervals: bool = True) -> None:
+        """A line of a series with its markers and error bars."""
+        self.axes.plot(x, series.y, color=series.colour, linewidth=1.8)
+        if intervals:
+            self.intervals(x, series)
+        self.points(x, series.y, series, size)
+
+    def at_the_right(self, series: _Series, heights: FloatArray) -> None:
+        """The values of a series as text at the right edge."""
+        for value, height in zip(series.y.tolist(), heights.tolist(), strict=True):
+            if math.isfinite(value):
+                at, text = (1.01, height), self.shown(series.column, value)
+                self.axes.annotate(text, at, xycoords=("axes fraction", "data"), va="center", fontsize=11)
 
     def rows(self, names: Sequence[str]) -> None:
         """Categories from top to bottom, at the heights 0, 1, ..."""
         labels = [shortened(printable(name), MAX_LABEL) for name in names]
         self.axes.set_yticks(np.arange(len(names)), labels, color=INK)
         self.axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
-        self.axes.set_xlabel(self.data.y_label)
+        self.axes.set_xlabel(self.y_label)
         self.axes.grid(axis="x")
         self.axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
 
-    def columns(self, names: Sequence[str]) -> None:
+    def columns(self) -> None:
         """Categories from left to right, at the places 0, 1, ...; every so many where there is no room for all."""
-        labels = [shortened(printable(name), 12) for name in names]
-        every = max(1, math.ceil(max(map(len, labels), default=1) * 8 * len(names) / WIDTH))
-        places = np.arange(len(names))[::every]
-        self.axes.set_xticks(places, labels[::every])
-        self.axes.set_xlim(-0.5, max(len(names), 1) - 0.5)
+        labels = [shortened(printable(name), 12) for name in self.categories]
+        every = max(1, math.ceil(max(map(len, labels), default=1) * 8 * len(labels) / WIDTH))
+        self.axes.set_xticks(np.arange(len(labels))[::every], labels[::every])
+        self.axes.set_xlim(-0.5, max(len(labels), 1) - 0.5)
 
     def over_x(self) -> FloatArray:
         """Label the axes of a chart over `x`, numbers or categories, and give the place of each row."""
-        numbers = self.data.numbers(self.data.chart.x)
-        self.axes.set_xlabel(self.data.x_label)
-        self.axes.set_title(self.data.y_label)
+        numbers = self.numbers(self.chart.x)
+        self.axes.set_xlabel(self.x_label)
+        self.axes.set_title(self.y_label)
         self.axes.grid(axis="y")
-        y = np.concatenate([series.y[np.isfinite(series.y)] for series in self.data.series] or [np.zeros(0)])
+        y = np.concatenate([series.y[np.isfinite(series.y)] for series in self.series] or [np.zeros(0)])
         if (y == np.round(y)).all():
             self.axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
         if len(numbers) and np.isfinite(numbers).all():
             whole = bool((numbers == np.round(numbers)).all())
             self.axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10], integer=whole))
             return numbers
-        self.columns(self.data.categories)
-        return self.data.places
+        self.columns()
+        return self.places
 
-    def reference(self, vertical: bool) -> None:
-        """A dashed line at the value to compare with."""
-        value = self.data.chart.reference
-        if value is not None:
-            draw = self.axes.axvline if vertical else self.axes.axhline
-            draw(value, color=SOFT, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1.5)
+    def reference(self, draw: Callable[..., Any]) -> None:
+        """A dashed line, drawn by `axhline` or `axvline`, at the value to compare with."""
+        if self.chart.reference is not None:
+            draw(self.chart.reference, color=SOFT, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1.5)
 
 
-def _colour(number: int) -> str:
-    return SERIES[number % len(SERIES)]
-
-
-def _bars(data: _Data) -> _Plot:
+def _bars(plot: _Plot) -> None:
     """A row per category with a point and its error bar for each series."""
-    names = data.categories
-    there = np.zeros((len(data.series), max(len(names), 1)), dtype=bool)
-    for number, series in enumerate(data.series):
-        there[number, data.places[series.rows].astype(int)] = np.isfinite(series.y)
+    names = plot.categories
+    there = np.zeros((len(plot.series), max(len(names), 1)), dtype=bool)
+    for series in plot.series:
+        there[series.number, plot.places[series.rows].astype(int)] = np.isfinite(series.y)
     spread = ROW + 7.0 * max(int(there.sum(axis=0).max(initial=1)) - 1, 0)
-    plot = _Plot(data, spread * len(names) + 52)
-    plot.reference(vertical=True)
-    for number, series in enumerate(data.series):
-        place = data.places[series.rows].astype(int)
-        above, together = there[:number].sum(axis=0)[place], there.sum(axis=0)[place]
+    plot.begin(spread * len(names) + 52)
+    plot.reference(plot.axes.axvline)
+    for series in plot.series:
+        place = plot.places[series.rows].astype(int)
+        above, together = there[: series.number].sum(axis=0)[place], there.sum(axis=0)[place]
         heights = place + 9.0 / spread * (above - (together - 1) / 2)
-        plot.intervals(heights, series, number, across=True)
-        plot.points(series.y, heights, number, series.tips)
-        if len(data.series) == 1:
-            _at_the_right(plot, series.column, series.y, heights)
+        plot.intervals(heights, series, across=True)
+        plot.points(series.y, heights, series)
+        if len(plot.series) == 1:
+            plot.at_the_right(series, heights)
     plot.rows(names)
-    plot.legend()
-    return plot
 
 
-def _at_the_right(plot: _Plot, column: str, values: FloatArray, heights: FloatArray) -> None:
-    for value, height in zip(values.tolist(), heights.tolist(), strict=True):
-        if math.isfinite(value):
-            at = (1.01, height)
-            plot.axes.annotate(
-                plot.data.shown(column, value), at, xycoords=("axes fraction", "data"), va="center", fontsize=11
-            )
-
-
-def _counts(data: _Data) -> _Plot:
+def _counts(plot: _Plot) -> None:
     """A horizontal bar from zero per category."""
-    plot = _Plot(data, ROW * len(data.table.rows) + 52)
-    (series,) = data.series
-    values, names = np.nan_to_num(series.y), data.words(data.chart.x)
+    plot.begin(ROW * len(plot.table.rows) + 52)
+    (series,) = plot.series
+    values, names = np.nan_to_num(series.y), plot.words(plot.chart.x)
     heights = np.arange(len(values), dtype=float)
-    bars = plot.axes.barh(heights, values, 0.66, color=_colour(0))
+    bars = plot.axes.barh(heights, values, 0.66, color=series.colour)
     for name, value, bar in zip(names, values, bars, strict=True):
-        plot.tipped(bar, f"{name}: {data.shown(series.column, value)}")
-    _at_the_right(plot, series.column, series.y, heights)
+        plot.tipped(bar, f"{name}: {plot.shown(series.column, value)}")
+    plot.at_the_right(series, heights)
     plot.rows(names)
-    return plot
 
 
-def _histograms(data: _Data) -> _Plot:
+def _histograms(plot: _Plot) -> None:
     """Upright bars side by side, one group per category."""
-    plot = _Plot(data, 300)
+    plot.begin(300)
     plot.over_x()
-    plot.columns(data.categories)
-    width = 0.8 / max(len(data.series), 1)
-    for number, series in enumerate(data.series):
-        places = data.places[series.rows] - 0.4 + width * (number + 0.5)
-        bars = plot.axes.bar(places, np.nan_to_num(series.y), width * 0.94, color=_colour(number))
+    plot.columns()
+    width = 0.8 / max(len(plot.series), 1)
+    for series in plot.series:
+        places = plot.places[series.rows] - 0.4 + width * (series.number + 0.5)
+        bars = plot.axes.bar(places, np.nan_to_num(series.y), width * 0.94, color=series.colour)
         for tip, bar in zip(series.tips, bars, strict=True):
             plot.tipped(bar, tip)
-    plot.legend()
-    return plot
 
 
-def _lines(data: _Data) -> _Plot:
+def _lines(plot: _Plot) -> None:
     """A line per series over numbers or categories, with error bars."""
-    plot = _Plot(data, 320)
+    plot.begin(320)
     x = plot.over_x()
-    plot.reference(vertical=False)
-    for number, series in enumerate(data.series):
-        _line(plot, number, series, x[series.rows])
-    plot.legend()
-    return plot
+    plot.reference(plot.axes.axhline)
+    for series in plot.series:
+        plot.line(x[series.rows], series)
 
 
-def _line(plot: _Plot, number: int, series: _Series, x: FloatArray, size: float | FloatArray = 32.0) -> None:
-    plot.axes.plot(x, series.y, color=_colour(number), linewidth=1.8)
-    plot.intervals(x, series, number)
-    plot.points(x, series.y, number, series.tips, size)
-
-
-def _band(data: _Data) -> _Plot:
+def _band(plot: _Plot) -> None:
     """The first series as a line with its interval as a band, the others as points."""
-    plot = _Plot(data, 320)
+    plot.begin(320)
     x = plot.over_x()
-    nothing = np.full(len(x), np.nan)
-    for number, series in enumerate(data.series):
-        if number == 0:
-            plot.axes.fill_between(x, series.low, series.high, color=_colour(0), alpha=0.18, linewidth=0)
-            _line(plot, 0, replace(series, low=nothing, high=nothing), x)
+    for series in plot.series:
+        if series.number == 0:
+            plot.axes.fill_between(x, series.low, series.high, color=series.colour, alpha=0.18, linewidth=0)
+            plot.line(x, series, intervals=False)
         else:
-            plot.points(x, series.y, number, series.tips)
-    plot.legend()
-    return plot
+            plot.points(x, series.y, series)
 
 
-def _reliability(data: _Data) -> _Plot:
+def _reliability(plot: _Plot) -> None:
     """Forecast against outcome, both from 0 to 1, with the diagonal of a perfect forecaster."""
-    plot = _Plot(data, 500)
+    plot.begin(500)
     x = plot.over_x()
     plot.axes.grid(axis="x")
     plot.axes.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (4, 3)), linewidth=1.2)
-    counts = data.numbers("n" if any(column.name == "n" for column in data.table.columns) else None)
+    counts = plot.numbers("n" if any(column.name == "n" for column in plot.table.columns) else None)
     share = np.nan_to_num(counts) / max(np.nanmax(counts, initial=1.0), 1.0)
     sizes = (5.0 + 9.0 * np.sqrt(share)) ** 2 if np.isfinite(counts).any() else None
-    for number, series in enumerate(data.series):
-        _line(plot, number, series, x[series.rows], 32.0 if sizes is None else sizes[series.rows])
+    for series in plot.series:
+        plot.line(x[series.rows], series, 32.0 if sizes is None else sizes[series.rows])
     plot.axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", anchor="W")
-    plot.legend()
-    return plot
 
 
-def _scatter(data: _Data) -> _Plot:
+def _scatter(plot: _Plot) -> None:
     """Points, coloured by series or by the value of a column."""
-    chart, plot = data.chart, _Plot(data, 420)
-    x, tips = data.numbers(chart.x), data.words(chart.tip or chart.label)
+    chart = plot.chart
+    plot.begin(420)
+    x, tips = plot.numbers(chart.x), plot.words(chart.tip or chart.label)
     if chart.log_x:
         x = np.maximum(x, min(x[x > 0], default=1.0))
         plot.axes.set_xscale("log")
-    shade = data.numbers(chart.shade)
+    shade = plot.numbers(chart.shade)
     colours = _shades(plot, shade) if chart.shade else None
-    for number, series in enumerate(data.series):
+    for series in plot.series:
         at = x[series.rows]
-        shown = (
-            f"{tips[row]}: {data.shown(chart.shade, shade[row])}"
+        shown = [
+            f"{tips[row]}: {plot.shown(chart.shade, shade[row])}"
             if chart.shade
-            else f"{tips[row] or series.name}: {data.x_label} {at[k]:.4g}, {data.y_label} {series.y[k]:.4g}"
+            else f"{tips[row] or series.name}: {plot.x_label} {at[k]:.4g}, {plot.y_label} {series.y[k]:.4g}"
             for k, row in enumerate(series.rows)
-        )
-        plot.intervals(at, series, number)
+        ]
+        plot.intervals(at, series)
         of_series = None if colours is None else [colours[row] for row in series.rows]
-        plot.points(at, series.y, number, list(shown), 24.0 if chart.shade else 48.0, of_series)
-    y = data.numbers(chart.y[0])
-    on_front = [] if chart.front is None else [row for row, on in enumerate(data.table.column(chart.front)) if on]
+        plot.points(at, series.y, series, 24.0 if chart.shade else 48.0, of_series, shown)
+    y = plot.numbers(chart.y[0])
+    on_front = [] if chart.front is None else [row for row, on in enumerate(plot.table.column(chart.front)) if on]
     order = sorted(on_front, key=lambda row: float(x[row]))
     plot.axes.plot(x[order], y[order], color=SOFT, linestyle=(0, (2, 3)), linewidth=1, zorder=1)
-    plot.axes.set(xlabel=data.x_label, title=data.y_label)
+    plot.axes.set(xlabel=plot.x_label, title=plot.y_label)
     plot.axes.grid()
-    plot.legend()
     named = range(len(x)) if len(x) <= FEW_POINTS else order
-    _labels(plot, [(x[row], y[row], name) for row, name in enumerate(data.words(chart.label)) if row in named and name])
-    return plot
+    _labels(plot, [(x[row], y[row], name) for row, name in enumerate(plot.words(chart.label)) if row in named and name])
 
 
 def _shades(plot: _Plot, values: FloatArray) -> list[str]:
@@ -453,7 +425,7 @@ def _shades(plot: _Plot, values: FloatArray) -> list[str]:
     low, high = (float(defined.min()), float(defined.max())) if len(defined) else (0.0, 1.0)
     colours = ListedColormap(SHADES)
     scale = ScalarMappable(Normalize(low, high if high > low else low + 1.0), colours)
-    heading = plot.data.heading(str(plot.data.chart.shade))
+    heading = plot.heading(str(plot.chart.shade))
     bar = plot.figure.colorbar(scale, ax=plot.axes, location="top", shrink=0.4, aspect=24, anchor=(0.0, 0.0), pad=0.01)
     bar.outline.set_visible(False)
     bar.set_label(printable(heading), loc="left")
@@ -473,7 +445,8 @@ def _labels(plot: _Plot, spots: Sequence[tuple[float, float, str]]) -> None:
         for dx, dy, side in ((9, 0, "left"), (-9, 0, "right"), (0, 13, "center"), (0, -13, "center")):
             start = left + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
             box = (start, bottom + dy - 7, start + width, bottom + dy + 7)
-            if start >= 0 and box[2] <= WIDTH and not any(_overlap(box, other) for other in taken):
+            apart = (box[0] >= o[2] or o[0] >= box[2] or box[1] >= o[3] or o[1] >= box[3] for o in taken)
+            if start >= 0 and box[2] <= WIDTH and all(apart):
                 taken.append(box)
                 text = plot.axes.annotate(
                     shown, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=11
@@ -482,72 +455,62 @@ def _labels(plot: _Plot, spots: Sequence[tuple[float, float, str]]) -> None:
                 break
 
 
-Box = tuple[float, float, float, float]
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _heatmap(data: _Data) -> _Plot:
+def _heatmap(plot: _Plot) -> None:
     """Cells, the darker the larger; each shows its value where there is room."""
-    row_column, value_column = data.chart.y[0], data.chart.y[-1]
-    row_words, values = data.words(row_column), data.numbers(value_column)
+    row_column, value_column = plot.chart.y[0], plot.chart.y[-1]
+    row_words, values = plot.words(row_column), plot.numbers(value_column)
     names = list(dict.fromkeys(row_words))
-    across, down = data.places, np.array([names.index(word) for word in row_words], dtype=float)
-    width = min(64.0, (WIDTH - 90) / max(len(data.categories), 1))
+    down = [names.index(word) for word in row_words]
+    width = min(64.0, (WIDTH - 90) / max(len(plot.categories), 1))
     height = min(40.0, max(width, 16.0))
-    plot = _Plot(replace(data, chart=replace(data.chart, y=(value_column,))), height * len(names) + 70)
+    plot.begin(height * len(names) + 70)
     shares = np.clip(values / max(np.nanmax(values, initial=0.0), 1e-300), 0.0, 1.0)
-    for x, y, value, share in zip(across.tolist(), down.tolist(), values.tolist(), shares.tolist(), strict=True):
+    for x, y, value, share in zip(plot.places.tolist(), down, values.tolist(), shares.tolist(), strict=True):
         if not math.isfinite(value):
             continue
-        bar = plot.axes.bar(x, 0.96, 0.97, y - 0.48, color=_colour(0), alpha=share)[0]
-        of = f"{data.heading(row_column)} {names[int(y)]}, {data.x_label} {data.categories[int(x)]}"
-        plot.tipped(bar, f"{of}: {data.shown(value_column, value)}")
+        bar = plot.axes.bar(x, 0.96, 0.97, y - 0.48, color=SERIES[0], alpha=share)[0]
+        of = f"{plot.heading(row_column)} {names[y]}, {plot.x_label} {plot.categories[int(x)]}"
+        plot.tipped(bar, f"{of}: {plot.shown(value_column, value)}")
         if width >= 34:
             colour = "#ffffff" if share > 0.55 else INK
             plot.axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=11, color=colour)
-    plot.columns(data.categories)
+    plot.columns()
     plot.axes.set_yticks(np.arange(len(names)), [shortened(printable(name), 12) for name in names])
-    plot.axes.set(ylim=(len(names) - 0.4, -0.6), xlabel=data.x_label)
-    plot.axes.set_title(printable(data.chart.y_label or data.heading(row_column)))
-    plot.axes.set_box_aspect(height * max(len(names), 1) / (width * max(len(data.categories), 1)))
+    plot.axes.set(ylim=(len(names) - 0.4, -0.6), xlabel=plot.x_label)
+    plot.axes.set_title(printable(plot.chart.y_label or plot.heading(row_column)))
+    plot.axes.set_box_aspect(height * max(len(names), 1) / (width * max(len(plot.categories), 1)))
     plot.axes.set_anchor("W")
-    return plot
 
 
-def _waterfall(data: _Data) -> _Plot:
+def _waterfall(plot: _Plot) -> None:
     """Steps, each hanging where the one before ended; what has no start is a whole."""
-    chart = data.chart
-    before, after, low, high = (data.numbers(name) for name in (chart.y[0], chart.y[1], chart.low, chart.high))
-    names, column = data.words(chart.x), chart.y[1]
-    plot = _Plot(replace(data, chart=replace(chart, y=(column,))), ROW * len(names) + 52)
+    chart = plot.chart
+    before, after, low, high = (plot.numbers(name) for name in (chart.y[0], chart.y[1], chart.low, chart.high))
+    names, column = plot.words(chart.x), chart.y[1]
+    plot.begin(ROW * len(names) + 52)
     ends = np.concatenate([before, after, low, high])
     ends = ends[np.isfinite(ends)]
     left, right = (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
     room = 0.06 * (right - left) or 0.5
-    heights = np.arange(len(names), dtype=float)
     for k, name in enumerate(names):
         whole = not math.isfinite(before[k])
         start = left - room if whole else before[k]
         change = after[k] - start
-        colour = SOFT if whole else _colour(1) if change > 0 else _colour(0)
+        colour = SOFT if whole else SERIES[1 if change > 0 else 0]
         bar = plot.axes.barh(k, change, 0.66, start, color=colour, alpha=0.55 if whole else 1.0)[0]
-        end = data.shown(column, after[k])
-        shown = end if whole else f"{'+' if change > 0 else ''}{data.shown(column, change)}"
-        plot.tipped(bar, f"{name}: {shown}" + ("" if whole else f", from {data.shown(column, before[k])} to {end}"))
+        end = plot.shown(column, after[k])
+        shown = end if whole else f"{'+' if change > 0 else ''}{plot.shown(column, change)}"
+        plot.tipped(bar, f"{name}: {shown}" + ("" if whole else f", from {plot.shown(column, before[k])} to {end}"))
         at = (max(v for v in (start, after[k], low[k], high[k]) if math.isfinite(v)), k)
         plot.axes.annotate(shown, at, (6, 0), textcoords="offset points", va="center", fontsize=11)
         if k:
             plot.axes.plot([after[k - 1]] * 2, [k - 1, k], color=SOFT, linestyle=(0, (2, 3)), linewidth=1, zorder=0.5)
-    plot.axes.hlines(heights, low, high, colors=INK, linewidth=1.4, zorder=4)
+    plot.axes.hlines(np.arange(len(names), dtype=float), low, high, colors=INK, linewidth=1.4, zorder=4)
     plot.rows(names)
     plot.axes.set_xlim(left - room, right + room)
-    return plot
 
 
-_DRAW: dict[ChartKind, Callable[[_Data], _Plot]] = {
+_DRAW: dict[ChartKind, Callable[[_Plot], None]] = {
     "bars": _bars,
     "counts": _counts,
     "histograms": _histograms,

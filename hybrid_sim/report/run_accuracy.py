@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybrid_sim.core.document import Cell, Chart, Column, Section, Table, interval_columns
-from hybrid_sim.core.types import FloatArray, RatingDistribution
+from hybrid_sim.core.document import Block, Cell, Chart, Column, Section, Table, interval_columns
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution
 from hybrid_sim.evaluation import metrics
-from hybrid_sim.evaluation.bootstrap import Interval, Statistic, paired_bootstrap
+from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
 from hybrid_sim.evaluation.validity.accuracy import reliability_table
 from hybrid_sim.evaluation.validity.realism import confusion_table
 from hybrid_sim.simulation.run_folder import FinishedRun, Truth
+from hybrid_sim.simulation.simulator import Prediction
 
 N_BOOT = 1000
 """Resamples of users behind an interval: enough for two digits of its ends, quick for tens of thousands of users."""
@@ -24,56 +26,74 @@ MAX_LEVELS_DRAWN = 24
 """Levels up to which a table of real against drawn ratings can be read; and curves of each level up to a third."""
 
 INTERVAL_NOTE = "95% intervals by bootstrap over users."
+MEASURE_COLUMNS = (
+    Column("measure", "measure"), Column("run", "run", 4), *interval_columns(4), Column("constant", "constant", 4),
+    Column("difference", "run − constant", 4, sign=True),
+    *interval_columns(4, "difference_low", "difference_high", sign=True),
+)  # fmt: skip
+SOURCE_COLUMNS = (
+    Column("source", "source"), Column("n", "pairs"), Column("rmse", "RMSE, raw", 4), *interval_columns(4),
+    Column("inside", "inside the interval", 4),
+)  # fmt: skip
 
 Loss = tuple[str, Statistic, FloatArray]
 """A measure's name, the statistic of its losses, and the loss of each pair."""
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A measure of the run with its interval, and what it is for the constant forecast, if that has one."""
+class _Judged:
+    """The pairs of a run whose real rating is known, row by row."""
 
-    name: str
-    run: Interval
-    constant: float | None
-    difference: Interval | None
+    real: FloatArray
+    drawn: FloatArray
+    user: IntArray
+    prediction: Prediction
+
+    def inside(self, rows: NDArray[np.bool_] | slice = slice(None)) -> float:
+        """The share of the real ratings that are inside their intervals."""
+        return metrics.interval_coverage(self.real[rows], self.prediction.low[rows], self.prediction.high[rows])
 
 
 def accuracy_section(run: FinishedRun, truth: Truth, seed: int = 0) -> Section:
     """The section on accuracy, about the pairs whose real rating is known."""
-    known = truth.known
-    real, user = truth.rating[known], run.user[known]
-    distribution = run.distribution.take(known)
-    measures = list(_measures(run, real, known, seed))
-    blocks: list[Chart | Table] = [
-        _measure_table(measures), *_by_source(run, real, known, seed), *_reliability(real, distribution)
-    ]  # fmt: skip
+    rows = np.flatnonzero(truth.known)
+    judged = _Judged(truth.rating[rows], run.rating[rows], run.user[rows], run.prediction.take(rows))
+    measures = _measures(judged, seed)
+    blocks: list[Block] = [measures, *_by_source(judged, seed), *_reliability(judged)]
     if run.scale.n_levels <= MAX_LEVELS_DRAWN:
-        blocks += _confusion(run, real, run.rating[known])
-    rmse = measures[0].run
-    inside = metrics.interval_coverage(real, run.low[known], run.high[known])
+        confusion = confusion_table(judged.real, judged.drawn, run.scale)
+        blocks += confusion.charted(
+            "heatmap", "simulated", "real", "share", title="Real against drawn ratings", caption="Each line sums to 1."
+        )
+    _, rmse, low, high, *_ = measures.rows[0]
+    n = f"{len(judged.real):,}"
     finding = (
-        f"RMSE {rmse.estimate:.4f} [{rmse.low:.4f}, {rmse.high:.4f}] (raw expected rating) on {len(real):,} pairs of "
-        f"{len(np.unique(user)):,} users; {inside:.1%} of the real ratings are inside their intervals."
+        f"RMSE {rmse:.4f} [{low:.4f}, {high:.4f}] (raw expected rating) on {n} pairs of "
+        f"{len(np.unique(judged.user)):,} users; {judged.inside():.1%} of the real ratings are inside their intervals."
     )
-    notes = (f"The real ratings are those of {truth.name}: {len(real):,} of {len(run):,} pairs have one.",)
+    notes = (f"The real ratings are those of {truth.name}: {n} of {len(run):,} pairs have one.",)
     return Section("accuracy", "Against the real ratings", finding, tuple(blocks), notes)
 
 
-def _measures(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], seed: int) -> Iterator[Measure]:
+def _measures(judged: _Judged, seed: int) -> Table:
     """Every measure of the run beside that of the best forecast that knows neither user nor item."""
-    shares = np.bincount(run.scale.index(real), minlength=run.scale.n_levels) / len(real)
-    constant = RatingDistribution(run.scale, np.tile(shares, (len(real), 1)))
+    real, distribution = judged.real, judged.prediction.distribution
+    scale = distribution.scale
+    shares = np.bincount(scale.index(real), minlength=scale.n_levels) / len(real)
+    constant = RatingDistribution(scale, np.tile(shares, (len(real), 1)))
     constants = {name: loss for name, _, loss in _losses(real, constant)}
-    drawn: Loss = ("RMSE of the drawn rating", "rmse", (run.rating[known] - real) ** 2)
-    for name, kind, loss in chain(_losses(real, run.distribution.take(known)), [drawn]):
-        users = run.user[known]
-        own = paired_bootstrap(loss, np.zeros_like(loss), users, kind, n_boot=N_BOOT, seed=seed)
+    drawn: Loss = ("RMSE of the drawn rating", "rmse", (judged.drawn - real) ** 2)
+    bootstrap = partial(paired_bootstrap, n_boot=N_BOOT, seed=seed)
+    rows: list[tuple[Cell, ...]] = []
+    for name, kind, loss in chain(_losses(real, distribution), [drawn]):
+        own = bootstrap(loss, np.zeros_like(loss), judged.user, kind)
+        compared: tuple[Cell, ...] = (None, None, None, None)
         if name in constants:
-            gap = paired_bootstrap(loss, constants[name], users, kind, n_boot=N_BOOT, seed=seed)
-            yield Measure(name, own, own.estimate - gap.estimate, gap)
-        else:
-            yield Measure(name, own, None, None)
+            gap = bootstrap(loss, constants[name], judged.user, kind)
+            compared = (own.estimate - gap.estimate, gap.estimate, gap.low, gap.high)
+        rows.append((name, own.estimate, own.low, own.high, *compared))
+    note = f"The constant answers every pair with the shares of the real ratings, which it sees. {INTERVAL_NOTE}"
+    return Table("measures", "Errors and proper scores (lower is better)", MEASURE_COLUMNS, tuple(rows), note)
 
 
 def _losses(real: FloatArray, distribution: RatingDistribution) -> Iterator[Loss]:
@@ -86,61 +106,29 @@ def _losses(real: FloatArray, distribution: RatingDistribution) -> Iterator[Loss
     yield "ranked probability score", "mean", metrics.ranked_probability_scores(real, distribution)
 
 
-def _measure_table(measures: list[Measure]) -> Table:
-    columns = (
-        Column("measure", "measure"), Column("run", "run", 4), *interval_columns(4), Column("constant", "constant", 4),
-        Column("difference", "run − constant", 4, sign=True),
-        *interval_columns(4, "difference_low", "difference_high", sign=True),
-    )  # fmt: skip
+def _by_source(judged: _Judged, seed: int) -> tuple[Block, ...]:
+    prediction = judged.prediction
+    error = (prediction.distribution.mean() - judged.real) ** 2
     rows: list[tuple[Cell, ...]] = []
-    for m in measures:
-        gap = (
-            (None, None, None) if m.difference is None else (m.difference.estimate, m.difference.low, m.difference.high)
-        )
-        rows.append((m.name, m.run.estimate, m.run.low, m.run.high, m.constant, *gap))
-    note = f"The constant answers every pair with the shares of the real ratings, which it sees. {INTERVAL_NOTE}"
-    return Table("measures", "Errors and proper scores (lower is better)", columns, tuple(rows), note)
-
-
-def _by_source(run: FinishedRun, real: FloatArray, known: NDArray[np.bool_], seed: int) -> list[Chart | Table]:
-    source, error = run.source[known], (run.distribution.take(known).mean() - real) ** 2
-    low, high = run.low[known], run.high[known]
-    rows: list[tuple[Cell, ...]] = []
-    for name in sorted(set(source.tolist())):
-        here = source == name
+    for name in sorted(set(prediction.source.tolist())):
+        here = prediction.source == name
         zero = np.zeros(int(here.sum()))
-        rmse = paired_bootstrap(error[here], zero, run.user[known][here], n_boot=N_BOOT, seed=seed)
-        inside = metrics.interval_coverage(real[here], low[here], high[here])
-        rows.append((name, len(zero), rmse.estimate, rmse.low, rmse.high, inside))
-    title = "RMSE by source of the answer, raw"
-    columns = (
-        Column("source", "source"), Column("n", "pairs"), Column("rmse", "RMSE, raw", 4), *interval_columns(4),
-        Column("inside", "inside the interval", 4),
-    )  # fmt: skip
+        rmse = paired_bootstrap(error[here], zero, judged.user[here], n_boot=N_BOOT, seed=seed)
+        rows.append((name, len(zero), rmse.estimate, rmse.low, rmse.high, judged.inside(here)))
+    table = Table("sources", "RMSE by source of the answer, raw", SOURCE_COLUMNS, tuple(rows), INTERVAL_NOTE)
     caption = "What the answer rests on, see the sources above."
-    chart = Chart("bars", title, "sources", "source", ("rmse",), "low", "high", caption=caption)
-    table = Table("sources", title, columns, tuple(rows), INTERVAL_NOTE)
-    return [chart, table] if len(rows) > 1 else [table]
+    charted = table.charted("bars", "source", "rmse", low="low", high="high", caption=caption)
+    return charted if len(rows) > 1 else (table,)
 
 
-def _reliability(real: FloatArray, distribution: RatingDistribution) -> tuple[Chart, Table]:
+def _reliability(judged: _Judged) -> tuple[Chart, Table]:
     """Forecast against observed frequency, level by level where the scale has few."""
+    real, distribution = judged.real, judged.prediction.distribution
     by_level = distribution.scale.n_levels <= MAX_LEVELS_DRAWN // 3
     ece = metrics.calibration_error(real, distribution, "levels")
-    table = replace(
-        reliability_table(real, distribution, by_level), note=f"Class-wise calibration error (ECE): {ece:.4f}."
-    )
-    chart = Chart(
-        "reliability", "Forecast probability and observed frequency", table.name, "forecast", ("observed",),
-        series="level", x_label="forecast probability", y_label="observed frequency",
+    table = reliability_table(real, distribution, by_level)
+    return replace(table, note=f"Class-wise calibration error (ECE): {ece:.4f}.").charted(
+        "reliability", "forecast", "observed", title="Forecast probability and observed frequency", series="level",
+        x_label="forecast probability", y_label="observed frequency",
         caption="On the diagonal forecasts are right; larger points stand for more forecasts.",
     )  # fmt: skip
-    return chart, table
-
-
-def _confusion(run: FinishedRun, real: FloatArray, drawn: FloatArray) -> tuple[Chart, Table]:
-    """Of the pairs with each real rating, the share that was drawn each rating."""
-    table = confusion_table(real, drawn, run.scale)
-    caption = "Each line sums to 1."
-    chart = Chart("heatmap", "Real against drawn ratings", table.name, "simulated", ("real", "share"), caption=caption)
-    return chart, table

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Block, Cell, Chart, Column, KeyFigure, Page, Section, Table
+from hybrid_sim.core.document import Block, Column, KeyFigure, Page, Section, Table
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.evaluation import metrics
+from hybrid_sim.llm.budget import Ledger, PromptUsage, dollars
+from hybrid_sim.llm.journal import Journal
 from hybrid_sim.report.run_accuracy import accuracy_section
-from hybrid_sim.report.run_calls import calls_section
-from hybrid_sim.report.run_map import map_section
-from hybrid_sim.report.run_user import course_section, most_rated_user, profile_section, reason_section, row_cell
+from hybrid_sim.report.run_user import RunView, course_section, map_section, profile_section, reason_section
 from hybrid_sim.simulation.run_folder import FinishedRun, Truth, flat
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -29,6 +29,21 @@ SOURCES = {
     "item": "statistics: only the item is known",
     "global": "the mean of all ratings: neither is known",
 }
+
+SOURCE_COLUMNS = (
+    Column("source", "source"), Column("meaning", "what it means"), Column("n", "pairs"), Column("share", "share", 3),
+)  # fmt: skip
+ROW_COLUMNS = (
+    Column("row", "row"), Column("user", "user"), Column("item", "item"), Column("title", "title"),
+    Column("drawn", "drawn"), Column("expected", "expected", 3), Column("low", "low"), Column("high", "high"),
+    Column("real", "real"), Column("source", "source"), Column("llm", "language model", 2),
+)  # fmt: skip
+
+PROMPT_COLUMNS = (
+    Column("prompt", "prompt"), Column("attempts", "attempts"), Column("answers", "answers"),
+    Column("size", "bytes sent"), Column("prompt_tokens", "tokens in"), Column("completion_tokens", "tokens out"),
+    Column("money", "money"),
+)  # fmt: skip
 
 
 def run_page(
@@ -49,18 +64,18 @@ def run_page(
         SettingsError: the run has no such user.
         DataError: a file of the run is damaged.
     """
-    user = most_rated_user(run, truth) if user_id is None else run.user_of(user_id)
-    titles = _titles(dataset)
+    user = _most_rated_user(run, truth) if user_id is None else run.user_of(user_id)
+    view = RunView(run, truth, _titles(dataset), user, beside)
     sections = [
         _overview(run, truth),
         _ratings(run, truth),
         None if truth is None else accuracy_section(run, truth),
-        profile_section(run, str(run.user_ids[user]), titles),
-        course_section(run, user, truth, titles, beside),
-        reason_section(run, user, titles),
-        map_section(run, user, simulator, titles),
-        calls_section(run),
-        _rows(run, truth, titles, beside),
+        profile_section(view),
+        course_section(view),
+        reason_section(view),
+        map_section(view, simulator),
+        _calls(run),
+        _rows(view),
         _settings(run),
     ]
     notes = [] if run.about else ["The run has not come to its end: it has left no run.json."]
@@ -78,6 +93,12 @@ def run_page(
         notes=tuple(notes),
         provenance=_provenance(run),
     )
+
+
+def _most_rated_user(run: FinishedRun, truth: Truth | None) -> int:
+    """The user with most pairs whose real rating is known, or with most pairs; the first of equals."""
+    rows = np.ones(len(run), dtype=bool) if truth is None else truth.known
+    return int(np.bincount(run.user[rows], minlength=len(run.user_ids)).argmax())
 
 
 def _titles(dataset: Dataset | None) -> Mapping[str, str]:
@@ -104,14 +125,10 @@ def _overview(run: FinishedRun, truth: Truth | None) -> Section:
     order = [*SOURCES, *sorted(set(counts) - set(SOURCES))]
     rows = tuple((name, SOURCES.get(name, ""), counts[name], counts[name] / len(run)) for name in order if counts[name])
     title = "What the answers rest on"
-    columns = (
-        Column("source", "source"), Column("meaning", "what it means"), Column("n", "pairs"),
-        Column("share", "share", 3),
-    )  # fmt: skip
-    chart = Chart("counts", title, "sources", "source", ("n",))
+    chart, table = Table("sources", title, SOURCE_COLUMNS, rows).charted("counts", "source", "n")
     most, n = counts.most_common(1)[0]
     finding = f"{len(run):,} ratings were simulated; {n / len(run):.0%} of the answers have the source {most!r}."
-    return Section("overview", "Overview", finding, (*figures, chart, Table("sources", title, columns, rows)))
+    return Section("overview", "Overview", finding, (*figures, chart, table))
 
 
 def _ratings(run: FinishedRun, truth: Truth | None) -> Section:
@@ -132,46 +149,83 @@ def _ratings(run: FinishedRun, truth: Truth | None) -> Section:
             f"(Wasserstein) and {metrics.kl_divergence(drawn, real, scale):.4f} nats (KL) away from the real ones; the "
             f"spread within users is {spread[0]}, really {spread[1]}."
         )
-    title = "Shares of the ratings"
     columns = (Column("rating", "rating"), *(Column(name, name, 4) for name in series))
     shares = np.column_stack(list(series.values())).tolist()
     rows = tuple((f"{level:g}", *of_level) for level, of_level in zip(scale.levels, shares, strict=True))
     note = "Drawn: one rating per pair. Expected: the mean of the distributions."
-    chart = Chart("histograms", title, "shares", "rating", tuple(series), y_label="share")
-    return Section("ratings", "Ratings", finding, (chart, Table("shares", title, columns, rows, note)))
+    table = Table("shares", "Shares of the ratings", columns, rows, note)
+    return Section("ratings", "Ratings", finding, table.charted("histograms", "rating", *series, y_label="share"))
 
 
 def _or_dash(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.2f}"
 
 
-def _rows(run: FinishedRun, truth: Truth | None, titles: Mapping[str, str], beside: bool) -> Section:
+def _calls(run: FinishedRun) -> Section:
+    """The section on calls, from the journal of the run.
+
+    Raises:
+        RunError: the journal is damaged.
+    """
+    if not run.folder.journal.is_file():
+        return Section("calls", "Calls and money", "No language model was asked: the run cost no calls.")
+    with Journal(run.folder.journal, replay=True) as journal:
+        ledger, failures, seen = journal.ledger(), journal.failures(), journal.usage_by_prompt()
+    blocks: tuple[Block, ...] = (*_key_figures(ledger, len(run)), *_prompts(seen), *_failures(failures))
+    finding = (
+        f"{ledger.calls:,} calls were sent, {ledger.answered:,} were answered and {ledger.failed:,} failed; "
+        f"known costs are {dollars(ledger.money)}."
+    )
+    notes = []
+    if ledger.possibly_paid:
+        notes.append(f"{ledger.possibly_paid:,} calls without an answer may have been paid all the same.")
+    if ledger.unknown_cost:
+        worst = f"at most {dollars(ledger.at_worst)}" if not ledger.unpriced else "without a known price"
+        notes.append(f"{ledger.unknown_cost:,} calls have a cost that is not known, {worst}.")
+    return Section("calls", "Calls and money", finding, blocks, tuple(notes))
+
+
+def _key_figures(ledger: Ledger, n_pairs: int) -> tuple[KeyFigure, ...]:
+    to = "#table-calls-prompts"
+    per_thousand = dollars(round(ledger.money * 1000 / max(n_pairs, 1)))
+    return (
+        KeyFigure("calls", f"{ledger.calls:,}", f"{ledger.failed:,} failed", to),
+        KeyFigure("tokens in", f"{ledger.prompt_tokens:,}", "", to),
+        KeyFigure("tokens out", f"{ledger.completion_tokens:,}", "", to),
+        KeyFigure("money", dollars(ledger.money), f"{per_thousand} per 1,000 pairs", to),
+    )
+
+
+def _prompts(seen: list[PromptUsage]) -> tuple[Block, ...]:
+    rows = tuple(
+        (s.prompt, s.attempts, s.answers, s.size, s.prompt_tokens, s.completion_tokens, dollars(s.cost)) for s in seen
+    )
+    note = "Bytes, tokens and money are of the calls whose tokens the server counted."
+    table = Table("prompts", "Calls by prompt", PROMPT_COLUMNS, rows, note)
+    return table.charted("counts", "prompt", "attempts") if seen else (table,)
+
+
+def _failures(failures: dict[str, int]) -> tuple[Block, ...]:
+    if not failures:
+        return ()
+    rows = tuple(sorted(failures.items(), key=lambda entry: -entry[1]))
+    columns = Column("kind", "kind"), Column("calls", "calls")
+    return Table("failures", "Failed calls by kind", columns, rows).charted("counts", "kind", "calls")
+
+
+def _rows(view: RunView) -> Section:
     """A sample of the table: rows drawn at random, and where the truth is known also the largest errors."""
-    expected = run.distribution.mean()
+    run, truth = view.run, view.truth
     n = min(MAX_SAMPLE, len(run))
     sample = np.sort(stream(0, "rows").choice(len(run), n, replace=False))
-    columns = (
-        Column("row", "row"), Column("user", "user"), Column("item", "item"), Column("title", "title"),
-        Column("drawn", "drawn"), Column("expected", "expected", 3), Column("low", "low"), Column("high", "high"),
-        Column("real", "real"), Column("source", "source"), Column("llm", "language model", 2),
-    )  # fmt: skip
-
-    def cells(row: int) -> tuple[Cell, ...]:
-        item = str(run.item_ids[run.item[row]])
-        said, real = float(run.llm_rating[row]), None if truth is None else float(truth.rating[row])
-        numbers = (float(run.rating[row]), float(expected[row]), float(run.low[row]), float(run.high[row]))
-        user = str(run.user_ids[run.user[row]])
-        return (row_cell(row, beside), user, item, titles.get(item, ""), *numbers, real, str(run.source[row]), said)
-
-    note = "Row: of ratings.csv, the header is row 1."
     title = f"{n:,} of {len(run):,} rows, drawn at random" if n < len(run) else f"All {n:,} rows"
-    blocks: list[Block] = [Table("sample", title, columns, tuple(map(cells, sample.tolist())), note)]
+    blocks = [view.table("sample", title, ROW_COLUMNS, sample)]
     if truth is not None:
         known = np.flatnonzero(truth.known)
-        error = np.abs(expected[known] - truth.rating[known])
+        error = np.abs(run.distribution.mean()[known] - truth.rating[known])
         worst = known[np.argsort(-error, kind="stable")[:MAX_SAMPLE]]
         title = f"The {len(worst):,} largest errors of {len(known):,} pairs with a real rating"
-        blocks.insert(0, Table("errors", title, columns, tuple(map(cells, worst.tolist())), note))
+        blocks.insert(0, view.table("errors", title, ROW_COLUMNS, worst))
     return Section("rows", "Rows", "All rows are in ratings.csv in the folder of the run.", tuple(blocks))
 
 
