@@ -73,7 +73,7 @@ def test_a_page_goes_beside_its_result_and_never_over_it(tmp_path: Path, capsys:
 def test_files_that_are_no_results_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = json.loads((RESULTS / "world.json").read_text())
     bench["results"][1]["rmse"] = "low"
-    unknown = {"provenance": {}, "results": [], "comparisons": []}
+    unknown: dict[str, object] = {"provenance": {}, "results": [], "comparisons": []}
     for content, said in (
         ("", "is not JSON"),
         ("[1, 2]", "holds no result"),

@@ -11,7 +11,6 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import pytest
-from hybrid_sim.report.stored_results import read_validity
 from scipy.stats import kendalltau
 
 from hybrid_sim.core.dataset import Dataset
@@ -32,6 +31,7 @@ from hybrid_sim.evaluation.validity.report import ValidityReport, validity_text,
 from hybrid_sim.evaluation.validity.validate import validate_data, validation_data
 from hybrid_sim.evaluation.validity.verdicts import RULES, judge
 from hybrid_sim.models.biases import Biases
+from hybrid_sim.report.results import read_validity
 from hybrid_sim.retrieval.embedder import TfidfSVD
 
 

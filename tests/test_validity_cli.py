@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hybrid_sim.report.stored_results import read_validity
 from llm_server import LoopbackLLM, rating_mind
 
 from hybrid_sim.cli import main
@@ -29,6 +28,7 @@ from hybrid_sim.evaluation.validity.report import ValidityReport
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
+from hybrid_sim.report.results import read_validity
 from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest, interviewer
 
 MEMBERS = ["--members", "biases,content_gp"]

@@ -281,7 +281,10 @@ class _Forecaster:
         reasons = simulation.reasons[pairs].tolist()
         explanations = explain(simulator, simulation.prediction.take(pairs), self.dataset, reasons)
         figures = np.column_stack([part[row, column] for part in (self.means, self.likes, self.above)]).tolist()
-        fans = [Fan(one.user_id, *of_fan, one) for of_fan, one in zip(figures, explanations, strict=True)]
+        fans = [
+            Fan(one.user_id, mean, likes, above, one)
+            for (mean, likes, above), one in zip(figures, explanations, strict=True)
+        ]
         ends = np.searchsorted(row, np.arange(len(eager) + 1))
         return [tuple(fans[start:end]) for start, end in pairwise(ends)]
 
