@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages_browser import CHROMIUM, DRIVER, Browser, browser
 
+import hybrid_sim as hs
+from hybrid_sim.cli import main
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.types import RatingScale
 from hybrid_sim.testing import tiny_dataset
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of `pytest -n` share the cores, so that libraries use one thread in each."""
+    if config.getoption("numprocesses", default=None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Dataset:
     """40 users, 60 items, about 900 ratings; the last but one user and item have none."""
     return tiny_dataset()
+
+
+@pytest.fixture(scope="session")
+def world_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a simulator with two quick members; fitted to no named data, it is one of the synthetic world."""
+    folder = tmp_path_factory.mktemp("world") / "model"
+    assert main(["fit", "--members", "biases,content_gp", "-o", str(folder), "--quiet"]) == 0
+    hs.load(folder).require_fitted_to(hs.load_dataset("world"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def window() -> Iterator[Browser]:
+    """A browser window that all tests of pages share; they are skipped where no browser is installed."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver (Debian: chromium chromium-driver)")
+    with browser() as window:
+        yield window
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +66,7 @@ def real_data() -> Callable[[str], Path]:
 def ml100k_fold(real_data: Callable[[str], Path]) -> Callable[[int, str], tuple[Dataset, Dataset]]:
     """Training and test rows of a genuine fold of MovieLens 100K; protocol A has each user's last 40."""
 
+    @cache
     def read(fold: int, protocol: str) -> tuple[Dataset, Dataset]:
         folder = real_data("ml-100k")
         train, test = (

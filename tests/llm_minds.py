@@ -6,7 +6,10 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a server in a process of its own starts without pandas
+    from hybrid_sim.core.dataset import Dataset
 
 Body = dict[str, Any]
 Mind = Callable[[Body], str]
@@ -48,6 +51,23 @@ def rating_mind(noise: float = 0.5, seed: int = 0, opinion: Opinion | None = Non
         return json.dumps({**fill(form, rng), name: ratings})
 
     return think
+
+
+def item_quality(*parts: Dataset, besides: Mapping[str, float] | None = None) -> Opinion:
+    """Likes each item as much as its mean rating over these parts of one data set says, whoever is asked.
+
+    `besides` has what is liked of other items, by their titles as a prompt shows them.
+    """
+    items, scale = parts[0].items, parts[0].scale
+    ratings: dict[int, list[float]] = {row: [] for row in range(len(items))}
+    for part in parts:
+        for row, rating in zip(part.item.tolist(), part.rating.tolist(), strict=True):
+            ratings[row].append(rating)
+    liked = {
+        f"{title} ({year:g})": (sum(own) / max(len(own), 1) - scale.low) / (scale.high - scale.low)
+        for own, title, year in zip(ratings.values(), items["title"], items["year"], strict=True)
+    } | dict(besides or {})
+    return lambda shown, about: liked[shown["title"]]
 
 
 def echo_schema(body: Body) -> str:

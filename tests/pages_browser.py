@@ -17,14 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import pytest
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver (Debian: chromium chromium-driver)"
-)
 
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -44,6 +38,14 @@ class Browser:
         self._logs("performance")
         self._logs("browser")
         self._call("POST", "url", {"url": page.absolute().as_uri()})
+
+    def check(self, page: Path) -> None:
+        """Open a page; it asks for nothing besides, complains of nothing, runs no script, and fits into the window."""
+        self.open(page)
+        assert self.requests() == [page.absolute().as_uri()]
+        assert self.complaints() == []
+        assert self.ask("window.hacked") is None
+        assert self.ask("document.documentElement.scrollWidth <= window.innerWidth") is True
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""

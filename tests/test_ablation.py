@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from small_worlds import rating_table, recording_of
 
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
@@ -70,9 +71,7 @@ def recorded(dataset: Dataset, noise: float, level_only: bool = False) -> Record
     rng = np.random.default_rng(0)
     means = np.bincount(dataset.user, dataset.rating) / np.maximum(np.bincount(dataset.user), 1)
     liking = means[dataset.user] if level_only else dataset.rating
-    ratings = dataset.scale.round(liking + rng.normal(0, noise, len(dataset)))
-    user_ids, item_ids = (frame.index.to_numpy(dtype=object) for frame in (dataset.users, dataset.items))
-    return RecordedRatings(user_ids[dataset.user], item_ids[dataset.item], ratings)
+    return recording_of(dataset, dataset.scale.round(liking + rng.normal(0, noise, len(dataset))))
 
 
 @pytest.fixture(scope="module")
@@ -470,7 +469,7 @@ def test_real_data_with_its_cold_items_is_answered_as_the_simulator_does(
 def command(*words: str) -> int:
     """`hybrid-sim` with this one command."""
     options = parse(words)
-    options.words = list(words)
+    options.command = ["hybrid-sim", *words]
     status: int = options.run(options)
     return status
 
@@ -483,8 +482,7 @@ def write_recorded(path: Path, recording: RecordedRatings) -> None:
 @pytest.fixture
 def own_files(world: Dataset, tmp_path: Path) -> list[str]:
     """Options that name a table of ratings and a table of LLM ratings."""
-    ids = {"user_id": world.users.index[world.user], "item_id": world.items.index[world.item]}
-    pd.DataFrame({**ids, "rating": world.rating}).to_csv(tmp_path / "ratings.csv", index=False)
+    rating_table(world).to_csv(tmp_path / "ratings.csv", index=False)
     write_recorded(tmp_path / "llm.csv", recorded(world, 1.0))
     names = {"--ratings": "ratings.csv", "--llm-ratings": "llm.csv", "--answers": "answers", "--json": "out.json"}
     return [word for option, name in names.items() for word in (option, str(tmp_path / name))]

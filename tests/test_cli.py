@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run_command
 
 from hybrid_sim.cli import main
 from hybrid_sim.cli.terminal import messages
@@ -24,12 +24,6 @@ from hybrid_sim.core.progress import track
 from hybrid_sim.data.world import make_world
 
 CHEAP = ["--models", "user_mean,biases"]
-
-
-def cli(*words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """The installed program in a process of its own."""
-    command = [sys.executable, "-m", "hybrid_sim", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload] # settings vary
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +52,20 @@ COLUMNS = ["--user-col", "reader", "--item-col", "book", "--rating-col", "stars"
 def model(tables: Path) -> Path:
     """A simulator fitted on the tables by the command line."""
     folder = tables / "model"
-    done = cli(
+    done = run_command(
         "fit", "--ratings", tables / "ratings.csv", "--items", tables / "items.csv",
         "--users", tables / "users.csv", *COLUMNS, "--scale", "1:5",
         "--members", "biases,svd", "-o", folder,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.stderr
     assert "ratings of 40 users and 60 items on the scale 1, 2, 3, 4, 5" in done.stderr
     assert done.stdout == ""
     return folder
 
 
 def test_bench_writes_table_figure_and_json(tmp_path: Path) -> None:
-    done = cli("bench", *CHEAP, "--json", "out.json", "--seed", "3", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run_command("bench", *CHEAP, "--json", "out.json", "--seed", "3", folder=tmp_path)
+    assert done.status == 0, done.stderr
     assert "world (synthetic data), protocol user-temporal" in done.stdout
     assert re.search(r"^user_mean +1 +3616 +1\.\d{4}", done.stdout, re.MULTILINE)
     assert "Figure: bench-world-user-temporal.png" in done.stdout
@@ -95,12 +89,12 @@ def test_bench_runs_on_own_tables_and_knows_their_columns(tables: Path, capsys: 
 def test_bench_on_ml_100k_with_recorded_ratings(tmp_path: Path, real_data: Callable[[str], Path]) -> None:
     folder = real_data("ml-100k").parent
     recorded = real_data("lusifer") / "ml-100k" / "ratings_u1.csv"
-    done = cli(
+    done = run_command(
         "bench", "--data", folder, "--dataset", "ml-100k", "--protocol", "last40", "--folds", "1,2",
         "--llm-ratings", recorded, "--json", tmp_path / "out.json", "--figure", "none",
         "--models", "knn,svd,llm",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.stderr
     assert "LLM ratings from column 'simulated_ratings'" in done.stderr
     rows = {(row["model"], row["fold"]): row for row in json.loads((tmp_path / "out.json").read_text())["results"]}
     assert list(rows) == [("knn", 1), ("knn", 2), ("svd", 1), ("svd", 2), ("llm", 1)]
@@ -112,8 +106,8 @@ def test_bench_on_ml_100k_with_recorded_ratings(tmp_path: Path, real_data: Calla
 def test_predict_answers_every_pair_in_order(model: Path, tmp_path: Path) -> None:
     pairs = pd.DataFrame({"user_id": ["u0001", "nobody", "u0002"], "item_id": ["f0003", "f0001", "nothing"]})
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
-    done = cli("predict", model, "--pairs", "pairs.csv", "-o", "out.csv", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run_command("predict", model, "--pairs", "pairs.csv", "-o", "out.csv", folder=tmp_path)
+    assert done.status == 0, done.stderr
     got = pd.read_csv(tmp_path / "out.csv", dtype={"user_id": str, "item_id": str})
     levels = [f"p_{level}" for level in (1, 2, 3, 4, 5)]
     assert list(got.columns) == ["user_id", "item_id", "mean", "sd", *levels, "low", "high", "source"]
@@ -124,7 +118,7 @@ def test_predict_answers_every_pair_in_order(model: Path, tmp_path: Path) -> Non
     assert got["source"].tolist() == ["stat", "item", "user"]
     assert "warning: 2 of 3 pairs hold an id that the model does not know" in done.stderr
     assert "3 predictions in out.csv" in done.stderr
-    assert cli("predict", model, "--pairs", "pairs.csv", "-o", "again.parquet", cwd=tmp_path).returncode == 0
+    assert run_command("predict", model, "--pairs", "pairs.csv", "-o", "again.parquet", folder=tmp_path).status == 0
     again = pd.read_parquet(tmp_path / "again.parquet")
     np.testing.assert_array_equal(again["mean"], got["mean"])
     assert list(again.columns) == list(got.columns)
@@ -151,7 +145,7 @@ def test_predict_keeps_odd_ids_exactly(model: Path, tmp_path: Path) -> None:
 
 def test_predict_says_which_ids_a_spreadsheet_would_run(model: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n=cmd(),f0001\n")
-    done = cli("predict", model, "--pairs", "pairs.csv", "-o", "o.csv", cwd=tmp_path)
+    done = run_command("predict", model, "--pairs", "pairs.csv", "-o", "o.csv", folder=tmp_path)
     assert "warning: 1 ids look like formulas to a spreadsheet, for example '=cmd()'" in done.stderr
 
 
@@ -242,20 +236,22 @@ def test_mistakes_are_one_line_with_the_cure(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_row_is_named_and_debug_shows_where(tmp_path: Path) -> None:
+def test_bad_row_is_named_and_debug_shows_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run is the installed program in a process of its own."""
     (tmp_path / "ratings.csv").write_text("user_id,item_id,rating\na,x,5\nb,y,1\nb,z,nine\n")
     words = ("fit", "--ratings", "ratings.csv", "-o", "model")
-    done = cli(*words, cwd=tmp_path)
+    command = [sys.executable, "-m", "hybrid_sim", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         "hybrid-sim: ratings.csv row 4, column 'rating': 'nine' is not a number; fix or remove the row"
     ]
     assert not (tmp_path / "model").exists()
-    loud = cli(*words, "--debug", cwd=tmp_path)
-    assert loud.returncode == 2
+    loud = run_command(*words, "--debug", folder=tmp_path)
+    assert loud.status == 2
     assert "Traceback" in loud.stderr
-    by_environment = cli(*words, cwd=tmp_path, env={**os.environ, "HYBRID_SIM_DEBUG": "1"})
-    assert "Traceback" in by_environment.stderr
+    monkeypatch.setenv("HYBRID_SIM_DEBUG", "1")
+    assert "Traceback" in run_command(*words, folder=tmp_path).stderr
 
 
 def test_control_characters_of_foreign_text_do_not_reach_the_screen(
@@ -292,8 +288,8 @@ def test_interrupt_is_exit_130(tmp_path: Path) -> None:
         "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "sys.exit(main(['bench', '--models', 'svdpp', '--protocol', 'kfold', '--json', 'out.json']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert done.returncode == 130, done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, folder=tmp_path)
+    assert done.status == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "hybrid-sim: interrupted"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -323,11 +319,11 @@ def test_download_that_is_refused_is_exit_3(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         address = f"http://127.0.0.1:{server.server_port}"
-        done = cli("data", "get", "ml-100k", "--data", tmp_path, "--mirror", address)
+        done = run_command("data", "get", "ml-100k", "--data", tmp_path, "--mirror", address)
     finally:
         server.shutdown()
         server.server_close()
-    assert done.returncode == 3, done.stderr
+    assert done.status == 3, done.stderr
     assert address in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

@@ -33,21 +33,13 @@ sys.exit(main(sys.argv[1:]))
 Run = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture(scope="session")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulator fitted to the synthetic world, which all tests of this file share."""
-    folder = tmp_path_factory.mktemp("fitted") / "model"
-    assert main(["fit", "--dataset", "world", "-o", str(folder), "--members", "biases,content_gp", "--quiet"]) == 0
-    return folder
-
-
 @pytest.fixture
-def simulate(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def simulate(world_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command in the folder `run`; gives the exit status and all that was said."""
 
     def run(*more: str, url: str | None = None, words: list[str] | None = None) -> tuple[int, str]:
         model = [] if url is None else ["--model", "loopback", "--base-url", url, "--set", "rating.learn_from=6"]
-        command = [*(words or WORDS), "--fitted", str(fitted), "-o", str(tmp_path / "run"), *model, *more]
+        command = [*(words or WORDS), "--fitted", str(world_model), "-o", str(tmp_path / "run"), *model, *more]
         status = main(command)
         said = capsys.readouterr()
         return status, said.out + said.err
@@ -97,7 +89,7 @@ def test_with_a_model_a_second_run_sends_nothing_and_writes_the_same_bytes(simul
 def test_row_01_a_dead_endpoint_gives_the_rows_of_a_statistical_run_and_status_3(simulate: Run, tmp_path: Path) -> None:
     assert simulate()[0] == 0
     alone = rows(tmp_path)
-    status, said = simulate(url=DEAD_ADDRESS)
+    status, said = simulate("--set", "llm.attempts=2", url=DEAD_ADDRESS)
     assert status == 3
     assert "127.0.0.1" in said
     assert "go on with: hybrid-sim simulate" in said
@@ -205,9 +197,9 @@ def test_mistakes_are_said_in_one_line(simulate: Run, words: list[str], message:
     assert said.count("\n") == 1
 
 
-def test_row_28_ctrl_c_keeps_what_came_and_says_how_to_go_on(fitted: Path, tmp_path: Path) -> None:
+def test_row_28_ctrl_c_keeps_what_came_and_says_how_to_go_on(world_model: Path, tmp_path: Path) -> None:
     with LoopbackLLM(latency=0.3) as server:
-        words = [*WORDS, "--fitted", str(fitted), "-o", str(tmp_path / "run"), "--model", "loopback"]
+        words = [*WORDS, "--fitted", str(world_model), "-o", str(tmp_path / "run"), "--model", "loopback"]
         command = [
             sys.executable,
             "-c",

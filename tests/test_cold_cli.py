@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from llm_minds import rating_mind
+from llm_minds import Mind, item_quality, rating_mind
 from llm_server import DEAD_ADDRESS, LoopbackLLM
 
 from hybrid_sim.cli import main
@@ -25,20 +25,13 @@ in a small town"
 Run = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture(scope="session")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cold") / "model"
-    assert main(["fit", "--dataset", "world", "-o", str(folder), "--members", "biases,content_gp", "--quiet"]) == 0
-    return folder
-
-
 @pytest.fixture
-def cold(tmp_path: Path, fitted: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def cold(tmp_path: Path, world_model: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command on the new items in the folder `out`; gives the exit status and all that was said."""
 
     def run(*more: str, new: str = NEW) -> tuple[int, str]:
         (tmp_path / "new.csv").write_text(new, encoding="utf-8")
-        given = [] if "--members" in more else ["--fitted", str(fitted)]
+        given = [] if "--members" in more else ["--fitted", str(world_model)]
         words = ["cold", "--new", str(tmp_path / "new.csv"), "-o", str(tmp_path / "out"), "--dataset", "world"]
         status = main([*words, *given, "--audience", "40", *more])
         said = capsys.readouterr()
@@ -160,22 +153,13 @@ def test_a_file_in_place_of_the_folder_is_refused(cold: Run, tmp_path: Path) -> 
     assert (tmp_path / "out").read_text() == "precious"
 
 
-class Critic:
-    """A language model that knows how good the items of the world are, and what it thinks of the new ones."""
-
-    def __init__(self, new: Mapping[str, float]) -> None:
-        world = load("world")
-        means = np.bincount(world.item, world.rating, minlength=world.n_items) / np.maximum(world.item_counts, 1)
-        years = world.items["year"]
-        titles = [f"{title} ({year:g})" for title, year in zip(world.items["title"], years, strict=True)]
-        self.likes = {**dict(zip(titles, ((means - 1) / 4).tolist(), strict=True)), **new}
-
-    def __call__(self, shown: Mapping[str, object], about: str) -> float:
-        return self.likes[str(shown["title"])]
-
-
 LIKED = {"Star Voyage (2019)": 1.0, "Second (1996)": 0.0}
 TWO = "item_id,title,year,genres\nn1,Star Voyage,2019,Drama\nn2,Second,1996,Drama\n"
+
+
+def critic() -> Mind:
+    """A language model that knows how good the items of the world are, and likes one of the new ones."""
+    return rating_mind(noise=0.2, opinion=item_quality(load("world"), besides=LIKED))
 
 
 def words_for(url: str) -> list[str]:
@@ -189,7 +173,7 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
     before = table(tmp_path, "items.csv")
     assert (before["panel"] == 0).all()
     assert (before["shift"] == 0).all()
-    with LoopbackLLM(mind=rating_mind(noise=0.2, opinion=Critic(LIKED))) as server:
+    with LoopbackLLM(mind=critic()) as server:
         told = words_for(server.url)
         status, said = cold(*told, "--dry-run", new=TWO)
         assert status == 0
@@ -221,7 +205,7 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
     status, said = cold(new=TWO)
     assert status == 2
     assert "holds answers of a language model" in said
-    with LoopbackLLM(mind=rating_mind(noise=0.2, opinion=Critic(LIKED))) as server:
+    with LoopbackLLM(mind=critic()) as server:
         status, said = cold(*words_for(server.url), "--panel", "3", new=TWO)
         assert status == 2
         assert "panel: 10 in the run, 3 now" in said
@@ -234,11 +218,11 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
 def test_a_dead_endpoint_or_a_spent_budget_leaves_the_statistical_answers(cold: Run, tmp_path: Path) -> None:
     assert cold(new=TWO)[0] == 0
     before = (tmp_path / "out" / "pairs.csv").read_bytes()
-    status, said = cold(*words_for(DEAD_ADDRESS), new=TWO)
+    status, said = cold(*words_for(DEAD_ADDRESS), "--set", "llm.attempts=2", new=TWO)
     assert status == 3
     assert "go on with: hybrid-sim cold" in said
     assert (tmp_path / "out" / "pairs.csv").read_bytes() == before
-    with LoopbackLLM(mind=rating_mind(noise=0.2, opinion=Critic(LIKED))) as server:
+    with LoopbackLLM(mind=critic()) as server:
         status, said = cold(*words_for(server.url), "--max-calls", "20", "-o", str(tmp_path / "other"), new=TWO)
         assert status == 4
         assert server.n_requests == 20
@@ -276,11 +260,11 @@ def test_what_was_refitted_of_another_simulator_is_not_taken(cold: Run, tmp_path
     assert np.abs(table(tmp_path, "pairs.csv")["mean"] - before).max() > 0.01
 
 
-def test_a_folder_of_another_command_is_left_alone(cold: Run, tmp_path: Path, fitted: Path) -> None:
+def test_a_folder_of_another_command_is_left_alone(cold: Run, tmp_path: Path, world_model: Path) -> None:
     assert cold()[0] == 0
-    words = ["simulate", "--user", "random:2", "--item", "random:2", "--fitted", str(fitted)]
+    words = ["simulate", "--user", "random:2", "--item", "random:2", "--fitted", str(world_model)]
     assert main([*words, "-o", str(tmp_path / "out"), "--quiet"]) == 2
-    assert main([*words, "-o", str(fitted), "--quiet"]) == 2
+    assert main([*words, "-o", str(world_model), "--quiet"]) == 2
     assert main([*words, "-o", str(tmp_path / "run"), "--quiet"]) == 0
     status, said = cold("-o", str(tmp_path / "run"))
     assert status == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,6 @@ import pytest
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.data import load
 from hybrid_sim.data.tmdb import add_tmdb, read_tmdb
-
-REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
-
-
-def needs(folder: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not (REAL / folder).exists(), reason=f"{folder} is not in HYBRID_SIM_DATA")
 
 
 def small_100k(folder: Path) -> Path:
@@ -140,9 +134,8 @@ def test_tmdb_texts_are_joined_without_votes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(with_votes["tmdb_vote_average"], [7.5, np.nan, np.nan])
 
 
-@needs("ml-100k")
-def test_real_100k() -> None:
-    dataset = load("ml-100k", REAL)
+def test_real_100k(real_data: Callable[[str], Path]) -> None:
+    dataset = load("ml-100k", real_data("ml-100k").parent)
     assert (len(dataset), dataset.n_users, dataset.n_items) == (100_000, 943, 1682)
     assert dataset.items["title"].tolist()[245] == "Chasing Amy"
     assert dataset.items["title"].tolist()[267] == "Chasing Amy"
@@ -152,18 +145,16 @@ def test_real_100k() -> None:
     assert dataset.users["age"].between(7, 73).all()
 
 
-@needs("lusifer")
-def test_real_tmdb() -> None:
-    texts = read_tmdb(REAL / "lusifer" / "ml-100k" / "movies_tmdb.parquet")
-    dataset = add_tmdb(load("ml-100k", REAL), texts)
+def test_real_tmdb(real_data: Callable[[str], Path]) -> None:
+    texts = read_tmdb(real_data("lusifer") / "ml-100k" / "movies_tmdb.parquet")
+    dataset = add_tmdb(load("ml-100k", real_data("ml-100k").parent), texts)
     assert (dataset.items["overview"] != "").sum() == 1591 - 2
     assert not {"popularity", "revenue", "budget"} & set(dataset.items)
     assert not [column for column in dataset.items if "vote" in str(column)]
 
 
-@needs("ml-1m-users1-2999")
-def test_real_1m_in_part() -> None:
-    dataset = load("ml-1m", REAL)
+def test_real_1m_in_part(real_data: Callable[[str], Path]) -> None:
+    dataset = load("ml-1m", real_data("ml-1m-users1-2999").parent)
     assert (dataset.name, len(dataset), dataset.n_users, dataset.n_items) == (
         "ml-1m-users1-2999",
         487_650,
@@ -178,9 +169,8 @@ def test_real_1m_in_part() -> None:
     assert (np.diff(dataset.timestamp) < 0).any(), "the order of the file is kept, which is not that of time"
 
 
-@needs("ml-latest-small")
-def test_real_latest_small() -> None:
-    dataset = load("ml-latest-small", REAL)
+def test_real_latest_small(real_data: Callable[[str], Path]) -> None:
+    dataset = load("ml-latest-small", real_data("ml-latest-small").parent)
     assert (len(dataset), dataset.n_users, dataset.n_items) == (100_836, 610, 9742)
     assert dataset.items["year"].isna().sum() == 12
     assert (dataset.items["genres"].map(len) == 0).sum() == 34

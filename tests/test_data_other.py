@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.texts import user_info
 from hybrid_sim.data import item_texts, load
-
-REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
-
-
-def needs(folder: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not (REAL / folder).exists(), reason=f"{folder} is not in HYBRID_SIM_DATA")
 
 
 def small_anime(folder: Path) -> Path:
@@ -135,9 +130,8 @@ def test_where_data_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "hybrid-sim data get ml-100k" in str(raised.value)
 
 
-@needs("anime")
-def test_real_anime() -> None:
-    dataset = load("anime", REAL)
+def test_real_anime(real_data: Callable[[str], Path]) -> None:
+    dataset = load("anime", real_data("anime").parent)
     assert (len(dataset), dataset.n_items, int((dataset.user_counts > 0).sum())) == (419_943, 7390, 4714)
     assert int((dataset.item_counts > 0).sum()) == 7157
     assert not dataset.items["title"].str.contains("&#").any()
@@ -149,22 +143,20 @@ def test_real_anime() -> None:
     assert constant.sum() == 348
 
 
-@needs("amazon")
-def test_real_amazon() -> None:
-    instruments = load("amazon-musical-instruments", REAL)
+def test_real_amazon(real_data: Callable[[str], Path]) -> None:
+    root = real_data("amazon").parent
+    instruments = load("amazon-musical-instruments", root)
     assert (len(instruments), instruments.n_users, instruments.n_items) == (10_261, 1429, 900)
     assert instruments.timestamp is not None
     assert (instruments.timestamp % 86_400 == 0).all()
-    music = load("amazon-digital-music", REAL)
+    music = load("amazon-digital-music", root)
     assert (len(music), music.n_users, music.n_items) == (6908, 2490, 382)
     assert (music.items["title"] != "").all()
     assert (music.items["overview"] != "").sum() <= 315
 
 
-@needs("lusifer")
-def test_real_texts_equal_those_of_lusifer() -> None:
-    import pandas as pd
-
-    dataset = load("ml-100k", REAL, tmdb=REAL / "lusifer" / "ml-100k" / "movies_tmdb.parquet")
-    profiles = pd.read_parquet(REAL / "lusifer" / "ml-100k" / "user_profiles.parquet")
+def test_real_texts_equal_those_of_lusifer(real_data: Callable[[str], Path]) -> None:
+    tables = real_data("lusifer") / "ml-100k"
+    dataset = load("ml-100k", real_data("ml-100k").parent, tmdb=tables / "movies_tmdb.parquet")
+    profiles = pd.read_parquet(tables / "user_profiles.parquet")
     assert profiles["user_info"].str.strip().tolist() == user_info(dataset)

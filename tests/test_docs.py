@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from llm_server import LoopbackLLM
+from small_worlds import write_tables
 
 from hybrid_sim.cli import main
 from hybrid_sim.cli.parsing import COMMANDS, parse
@@ -57,21 +59,17 @@ def blocks(document: str) -> list[Block]:
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(world_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all documents share, with the files that they speak of."""
     folder = tmp_path_factory.mktemp("docs")
     world = make_world(n_users=100, n_items=80, ratings_per_user=25).dataset
-    columns = {"user_id": world.users.index[world.user], "item_id": world.items.index[world.item]}
-    ratings = world.users.iloc[world.user].assign(**columns, rating=world.rating, timestamp=world.timestamp)
-    ratings[["user_id", "item_id", "rating", "timestamp"]].to_csv(folder / "ratings.csv", index=False)
+    write_tables(world, folder)
     world.items[["year"]].rename_axis("item_id").to_csv(folder / "items.csv")  # texts would take an embedder
-    world.users.rename_axis("user_id").to_csv(folder / "users.csv")
     pairs = "user_id,item_id\nu0001,f0010\nu0001,f0077\nu0018,f0077\na stranger,f0077\n"
     (folder / "pairs.csv").write_text(pairs)
     (folder / "held_out.csv").write_text("user_id,item_id,rating\nu0001,f0010,2\nu0018,f0077,3\n")
     (folder / "new.csv").write_text(NEW_ITEMS)
-    members = ["--members", "biases,content_gp", "--without", "boosted"]
-    assert main(["fit", "--dataset", "world", *members, "-o", str(folder / "world-model"), "--quiet"]) == 0
+    shutil.copytree(world_model, folder / "world-model")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["fit", *TABLES, *FEW, "-o", "model", "--quiet"]) == 0
@@ -122,12 +120,16 @@ def test_commands_that_a_document_shows_run(
             done.add(tuple(words))
 
 
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if any(b.language == "python" for b in blocks(name))])
-def test_python_that_a_document_shows_runs(document: str, place: str) -> None:
-    code = "".join(block.text for block in blocks(document) if block.language == "python" and not block.mark)
-    small = "hs.make_world(n_users=100, n_items=80, ratings_per_user=25).dataset"
-    Path("shown.py").write_text(code.replace('hs.load_dataset("world")', small))
-    done = subprocess.run([sys.executable, "shown.py"], capture_output=True, text=True, check=False)
+def test_python_that_documents_show_runs(place: str) -> None:
+    """The blocks of a document are one program; all programs run in one process, which need not be started again."""
+    small, names = "hs.make_world(n_users=100, n_items=80, ratings_per_user=25).dataset", []
+    for document in DOCUMENTS:
+        code = "".join(b.text for b in blocks(document) if b.language == "python" and not b.mark)
+        if code:
+            names.append(Path(document).stem)
+            Path(f"{names[-1]}.py").write_text(code.replace('hs.load_dataset("world")', small))
+    run = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-c", run, *names], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -301,11 +301,14 @@ def test_odd_data_gives_whole_answers(name: str) -> None:
     assert (interval.low <= interval.high).all()
 
 
-@pytest.mark.parametrize("boosted", [False, True])
-def test_conforms(boosted: bool) -> None:
-    factors = small(n_iterations=12, burn_in=4, n_draws=6)
-    check_rater(lambda: Ensemble({"biases": Biases(), "factors": factors}, boosted=boosted, n_warm=2, n_jobs=1))
-    check_rater(lambda: Ensemble({"users": UserMean(), "items": ItemMean()}, boosted=boosted, n_warm=2, n_jobs=1))
+@pytest.mark.parametrize(
+    ("members", "boosted"),
+    [({"biases": Biases(), "factors": small(n_iterations=12, burn_in=4, n_draws=6)}, False),
+     ({"users": UserMean(), "items": ItemMean()}, True)],
+    ids=["answering", "abstaining"],
+)  # fmt: skip
+def test_conforms(members: dict[str, Rater], boosted: bool) -> None:
+    check_rater(lambda: Ensemble(members, boosted=boosted, n_warm=2, n_cold=1, n_jobs=1))
 
 
 def test_a_refusal_is_one_of_the_library() -> None:

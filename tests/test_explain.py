@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pandas as pd
 import pytest
+from small_worlds import write_tables
 
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
@@ -305,14 +305,10 @@ class Saved:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     folder = tmp_path_factory.mktemp("why")
     world = make_world(seed=5, n_users=60, n_items=70, ratings_per_user=25).dataset
-    ratings, items = folder / "ratings.csv", folder / "items.csv"
-    users, names = world.users.index.to_numpy(), world.items.index.to_numpy()
-    columns = {"user_id": users[world.user], "item_id": names[world.item], "rating": world.rating.astype(int)}
-    pd.DataFrame(columns).to_csv(ratings, index=False)
-    world.items.assign(genres=world.items["genres"].map("|".join)).rename_axis("item_id").to_csv(items)
-    dataset = read_dataset(ratings, items)
+    options = write_tables(world, folder)[:4]
+    dataset = read_dataset(folder / "ratings.csv", folder / "items.csv")
     Simulator(members=("biases", "content_gp"), embedder=TfidfSVD(), n_jobs=1).fit(dataset).save(folder / "model")
-    return Saved(folder / "model", dataset, ("--ratings", str(ratings), "--items", str(items)))
+    return Saved(folder / "model", dataset, tuple(options))
 
 
 def test_why_shows_everything(saved: Saved, capsys: pytest.CaptureFixture[str]) -> None:

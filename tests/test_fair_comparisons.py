@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from small_worlds import recording_of
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, InputError, SettingsError
@@ -73,11 +74,6 @@ def world() -> Dataset:
     user, item = np.divmod(rng.permutation(1200)[:800], 30)
     liking = 3 + rng.normal(0, 0.5, 40)[user] + rng.normal(0, 0.5, 30)[item] + rng.normal(0, 0.7, 800)
     return ratings_of(user, item, SCALE.round(SCALE.clip(liking)), 40, 30)
-
-
-def recording_of(dataset: Dataset, ratings: FloatArray) -> RecordedRatings:
-    users, items = (frame.index.to_numpy(dtype=object) for frame in (dataset.users, dataset.items))
-    return RecordedRatings(users[dataset.user], items[dataset.item], ratings)
 
 
 def noisy(dataset: Dataset, seed: int = 1) -> FloatArray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pages_browser import browser, needs_browser
+from pages_browser import Browser
 from pages_checks import HOSTILE, PageReader
 
 import hybrid_sim as hs
@@ -243,12 +243,20 @@ def test_the_python_api_writes_the_page_of_the_command_from_memory_and_from_file
             hs.write_report(a_run, page)
 
 
-@pytest.mark.parametrize("word", HOSTILE)
-def test_hostile_words_in_results_are_only_text(word: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", HOSTILE[::3])
+def test_hostile_words_in_an_ablation_are_only_text(word: str, tmp_path: Path) -> None:
     write_ablation(ablation(word), tmp_path / "ablation.json")
     page_of(tmp_path / "ablation.json", tmp_path)
+
+
+@pytest.mark.parametrize("word", HOSTILE[1::3])
+def test_hostile_words_in_a_validation_are_only_text(word: str, tmp_path: Path) -> None:
     hs.write_report(validity(word), tmp_path / "validity.html")
     PageReader((tmp_path / "validity.html").read_text())
+
+
+@pytest.mark.parametrize("word", HOSTILE[2::3])
+def test_hostile_words_in_a_benchmark_are_only_text(word: str, tmp_path: Path) -> None:
     bench = json.loads((RESULTS / "world.json").read_text())
     bench["notes"], bench["provenance"]["dataset"], bench["provenance"]["command"] = [word], word, word
     for row in [*bench["results"], *bench["intervals"]]:
@@ -257,15 +265,9 @@ def test_hostile_words_in_results_are_only_text(word: str, tmp_path: Path) -> No
     page_of(tmp_path / "bench.json", tmp_path)
 
 
-@needs_browser
-def test_in_a_browser_results_ask_for_nothing(tmp_path: Path) -> None:
+def test_in_a_browser_results_ask_for_nothing(window: Browser, tmp_path: Path) -> None:
     word = "</style></title><script>window.hacked=1</script>"
     hs.write_report(validity(word), tmp_path / "validity.html")
     assert main(["report", str(RESULTS / "ml-100k-full.json"), "--html", str(tmp_path / "bench.html"), "--quiet"]) == 0
-    with browser() as window:
-        for name in ("validity.html", "bench.html"):
-            window.open(tmp_path / name)
-            assert window.requests() == [(tmp_path / name).as_uri()]
-            assert window.complaints() == []
-            assert window.ask("window.hacked") is None
-            assert window.ask("document.documentElement.scrollWidth <= window.innerWidth") is True
+    for name in ("validity.html", "bench.html"):
+        window.check(tmp_path / name)

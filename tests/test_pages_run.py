@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from llm_server import LoopbackLLM
-from pages_browser import browser, needs_browser
+from pages_browser import Browser
 from pages_checks import HOSTILE, PageReader
 
 import hybrid_sim as hs
@@ -22,22 +22,13 @@ PAIRS = ["--user", "random:6", "--item", "random:12"]
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulator fitted to the synthetic world, which is what `fit` means where no data is named."""
-    folder = tmp_path_factory.mktemp("fitted") / "model"
-    assert main(["fit", "--quiet", "--members", "biases,content_gp", "-o", str(folder)]) == 0
-    hs.load(folder).require_fitted_to(hs.load_dataset("world"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(fitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(world_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a language model: 6 users, 12 items of the synthetic world."""
     folder = tmp_path_factory.mktemp("page") / "run"
     with LoopbackLLM() as server:
         asked = ["--model", "loopback", "--base-url", server.url, "--set", "rating.learn_from=6"]
-        assert main(["simulate", *WORLD, *PAIRS, *asked, "--fitted", str(fitted), "-o", str(folder)]) == 0
-    shutil.copytree(fitted, folder / "simulator")
+        assert main(["simulate", *WORLD, *PAIRS, *asked, "--fitted", str(world_model), "-o", str(folder)]) == 0
+    shutil.copytree(world_model, folder / "simulator")
     return folder
 
 
@@ -55,6 +46,14 @@ def truth(run: Path) -> Path:
 
 def report(source: Path, *more: str) -> int:
     return main(["report", str(source), *more, "--quiet"])
+
+
+@pytest.fixture(scope="module")
+def page(run: Path, truth: Path) -> Path:
+    """A page of the run, with the real ratings, in another folder."""
+    file = truth.with_name("page.html")
+    assert report(run, "--truth", str(truth), "--html", str(file)) == 0
+    return file
 
 
 def test_the_page_of_a_run_holds_its_figures(run: Path, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,15 +88,17 @@ def test_the_page_of_a_run_holds_its_figures(run: Path, truth: Path, capsys: pyt
     assert "ratings.csv" in read.links
 
 
-def test_the_python_api_writes_the_page_of_the_command(run: Path, truth: Path, fitted: Path, tmp_path: Path) -> None:
+def test_the_python_api_writes_the_page_of_the_command(
+    run: Path, truth: Path, world_model: Path, tmp_path: Path
+) -> None:
     world, written, page = hs.load_dataset("world"), tmp_path / "command.html", tmp_path / "page.html"
     user = pd.read_csv(truth, dtype=str)["user_id"].iloc[-1]
-    data, judged = ["--dataset", "world"], ["--truth", str(truth), "--user", user, "--fitted", str(fitted)]
+    data, judged = ["--dataset", "world"], ["--truth", str(truth), "--user", user, "--fitted", str(world_model)]
     for words, result, options in (
         ([], run, {}),
         ([], hs.Run.open(run), {}),
         (data, hs.Run(run, world), {"dataset": world}),
-        ([*data, *judged], str(run), {"dataset": world, "truth": truth, "user": user, "fitted": fitted}),
+        ([*data, *judged], str(run), {"dataset": world, "truth": truth, "user": user, "fitted": world_model}),
     ):
         assert report(run, *words, "--html", str(written)) == 0
         hs.write_report(result, page, **options)
@@ -109,9 +110,8 @@ def test_the_python_api_writes_the_page_of_the_command(run: Path, truth: Path, f
     beside.unlink()
 
 
-def test_rows_are_named_by_their_number_in_the_file(run: Path, truth: Path, tmp_path: Path) -> None:
-    assert report(run, "--truth", str(truth), "--html", str(tmp_path / "page.html")) == 0
-    read = PageReader((tmp_path / "page.html").read_text())
+def test_rows_are_named_by_their_number_in_the_file(run: Path, truth: Path, page: Path) -> None:
+    read = PageReader(page.read_text())
     assert "ratings.csv" not in read.links
     lines = (run / "ratings.csv").read_text().splitlines()
     with truth.open(newline="") as file:
@@ -147,9 +147,9 @@ def test_the_same_run_gives_the_same_page(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_a_run_without_model_explanations_or_simulator_has_a_page(fitted: Path, tmp_path: Path) -> None:
+def test_a_run_without_model_explanations_or_simulator_has_a_page(world_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert main(["simulate", *WORLD, *PAIRS, "--explain", "none", "--fitted", str(fitted), "-o", str(folder)]) == 0
+    assert main(["simulate", *WORLD, *PAIRS, "--explain", "none", "--fitted", str(world_model), "-o", str(folder)]) == 0
     (folder / "run.json").unlink()
     assert report(folder) == 0
     text = PageReader((folder / "report.html").read_text()).text
@@ -208,23 +208,11 @@ def test_a_hostile_run_gives_a_harmless_page(tmp_path: Path) -> None:
         assert word in text
 
 
-@needs_browser
-def test_in_a_browser_the_pages_of_runs_ask_for_nothing_and_paint_at_once(
-    run: Path, truth: Path, tmp_path: Path
-) -> None:
+def test_in_a_browser_the_pages_of_runs_ask_for_nothing(window: Browser, page: Path, tmp_path: Path) -> None:
     write_hostile_run(tmp_path / "run")
-    assert report(run, "--truth", str(truth), "--html", str(tmp_path / "page.html")) == 0
     assert report(tmp_path / "run", "--html", str(tmp_path / "hostile.html")) == 0
-    with browser() as window:
-        for name in ("page.html", "hostile.html"):
-            window.open(tmp_path / name)
-            assert window.requests() == [(tmp_path / name).as_uri()]
-            assert window.complaints() == []
-            assert window.ask("window.hacked") is None
-            assert window.ask("document.documentElement.scrollWidth <= window.innerWidth") is True
-        window.open(tmp_path / "page.html")
-        painted = window.ask("performance.getEntriesByType('paint').map(entry => entry.startTime)")
-        assert all(moment < 1000 for moment in painted)
+    for file in (page, tmp_path / "hostile.html"):
+        window.check(file)
 
 
 def test_a_large_run_has_a_small_page(tmp_path: Path) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from llm_minds import json_in
+from llm_minds import item_quality, json_in
 from llm_server import DEAD_ADDRESS, LoopbackLLM, always, rating_mind
+from small_worlds import world_with_new_items
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import NetworkError, RunError, SettingsError
 from hybrid_sim.core.settings import LLMSettings, RatingSettings, RunSettings
 from hybrid_sim.core.types import Pairs, RatingScale
 from hybrid_sim.core.user_state import Histories, Timeline, UserProfile
-from hybrid_sim.data.world import make_world
 from hybrid_sim.llm.batch import Polling
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
@@ -35,16 +35,10 @@ from hybrid_sim.simulation.simulate import (
 )
 from hybrid_sim.simulation.simulator import Simulator
 
-N_COLD = 30
-"""Items of the small world that nobody has rated in the training data."""
-
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Dataset, Dataset]:
-    """A small synthetic world whose last items have no ratings, and the ratings that were taken from them."""
-    full = make_world(seed=3, n_users=120, n_items=150, ratings_per_user=25).dataset
-    cold = full.item >= full.n_items - N_COLD
-    return full.take(~cold), full.take(cold)
+    return world_with_new_items(seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +48,7 @@ def fitted(world: tuple[Dataset, Dataset]) -> Simulator:
 
 def settings(url: str, **rating: Any) -> RunSettings:
     temperature = 0.7 if "samples" in rating else 0.0
-    llm = LLMSettings(model="loopback", base_url=url, temperature=temperature)
+    llm = LLMSettings(model="loopback", base_url=url, temperature=temperature, attempts=2)
     return RunSettings(llm=llm, rating=RatingSettings(**rating))
 
 
@@ -68,27 +62,12 @@ def door(run: RunSettings, folder: Path, **options: Any) -> Iterator[LLM]:
         yield llm
 
 
-def quality_mind(dataset: Dataset, held: Dataset, noise: float) -> Callable[[dict[str, Any]], str]:
-    """A model that knows how good each item is, the cold ones too: what a text can tell, and statistics cannot."""
-    n = dataset.n_items
-    rating = np.concatenate([dataset.rating, held.rating])
-    item = np.concatenate([dataset.item, held.item])
-    means = np.bincount(item, rating, minlength=n) / np.maximum(np.bincount(item, minlength=n), 1)
-    titles = [f"{title} ({year:g})" for title, year in zip(dataset.items["title"], dataset.items["year"], strict=True)]
-    known = dict(zip(titles, (means - 1) / 4, strict=True))
-
-    def opinion(shown: Mapping[str, Any], about: str) -> float:
-        return float(known[shown["title"]])
-
-    return rating_mind(noise=noise, opinion=opinion)
-
-
 def test_a_model_that_knows_new_items_makes_their_ratings_better(
     world: tuple[Dataset, Dataset], fitted: Simulator, tmp_path: Path
 ) -> None:
     dataset, held = world
     users, items = dataset.users.index[held.user], dataset.items.index[held.item]
-    with LoopbackLLM(mind=quality_mind(dataset, held, noise=0.3)) as server:
+    with LoopbackLLM(mind=rating_mind(noise=0.3, opinion=item_quality(dataset, held))) as server:
         run = settings(server.url, learn_from=80)
         with door(run, tmp_path) as llm:
             simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm))
@@ -137,7 +116,7 @@ def test_rows_that_the_model_does_not_answer_stay_as_they_were(
 ) -> None:
     dataset = world[0]
     users, items = dataset.users.index[:40].repeat(3), dataset.items.index[:120]
-    with LoopbackLLM(mind=quality_mind(*world, noise=0.3)) as server:
+    with LoopbackLLM(mind=rating_mind(noise=0.3, opinion=item_quality(*world))) as server:
         run = settings(server.url, learn_from=80, share=0.25)
         with door(run, tmp_path) as llm:
             simulation = simulate(fitted, dataset, users, items, interviewer(dataset, run, llm))

@@ -232,7 +232,7 @@ def test_odd_data_works(name: str) -> None:
 @pytest.mark.parametrize("name", ["binary", "five ratings"])
 def test_the_default_factorizations_work_on_odd_data(name: str) -> None:
     dataset = ODD[name]
-    simulator = quick(members=("factorization_1", "levels", "levels_content")).fit(dataset)
+    simulator = quick(members=("factorization_1", "levels_content")).fit(dataset)
     assert simulator.rate(dataset.pairs).probs.sum(axis=1) == pytest.approx(1, abs=1e-9)
 
 

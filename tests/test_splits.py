@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,6 @@ from hybrid_sim.data import load
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation import splits
 from hybrid_sim.evaluation.splits import Split
-
-REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
-
-
-def needs(folder: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not (REAL / folder).exists(), reason=f"{folder} is not in HYBRID_SIM_DATA")
 
 
 def rated(user: list[int], item: list[int], timestamp: list[int] | None = None) -> Dataset:
@@ -150,10 +144,10 @@ def test_users_out_knows_the_earliest_ratings(world: Dataset) -> None:
         splits.users_out(world, 4, -1)
 
 
-@needs("ml-100k")
-def test_real_genuine_folds() -> None:
-    dataset = load("ml-100k", REAL)
-    folds = splits.genuine_folds(dataset, REAL)
+def test_real_genuine_folds(real_data: Callable[[str], Path]) -> None:
+    root = real_data("ml-100k").parent
+    dataset = load("ml-100k", root)
+    folds = splits.genuine_folds(dataset, root)
     unseen = []
     for fold in folds:
         check_partition(dataset, fold)
@@ -162,12 +156,12 @@ def test_real_genuine_folds() -> None:
     assert unseen == [32, 34, 32, 22, 32]
     assert [len(np.unique(dataset.user[fold.test_rows])) for fold in folds] == [459, 653, 869, 923, 927]
     assert len(np.unique(np.concatenate([fold.test_rows for fold in folds]))) == 100_000
-    by_user = splits.genuine_folds(dataset, REAL, ("ua", "ub"))
+    by_user = splits.genuine_folds(dataset, root, ("ua", "ub"))
     assert [len(fold.test_rows) for fold in by_user] == [9430, 9430]
     kept = splits.keep_last(dataset, folds[0].train_rows)
     assert np.bincount(dataset.user[kept]).max() == 40
     with pytest.raises(DataError, match=r"u1\.base row \d+: the rating is not in ml-100k"):
-        splits.genuine_folds(dataset.take(np.arange(50_000)), REAL)
+        splits.genuine_folds(dataset.take(np.arange(50_000)), root)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +181,9 @@ def test_real_sizes_and_simple_errors_equal_the_references(
     last_40: int | None,
     rmse: tuple[float, float],
     cold_rmse: float | None,
+    real_data: Callable[[str], Path],
 ) -> None:
-    if not (REAL / folder).exists():
-        pytest.skip(f"{folder} is not in HYBRID_SIM_DATA")
-    dataset = load(name, REAL)
+    dataset = load(name, real_data(folder).parent)
     split = splits.user_temporal(dataset, shuffle_untimed=True)
     assert (len(split.train_rows), len(split.test_rows)) == sizes
     assert simple_errors(dataset, split) == pytest.approx(rmse, abs=6e-4)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from llm_server import LoopbackLLM, rating_mind
+from small_worlds import rating_table
 
 from hybrid_sim.cli import main
 from hybrid_sim.cli.parsing import parse
@@ -37,7 +37,7 @@ MEMBERS = ["--members", "biases,content_gp"]
 def command(words: list[str]) -> int:
     """Run `hybrid-sim validate` with these words."""
     options = parse(["validate", *words])
-    options.words = ["validate", *words]
+    options.command = ["hybrid-sim", "validate", *words]
     status: int = options.run(options)
     return status
 
@@ -49,14 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = make_world(seed=8, n_users=120, n_items=150, ratings_per_user=30).dataset
     split = kfold(world, 4, seed=0)[0]
     for name, rows in (("train", split.train_rows), ("truth", split.test_rows)):
-        part = world.take(rows)
-        pd.DataFrame(
-            {
-                "user_id": part.users.index.to_numpy()[part.user],
-                "item_id": part.items.index.to_numpy()[part.item],
-                "rating": part.rating.astype(int),
-            }
-        ).to_csv(folder / f"{name}.csv", index=False)
+        rating_table(world.take(rows)).drop(columns="timestamp").to_csv(folder / f"{name}.csv", index=False)
     items = world.items.assign(genres=["|".join(genres) for genres in world.items["genres"]])
     items.rename_axis("item_id").to_csv(folder / "items.csv")
     world.users.rename_axis("user_id").to_csv(folder / "users.csv")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llm_server import LoopbackLLM, rating_mind
+from llm_minds import item_quality, rating_mind
+from llm_server import LoopbackLLM
+from small_worlds import N_NEW, world_with_new_items
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RatingSettings, RunSettings
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data import load
 from hybrid_sim.data.recordings import read_recordings, shuffle_within_users
-from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction
 from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.llm.budget import Budget
@@ -40,18 +39,12 @@ from hybrid_sim.simulation.llm_value import (
 from hybrid_sim.simulation.simulate import UserStates, calibration_requests, simulate
 from hybrid_sim.simulation.simulator import Simulator
 
-REAL = Path(os.environ.get("HYBRID_SIM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 SCALE = RatingScale((1, 2, 3, 4, 5))
-N_COLD = 30
-"""Items of the small world that nobody has rated in the training data."""
 
 
 @pytest.fixture(scope="module")
 def world() -> tuple[Dataset, Dataset]:
-    """A small synthetic world whose last items have no ratings, and the ratings that were taken from them."""
-    full = make_world(seed=5, n_users=120, n_items=150, ratings_per_user=25).dataset
-    cold = full.item >= full.n_items - N_COLD
-    return full.take(~cold), full.take(cold)
+    return world_with_new_items(seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +186,13 @@ def test_wide_answers_and_new_items_come_first() -> None:
 
 def test_all_new_items_get_some_answers_before_one_gets_many(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset = world[0]
-    user, item = np.divmod(np.arange(100 * N_COLD), N_COLD)
-    pairs = Pairs(user, item + dataset.n_items - N_COLD)
+    user, item = np.divmod(np.arange(100 * N_NEW), N_NEW)
+    pairs = Pairs(user, item + dataset.n_items - N_NEW)
     doubts = RatingDistribution.from_mean(dataset.scale, np.full(len(pairs), 3.0), 0.9 + 0.005 * item)
     for items_per_call in (1, 10):
         rows = pairs_to_ask(fitted, dataset, pairs, doubts, share=0.1, items_per_call=items_per_call)
         assert len(rows) == 300
-        assert np.bincount(item[rows], minlength=N_COLD).min() >= 2
+        assert np.bincount(item[rows], minlength=N_NEW).min() >= 2
 
 
 def test_only_what_can_be_asked_about_is_chosen(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
@@ -279,20 +272,6 @@ def test_each_pair_is_corrected_by_the_worth_of_its_kind(world: tuple[Dataset, D
         assert (after.low[~moved] == prediction.low[~moved]).all()
 
 
-def film_lover(dataset: Dataset, held: Dataset) -> Any:
-    """A model that knows how good each item is, the new ones too."""
-    item, rating = np.concatenate([dataset.item, held.item]), np.concatenate([dataset.rating, held.rating])
-    n = dataset.n_items
-    means = np.bincount(item, rating, minlength=n) / np.maximum(np.bincount(item, minlength=n), 1)
-    titles = [f"{title} ({year:g})" for title, year in zip(dataset.items["title"], dataset.items["year"], strict=True)]
-    known = dict(zip(titles, (means - 1) / 4, strict=True))
-
-    def opinion(shown: Mapping[str, Any], about: str) -> float:
-        return float(known[shown["title"]])
-
-    return rating_mind(noise=0.3, opinion=opinion)
-
-
 def test_a_fifth_of_the_calls_goes_to_new_items_and_sends_no_more(
     world: tuple[Dataset, Dataset], fitted: Simulator, tmp_path: Path
 ) -> None:
@@ -302,7 +281,7 @@ def test_a_fifth_of_the_calls_goes_to_new_items_and_sends_no_more(
     rated = np.flatnonzero(dataset.item_counts)
     items = np.concatenate([np.r_[rng.choice(rated, 20, False), 120 + rng.choice(30, 5, False)] for _ in range(40)])
     users = np.repeat(np.arange(40), 25)
-    with LoopbackLLM(mind=film_lover(dataset, held)) as server:
+    with LoopbackLLM(mind=rating_mind(noise=0.3, opinion=item_quality(dataset, held))) as server:
         run = RunSettings(
             llm=LLMSettings(model="loopback", base_url=server.url),
             profile=ProfileSettings(writer="statistics"),
@@ -321,12 +300,12 @@ def test_a_fifth_of_the_calls_goes_to_new_items_and_sends_no_more(
     assert (source[new & ~simulation.asked] == LLM_ITEM_SOURCE).all()
 
 
-@pytest.mark.skipif(not (REAL / "lusifer").exists(), reason="the recorded ratings are not in HYBRID_SIM_DATA")
-def test_recorded_ratings_help_with_new_items_and_shuffled_ones_do_not() -> None:
+def test_recorded_ratings_help_with_new_items_and_shuffled_ones_do_not(real_data: Callable[[str], Path]) -> None:
     """A real LLM about items that user means cannot tell apart; learned from other items alone."""
-    dataset = load("ml-100k", REAL)
-    recording = read_recordings([REAL / "lusifer" / "ml-100k"], dataset)
-    fold = next(make_protocol("cold-items", dataset, folds=[2], data=REAL).folds())
+    root = real_data("ml-100k").parent
+    dataset = load("ml-100k", root)
+    recording = read_recordings([real_data("lusifer") / "ml-100k"], dataset)
+    fold = next(make_protocol("cold-items", dataset, folds=[2], data=root).folds())
     llm = Recorded(recording).fit(fold.train).rate(fold.held_out.pairs)
     held, llm = fold.held_out.take(llm.answered), llm.take(llm.answered)
     here = RecordedRatings(held.users.index[held.user], held.items.index[held.item], llm.mean())

@@ -1,7 +1,7 @@
 """The simulator: fit it to a dataset, predict how users would rate items, draw ratings, save it.
 
->>> from hybrid_sim.data import load
->>> world = load("world")
+>>> from hybrid_sim.data.world import make_world
+>>> world = make_world(n_users=60, n_items=80, ratings_per_user=20).dataset
 >>> simulator = Simulator(members=("biases", "svd")).fit(world)
 >>> prediction = simulator.predict(world.users.index[:2], world.items.index[:2])
 >>> len(prediction.sample(seed=0))
@@ -255,12 +255,12 @@ def fit(
     Takes about a minute per 100,000 ratings with all members; `members=["biases", "svd"]` is much quicker.
 
     >>> import hybrid_sim as hs
-    >>> data = hs.load_dataset("world")
+    >>> data = hs.make_world(n_users=60, n_items=80, ratings_per_user=20).dataset
     >>> simulator = hs.fit(data, members=["biases"])
     >>> simulator.predict(["u0001", "a stranger"], ["f0001", "f0002"]).to_frame()[["mean", "source"]].round(2)
        mean source
-    0  2.25   stat
-    1  3.81   item
+    0  2.18   stat
+    1  3.78   item
 
     Raises:
         DataError: there are no ratings, or too few to hold any out.
