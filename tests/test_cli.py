@@ -288,8 +288,8 @@ def test_interrupt_is_exit_130(tmp_path: Path) -> None:
         "threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "sys.exit(main(['bench', '--models', 'svdpp', '--protocol', 'kfold', '--json', 'out.json']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, folder=tmp_path)
-    assert done.status == 130, done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "hybrid-sim: interrupted"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
