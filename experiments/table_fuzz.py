@@ -68,7 +68,7 @@ def fuzz(n_tables: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(n_tables):
             form = rng.choice(list(FORMS))
-            paths = [_write(Path(folder), stem, form, rng, damage=stem == "ratings" or rng.random() < 0.5)
+            paths = [_write(Path(folder), stem, form, rng, damage=stem == "ratings" or rng.random() < 0.3)
                      for stem in ("ratings", "items")]  # fmt: skip
             forms[form] += 1
             started = time.perf_counter()
@@ -108,10 +108,11 @@ def _use(ratings: Path, items: Path, rng: random.Random) -> str:
 def _write(folder: Path, stem: str, form: str, rng: random.Random, damage: bool) -> Path:
     suffix, pack = FORMS[form]
     frame = _frame(stem)
-    for _ in range(rng.randint(1, 3) if damage and rng.random() < 0.7 else 0):
+    kind = rng.choice(("structure", "bytes")) if damage else ""
+    for _ in range(rng.randint(1, 3) if kind == "structure" else 0):
         frame = rng.choice(STRUCTURE)(frame, rng)
     content = pack(frame)
-    for _ in range(rng.randint(1, 3) if damage and rng.random() < 0.6 else 0):
+    for _ in range(rng.randint(1, 3) if kind == "bytes" else 0):
         content = rng.choice(BYTES)(content, rng)
     path = folder / f"{stem}{suffix}"
     path.write_bytes(content)
