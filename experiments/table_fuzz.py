@@ -68,7 +68,7 @@ def fuzz(n_tables: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(n_tables):
             form = rng.choice(list(FORMS))
-            paths = [_write(Path(folder), stem, form, rng, damage=stem == "ratings" or rng.random() < 0.3)
+            paths = [_write(Path(folder), stem, form, rng, damage=stem == "ratings" or rng.random() < 0.25)
                      for stem in ("ratings", "items")]  # fmt: skip
             forms[form] += 1
             started = time.perf_counter()
@@ -143,12 +143,17 @@ def _delimited(delimiter: str) -> Callable[[pd.DataFrame], bytes]:
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     stream = io.BytesIO()
-    frame.to_parquet(stream, index=False)
+    frame.loc[:, ~frame.columns.duplicated()].to_parquet(stream, index=False)
     return stream.getvalue()
 
 
 def _lines(frame: pd.DataFrame) -> bytes:
-    return "\n".join(json.dumps(row) for row in frame.to_dict("records")).encode()
+    return "\n".join(map(json.dumps, _records(frame))).encode()
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """The rows as objects; a column name that occurs twice is written twice only by the damage of bytes."""
+    return [dict(zip(frame.columns, row, strict=True)) for row in frame.to_numpy().tolist()]
 
 
 FORMS: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
@@ -158,7 +163,7 @@ FORMS: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
     "semicolon": (".csv", _delimited(";")),
     "UTF-16": (".txt", lambda frame: _delimited("\t")(frame).decode().encode("utf-16")),
     "JSON lines": (".jsonl", _lines),
-    "JSON array": (".json", lambda frame: json.dumps(frame.to_dict("records"), indent=1).encode()),
+    "JSON array": (".json", lambda frame: json.dumps(_records(frame), indent=1).encode()),
     "Parquet": (".parquet", _parquet),
     "gzip": (".csv.gz", lambda frame: gzip.compress(_delimited(",")(frame))),
     "bzip2": (".jsonl.bz2", lambda frame: bz2.compress(_lines(frame))),
@@ -245,4 +250,4 @@ BYTES = (_flip, _cut, _lose, _repeat, _insert)
 STRUCTURE = (_cell, _cell, _column, _drop_column, _rename, _rows, _swap)
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:2]), *(Path(word) for word in sys.argv[2:3]))
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000, Path(sys.argv[2]) if len(sys.argv) > 2 else OUT)

@@ -207,13 +207,29 @@ def test_the_first_row_of_sums_is_the_data_and_absent_groups_are_never_drawn() -
     assert (resampler.weights[1:].sum(axis=1) == 2).all()
 
 
-def test_a_demand_is_judged_by_the_worse_end_and_a_tolerance_by_the_estimate() -> None:
-    assert judge("accuracy", Interval(-0.02, -0.06, 0.02, 0.95), "it is").state == "fail"
+def test_worse_is_said_where_the_whole_interval_is_and_a_tolerance_is_judged_by_the_estimate() -> None:
+    assert judge("accuracy", Interval(-0.02, -0.06, 0.02, 0.95), "it is").state == "unknown"
+    assert judge("accuracy", Interval(-0.02, np.nan, np.nan, 0.95), "it is").state == "unknown"
+    assert judge("accuracy", Interval(0.04, 0.02, 0.06, 0.95), "it is").state == "fail"
     assert judge("accuracy", Interval(-0.02, -0.04, 0.0, 0.95), "it is").state == "pass"
     assert judge("bias", Interval(0.08, 0.02, 0.14, 0.95), "it is").state == "pass"
     verdict = judge("bias", Interval(float("nan"), float("nan"), float("nan"), 0.95), "it is")
     assert (verdict.state, verdict.value) == ("fail", None)
     assert "undefined" in verdict.sentence
+
+
+def test_of_a_few_users_nothing_is_told(data: ValidationData) -> None:
+    few = data.held_out.user < 5
+    answers = data.simulator
+    simulator = replace(
+        answers, distribution=answers.distribution.take(few), drawn=answers.drawn[few], low=None, high=None
+    )
+    rows = {name: distribution.take(few) for name, distribution in data.baselines.items()}
+    scores = {name: column[few] for name, column in data.recommenders.items()}
+    of_few = replace(data, held_out=data.held_out.take(few), simulator=simulator, baselines=rows, recommenders=scores)
+    report = validate_data(of_few, "kfold", "1")
+    assert set(states(report).values()) == {"unknown"}
+    assert "5 users have held-out ratings, at least 10 are needed" in report.verdicts[0].sentence
 
 
 def test_a_table_of_ratings_is_judged_by_what_it_can_tell(data: ValidationData) -> None:

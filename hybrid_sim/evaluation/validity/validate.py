@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Section
+from hybrid_sim.core.document import Section, Verdict
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.progress import track
@@ -21,6 +24,7 @@ from hybrid_sim.evaluation.validity.realism import diversity, histogram, realism
 from hybrid_sim.evaluation.validity.recommenders import recommenders, scores
 from hybrid_sim.evaluation.validity.references import baseline_answers
 from hybrid_sim.evaluation.validity.report import ValidityReport, summarise
+from hybrid_sim.evaluation.validity.verdicts import MIN_USERS
 from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -93,6 +97,16 @@ def validation_data(
     )
 
 
+def _if_told(section: Section, data: ValidationData) -> Section:
+    """The section; of fewer than `MIN_USERS` users nothing is told."""
+    n_users = len(np.unique(data.held_out.user))
+    if n_users >= MIN_USERS:
+        return section
+    why = f"It cannot be told: {n_users} users have held-out ratings, at least {MIN_USERS} are needed."
+    blocks = [replace(b, state="unknown", sentence=why) if isinstance(b, Verdict) else b for b in section.blocks]
+    return replace(section, blocks=tuple(blocks))
+
+
 def validate_data(
     data: ValidationData, protocol: str, folds: str, provenance: Provenance | None = None
 ) -> ValidityReport:
@@ -100,7 +114,7 @@ def validate_data(
     sections: list[Section] = []
     with track("validate", len(EVIDENCE)) as task:
         for evidence in EVIDENCE:
-            sections.append(evidence(data))
+            sections.append(_if_told(evidence(data), data))
             task.advance(1, sections[-1].name)
     return ValidityReport(
         title=f"Validity of a simulator on {data.train.name}",

@@ -1,8 +1,8 @@
 """The rules of judgement (`rules.toml`) and how measured values are judged, described and tabulated.
 
 A demand to be better than something is judged by the less favourable end of the 95% interval, a tolerance by the
-estimate; where chance alone could exceed a tolerance (the worst of many groups), by the distance of the interval from
-zero.
+estimate; "worse" is said only where the whole interval says so; where chance alone could exceed a tolerance (the worst
+of many groups), by the distance of the interval from zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hybrid_sim.evaluation.bootstrap import Interval
 
 @dataclass(frozen=True)
 class Rule:
-    """A question with its threshold; `judged_by` says whether the estimate or the interval's worse end decides."""
+    """A question with its threshold; `judged_by` says whether the estimate, the interval's worse end or both decide."""
 
     name: str
     question: str
@@ -31,8 +31,11 @@ class Rule:
     threshold: float
     sense: Sense
     reason: str
-    judged_by: Literal["estimate", "interval"] = "estimate"
+    judged_by: Literal["estimate", "interval", "whole interval"] = "estimate"
 
+
+MIN_USERS = 10
+"""Users with held-out ratings below which nothing is told: a bootstrap of so few groups is far too sure of itself."""
 
 RULES = {
     name: Rule(name, **fields)
@@ -41,20 +44,28 @@ RULES = {
 
 
 def judge(name: str, measured: Interval, words: str) -> Verdict:
-    """The verdict of the rule `name` on a measured value, which `words` name; an undefined value fails."""
-    rule, decisive = RULES[name], measured.estimate
-    if rule.judged_by == "interval":
-        worse = measured.high if rule.sense == "at most" else measured.low
-        decisive = worse if np.isfinite(worse) else measured.estimate
-    good = decisive <= rule.threshold if rule.sense == "at most" else decisive >= rule.threshold
-    if rule.judged_by == "interval" and rule.threshold == 0.0:
-        good = good and decisive != 0.0  # equal is not better
-    good = good and bool(np.isfinite(decisive))
+    """The verdict of the rule `name` on a measured value, which `words` name; an undefined value fails. Of a
+    rule for the whole interval, one that only its better end meets is unknown.
+    """
+    rule = RULES[name]
+    worse, better = (measured.high, measured.low) if rule.sense == "at most" else (measured.low, measured.high)
+    by_interval = rule.judged_by != "estimate" and bool(np.isfinite(worse))
+
+    def is_met(value: float) -> bool:
+        if by_interval and value == rule.threshold == 0.0:
+            return False  # equal is not better
+        good = value <= rule.threshold if rule.sense == "at most" else value >= rule.threshold
+        return bool(good and np.isfinite(value))
+
+    state: VerdictState = "pass" if is_met(worse if by_interval else measured.estimate) else "fail"
+    is_open = not by_interval or (state == "fail" and is_met(better))
+    if rule.judged_by == "whole interval" and np.isfinite(measured.estimate) and is_open:
+        state = "unknown"
     bound = f"{rule.sense} {rule.threshold:g} is required"
-    bound += " of its worse end" if rule.judged_by == "interval" else ""
+    bound += "" if rule.judged_by == "estimate" else " of its worse end"
     shown = describe(measured) if np.isfinite(measured.estimate) else "undefined"
-    sentence = f"{rule.passed if good else rule.failed}: {words} {shown}; {bound}."
-    return _verdict(rule, "pass" if good else "fail", sentence, measured)
+    answer = {"pass": rule.passed, "fail": rule.failed, "unknown": "The ratings are too few to tell"}[state]
+    return _verdict(rule, state, f"{answer}: {words} {shown}; {bound}.", measured)
 
 
 def undecided(name: str, why: str) -> Verdict:
