@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hybrid_sim.data import ColumnMap, read_dataset
 from hybrid_sim.data.columns import read_table
 from hybrid_sim.data.scales import parse_scale
 
+ROOT = Path(__file__).parents[1]
 Caplog = pytest.LogCaptureFixture
 
 
@@ -43,6 +46,7 @@ def table(path: Path, ratings: list[Any], times: list[Any] | None = None) -> Pat
         ([0] * 6 + [7, 8, 9, 10], 0),
         ([-1, 5, 6, 7, 8], -1),
         ([99, 5.5, -3, 9, 2], 99),
+        ([0] * 4 + [5, 8], 0),
     ],
 )
 def test_numbers_that_stand_for_no_rating_are_asked_about_and_left_out(
@@ -318,6 +322,16 @@ def test_more_names_than_columns_are_refused(tmp_path: Path) -> None:
     assert len(read_dataset(path, header=["user_id", "item_id", "rating"])) == 2
     with pytest.raises(DataError, match="row 1: 3 fields instead of 4; name fewer columns"):
         read_dataset(path, header=["user_id", "item_id", "rating", "timestamp"])
+
+
+def test_damaged_tables_end_in_one_line_and_never_in_a_traceback(tmp_path: Path) -> None:
+    """A small run of the experiment whose large one is in experiments/results/table_fuzz.json."""
+    out = tmp_path / "table_fuzz.json"
+    subprocess.run([sys.executable, str(ROOT / "experiments" / "table_fuzz.py"), "150", str(out)], check=True)
+    report = json.loads(out.read_text())
+    assert report["tracebacks"] == []
+    assert set(report["outcomes"]) <= {"read", "refused", "read, too few to hold out"}
+    assert report["outcomes"]["read"] >= 5
 
 
 # items

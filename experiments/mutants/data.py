@@ -34,8 +34,8 @@ MUTANTS = [
     (f"{DATA}/ratings.py", '        if policy == "refuse":\n', "        if False:\n", FILES),
     (f"{DATA}/ratings.py", "    if not unrated:\n", "    if True:\n", FOREIGN),
     (f"{DATA}/ratings.py", "    if rounded:\n        n =", "    if False:\n        n =", FOREIGN),
-    (f"{DATA}/ratings.py", "    if len(levels) < 4:\n", "    if True:\n", FOREIGN),
-    (f"{DATA}/ratings.py", "    if len(levels) < 4:\n", "    if False:\n", FOREIGN),
+    (f"{DATA}/ratings.py", "    if len(levels) < 3 or (", "    if True or (", FOREIGN),
+    (f"{DATA}/ratings.py", "    if len(levels) < 3 or (", "    if False and (", FOREIGN),
     (f"{DATA}/ratings.py", "max(0.1 * len(ratings), 2 * counts[1])", "0", FOREIGN),
     (
         f"{DATA}/ratings.py",

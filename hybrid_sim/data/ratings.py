@@ -172,7 +172,8 @@ def _on_scale(table: Table, column: str, scale: RatingScale | None, rounded: boo
 
 def _ask_about_unrated(table: Table, ratings: FloatArray) -> None:
     levels, counts = np.unique(ratings, return_counts=True)
-    if len(levels) < 4:
+    steps = np.unique(np.diff(levels))
+    if len(levels) < 3 or (len(levels) == 3 and len(steps) == 1):
         return
     shares = dict(zip(levels.tolist(), (counts / len(ratings)).tolist(), strict=True))
     inner = np.abs(levels[~np.isin(levels, NO_RATINGS)])

@@ -189,8 +189,9 @@ def _doubts(dataset: Dataset, splits: Sequence[Split]) -> list[str]:
     if times is None or not len(times):
         return []
     notes = []
-    reviews = pd.MultiIndex.from_arrays([dataset.user, times, dataset.rating])
-    copied = np.concatenate([reviews[split.test_rows].isin(reviews[split.train_rows]) for split in splits])
+    frame = pd.DataFrame({"user": dataset.user, "time": times, "rating": dataset.rating})
+    reviews = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    copied = np.concatenate([np.isin(reviews[split.test_rows], reviews[split.train_rows]) for split in splits])
     if copied.sum() > COPIES * len(copied) and len(np.unique(times)) > 1:
         notes.append(
             f"{copied.sum()} of {len(copied)} held-out ratings repeat a training rating of the same user at the same "
