@@ -269,7 +269,7 @@ def test_codecs_that_are_no_encoding_of_a_file_are_refused(encoding: str, tmp_pa
     [
         ("r.csv", bytes(5000), "r.csv is no text; save the table as CSV"),
         ("r.csv", b"\x80\x04\x95\x01\x02" * 50, "r.csv is no text; save the table as CSV"),
-        ("r.csv", b"user_id,item_id,rating\n" + b"a" * (65 << 20), "r.csv row 2"),
+        ("r.json", b'{"user_id": "' + b"a" * (65 << 20), "r.json row 1 is longer than 64 MB"),
         ("r.csv", b"1:\n5,3,2005-09-06\n", "row 1: '1:' begins the ratings of one item"),
         ("r.csv", b"user_id^item_id^rating\n1^2^3\n", "or what stands between fields with --delimiter"),
         ("r.csv", b"u,i,r\n" * 3, "column 'user_id' is missing"),

@@ -122,8 +122,8 @@ def no_header(path: Path, names: Sequence[str], option: str = "") -> DataError:
 
 
 def shown(names: Sequence[str]) -> list[str]:
-    """The names as a message shows them: the first of very many."""
-    return [*names[:WIDE], *(["..."] if len(names) > WIDE else [])]
+    """The names as a message shows them: the beginning of long ones, the first of very many."""
+    return [*(name[:40] for name in names[:WIDE]), *(["..."] if len(names) > WIDE else [])]
 
 
 def _detect_delimiter(lines: Sequence[str]) -> str:
