@@ -274,6 +274,7 @@ def test_codecs_that_are_no_encoding_of_a_file_are_refused(encoding: str, tmp_pa
         ("r.csv", b"user_id^item_id^rating\n1^2^3\n", "or what stands between fields with --delimiter"),
         ("r.csv", b"u,i,r\n" * 3, "column 'user_id' is missing"),
         ("r.tsv", "\t".join(map(str, np.arange(40) / 8)).encode() + b"\n", "a table of users by items must become"),
+        ("r.tsv", b"9.5\t" * 40 + b"\n", "a table of users by items must become"),
         ("r.csv", ",".join(f"i{n}" for n in range(500)).encode() + b"\n", "'i29', ...; a table of users by items"),
         ("r.txt", b"user_1\t2009-05-04T23:08:57Z\tx\n", "row 1 is no header, it holds values: user_1, 2009"),
         ("r.json", b'{"user_id":\n{}', "r.json row 1: not JSON"),
@@ -314,6 +315,13 @@ def test_headers_of_spreadsheets_are_read(tmp_path: Path) -> None:
         read_dataset(path)
     path.write_text(path.read_text().replace("oops", "5"))
     assert read_dataset(path).rating.tolist() == [1, 5]
+
+
+def test_columns_that_are_all_named_by_values_of_the_first_row_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "u.data"
+    path.write_text("14\t102\t4.5\n8\t5\t4\n7\t9\t2\n")
+    with pytest.raises(DataError, match=r"row 1 is no header, it holds values: 14, 102, 4.5"):
+        read_dataset(path, columns=ColumnMap("14", "102", "4.5"))
 
 
 def test_more_names_than_columns_are_refused(tmp_path: Path) -> None:

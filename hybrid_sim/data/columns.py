@@ -76,9 +76,7 @@ class Table:
             DataError: it has not.
         """
         values = values_among(self.names)
-        if column not in values and (column in self.names or not values or len(values) > WIDE):
-            values = []
-        if values:
+        if values and (column in values or column not in self.names):
             raise no_header(self.path, self.names, self.header_option)
         if column not in self.names:
             cure = f"name the right one with {option}"

@@ -71,16 +71,10 @@ class TextFile:
                     return
                 yield line
 
-    def no_text(self) -> DataError:
-        """The refusal of bytes that are no text in any encoding."""
-        return DataError(f"{self.path.name} is no text; save the table as CSV, Parquet or JSON lines")
-
     def bytes_refused(self, error: UnicodeDecodeError) -> DataError:
         """The row and byte at which the file is not of its encoding, or that it holds no text at all."""
         decoder, row = codecs.getincrementaldecoder(error.encoding)(), 1
         with self._unpacked() as stream:
-            if _CONTROL.search(stream.peek(4096)[:4096]):
-                return self.no_text()
             while chunk := stream.read(1 << 20):
                 try:
                     row += decoder.decode(chunk).count("\n")
@@ -94,20 +88,14 @@ class TextFile:
         )
 
     def _unpacked(self) -> io.BufferedReader:
-        return io.BufferedReader(_Unpacked(self.path, self.compression), 1 << 16)
+        return buffered(_unpack(self.path, self.compression))
 
 
-class _Unpacked(io.RawIOBase):
-    """The unpacked bytes of a file, as many as a table can have.
+class _Stream(io.RawIOBase):
+    """Chunks of bytes, none of them empty, as a stream."""
 
-    Raises:
-        DataError: the file is damaged, or unpacks to far more.
-    """
-
-    def __init__(self, path: Path, compression: str) -> None:
-        self._path, self._compression = path, compression
-        self._stream = self._guarded(lambda: _DECOMPRESS[compression](path))
-        self._left = max(MIN_LIMIT, MAX_EXPANSION * path.stat().st_size)
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._left = chunks, b""
 
     def readable(self) -> bool:
         """True: `io.BufferedReader` asks."""
@@ -115,27 +103,35 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read into `buffer`; the number of bytes, 0 at the end."""
-        content = self._guarded(lambda: self._stream.read(len(buffer)))
-        self._left -= len(content)
-        if self._left < 0 and self._compression:
-            raise DataError(f"{self._path.name} unpacks to more than {MAX_EXPANSION} times its size; unpack it first")
-        buffer[: len(content)] = content
-        return len(content)
+        self._left = self._left or next(self._chunks, b"")
+        n = min(len(buffer), len(self._left))
+        buffer[:n], self._left = self._left[:n], self._left[n:]
+        return n
 
-    def close(self) -> None:
-        """Close the file."""
-        if not self.closed and hasattr(self, "_stream"):
-            self._stream.close()
-        super().close()
 
-    def _guarded(self, act: Callable[[], Any]) -> Any:
-        try:
-            return act()
-        except (FileNotFoundError, PermissionError):
-            raise
-        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, *_DAMAGED) as error:
-            name = self._compression or "file"
-            raise DataError(f"{self._path.name}: damaged {name} ({error}); fetch or pack it again") from error
+def buffered(chunks: Iterator[bytes]) -> io.BufferedReader:
+    """The chunks, none of them empty, as a stream."""
+    return io.BufferedReader(_Stream(chunks), _CHUNK)
+
+
+def _unpack(path: Path, compression: str) -> Iterator[bytes]:
+    """The unpacked bytes of a file, as many as a table can have.
+
+    Raises:
+        DataError: the file is damaged, or unpacks to far more.
+    """
+    left = max(MIN_LIMIT, MAX_EXPANSION * path.stat().st_size)
+    try:
+        with _DECOMPRESS[compression](path) as stream:
+            while content := stream.read(_CHUNK):
+                left -= len(content)
+                if left < 0 and compression:
+                    raise DataError(f"{path.name} unpacks to more than {MAX_EXPANSION} times its size; unpack it first")
+                yield content
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, lzma.LZMAError, zlib.error) as error:
+        raise DataError(f"{path.name}: damaged {compression or 'file'} ({error}); fetch or pack it again") from error
 
 
 def text_file(path: Path, encoding: str = UTF8) -> TextFile:
@@ -157,14 +153,14 @@ def text_file(path: Path, encoding: str = UTF8) -> TextFile:
             f"unknown encoding {encoding!r}; use utf-8, latin-1 or another name Python knows"
         ) from error
     with TextFile(path, compression, UTF8)._unpacked() as stream:
-        start = stream.read(1024)
+        start = stream.read(4096)
     marked = next((code for mark, code in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
     if marked is None and codec.name == UTF8 and len(start) > 3:
         low, high = start[::2].count(0), start[1::2].count(0)  # half of the bytes of Latin text in UTF-16 are NUL
         marked = "utf-16-le" if high > len(start) / 4 > low else "utf-16-be" if low > len(start) / 4 > high else None
     text = TextFile(path, compression, marked or codec.name)
     if start.count(0) > 0.8 * len(start) or (text.encoding == UTF8 and _CONTROL.search(start) and not _is_utf8(start)):
-        raise text.no_text()
+        raise DataError(f"{path.name} is no text; save the table as CSV, Parquet or JSON lines")
     return text
 
 
@@ -187,7 +183,7 @@ def _open_zip(path: Path) -> Any:
     return bundle.open(files[0])
 
 
-_DAMAGED = (lzma.LZMAError, zlib.error)
+_CHUNK = 1 << 16
 
 _CONTROL = re.compile(rb"[\0-\x06\x0e-\x19]")
 """Bytes that occur in no text."""

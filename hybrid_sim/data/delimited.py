@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from hybrid_sim.core.errors import DataError
-from hybrid_sim.data.decoding import MAX_LINE, UTF8, TextFile
+from hybrid_sim.data.decoding import MAX_LINE, UTF8, TextFile, buffered
 
 _UNIT_SEPARATOR = "\x1f"
 """Stands in for delimiters that Arrow does not know: several characters, or runs of blanks."""
@@ -167,23 +166,11 @@ def _single_character(line: bytes, layout: Layout) -> bytes:
     return line if len(layout.delimiter) == 1 else line.replace(layout.delimiter.encode(), _UNIT_SEPARATOR.encode())
 
 
-class _SingleCharacter(io.RawIOBase):
-    """The lines of a file, with a delimiter of one character, as a stream."""
-
-    def __init__(self, file: TextFile, layout: Layout) -> None:
-        self._lines = (_single_character(line, layout) for line in file.lines())
-        self._left = b""
-
-    def readable(self) -> bool:
-        """True: `io.BufferedReader` asks."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into `buffer`; the number of bytes, 0 at the end."""
-        self._left = self._left or b"".join(islice(self._lines, 1000))
-        n = min(len(buffer), len(self._left))
-        buffer[:n], self._left = self._left[:n], self._left[n:]
-        return n
+def _single_characters(file: TextFile, layout: Layout) -> Iterator[bytes]:
+    """All lines with a delimiter of one character, in chunks."""
+    lines = file.lines()
+    while chunk := b"".join(_single_character(line, layout) for line in islice(lines, 1000)):
+        yield chunk
 
 
 def read_delimited(file: TextFile, layout: Layout, wanted: Sequence[str] | None) -> dict[str, pa.ChunkedArray]:
@@ -195,7 +182,7 @@ def read_delimited(file: TextFile, layout: Layout, wanted: Sequence[str] | None)
     names = [*layout.names, *([_UNIT_SEPARATOR] if layout.has_tail else [])]
     kept = [name for name in names if wanted is None or name in wanted or name == names[-1]]
     is_simple = _arrow_delimiter(layout) == layout.delimiter
-    with file.open() if is_simple else io.BufferedReader(_SingleCharacter(file, layout), 1 << 20) as stream:
+    with file.open() if is_simple else buffered(_single_characters(file, layout)) as stream:
         try:
             data = pa_csv.read_csv(
                 stream,

@@ -110,8 +110,6 @@ def record_columns(
 
 def _verbatim(value: Any) -> Any:
     """Numbers, and true and false, as text; everything else as it is."""
-    if isinstance(value, bool):
-        return str(value).lower()
     return repr(value) if isinstance(value, int | float) else value
 
 
