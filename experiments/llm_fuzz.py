@@ -111,22 +111,32 @@ def on_contract(text: str, levels: tuple[float, ...], n_items: int) -> dict[int,
         return {}
     entries = reply.items[0][1]
     judged: dict[int, Decimal] = {}
+    numbers = [_item(entry) for entry in entries if isinstance(entry, Pairs)] if isinstance(entries, list) else []
+    if any(isinstance(number, Number) and not 1 <= number.value <= n_items for number in numbers):
+        return {}
     for item in range(1, n_items + 1) if isinstance(entries, list) else ():
         stated = [
             _stated(dict(entry.items), levels)
             for entry in entries
-            if isinstance(entry, Pairs) and dict(entry.items).get("item") == Number(Decimal(item), True)
+            if isinstance(entry, Pairs) and _item(entry) == Number(Decimal(item), True)
         ]
         if stated and None not in stated and len(set(stated)) == 1 and stated[0] is not None:
             judged[item] = stated[0]
     return judged
 
 
+def _item(entry: Pairs) -> Any:
+    """What an entry names as its item, a whole number in plain digits as that number."""
+    item = dict(entry.items).get("item")
+    is_number = isinstance(item, str) and item.isascii() and item.removeprefix("-").isdigit() and len(item) < 10
+    return Number(Decimal(item), True) if is_number and str(int(item)) == item else item
+
+
 def _parsed(text: str) -> Any:
     """The JSON value of a reply, exactly as written; ValueError where a reply is to be refused whole."""
     if len(text.encode()) > 200_000:
         raise ValueError
-    text = text.strip()
+    text = re.sub(r"^<think>.*?</think>", "", text.strip(), flags=re.DOTALL).strip()
     fence = re.fullmatch(r"```(?:json)?\n(.*)\n```", text, re.DOTALL)
     reply = json.loads(
         fence[1] if fence else text,

@@ -29,6 +29,7 @@ from typing import Literal
 
 from aiohttp import web
 from llm_batches import Batches
+from llm_dialects import ServerDialect
 from llm_faults import (
     HTML,
     NAMES,
@@ -82,7 +83,8 @@ class LoopbackLLM:
     `mind` makes the text of a reply, `faults` names what goes wrong with a request (None: nothing), `latency` is the
     seconds that every reply takes, `drip` those between two bytes of the fault of that name. A prompt and reply beyond
     `context_tokens` are refused, a reply beyond the request's own limit is cut, as real servers do; a token is four
-    characters. `flavour` says where, besides, the server tells its context size. `batches` holds files and batches.
+    characters. `flavour` says where, besides, the server tells its context size, `dialect` what it refuses and how its
+    replies look. `batches` holds files and batches.
     """
 
     mind: Mind = field(default_factory=rating_mind)
@@ -92,6 +94,7 @@ class LoopbackLLM:
     models: Sequence[str] = ("loopback",)
     context_tokens: int | None = None
     flavour: Flavour = "openai"
+    dialect: ServerDialect = field(default_factory=ServerDialect)
     keep: bool = True
     port: int = 0
     shared_port: bool = False
@@ -279,12 +282,16 @@ class LoopbackLLM:
             fault, status = "context_length", STATUSES["context_length"]
         if status is not None:
             return status.status, status.headers(), status.content(), None, fault
+        refusal = self.dialect.refuse(number, body)
+        if refusal is not None:
+            return refusal[0], {}, refusal[1], None, "refused"
         text = self.mind(body)
         payload = _completion(number, body, text[: 4 * limit], prompt, len(text) > 4 * limit)
         if fault is not None and fault not in WIRE and not spoil(fault, payload, number):
             raise ValueError(f"there is no fault {fault!r}")
         choices = payload["choices"] or [{"message": {"content": None}}]
-        return 200, {}, json.dumps(payload).encode(), choices[0]["message"]["content"], fault
+        reply = choices[0]["message"]["content"]
+        return 200, {}, self.dialect.dress(payload, limit), reply, fault
 
 
 def _completion(number: int, body: Body, text: str, prompt_tokens: int, cut: bool) -> Body:

@@ -135,7 +135,7 @@ def settings(url: str, **more: object) -> LLMSettings:
 def test_the_doctor_finds_all_well(url: str, tmp_path: Path) -> None:
     findings = {finding.name: finding for finding in examine(settings(url), tmp_path, environment={})}
     assert [finding.sentence for finding in findings.values() if finding.state == "bad"] == []
-    assert findings["reply"].sentence == "replies keep to a JSON schema"
+    assert findings["reply"].sentence == "replies are requested by a JSON schema; they keep to it"
     assert findings["context"].sentence == f"{CONTEXT:,} tokens, as the server says"
     assert findings["model"].state == "ok"
 

@@ -138,8 +138,16 @@ def test_row_07_a_question_beyond_the_context_is_not_sent(server: LoopbackLLM, f
 def test_row_11_a_server_without_schemas_is_asked_in_json_mode(server: LoopbackLLM, file: Path) -> None:
     server.batches.row_faults = lambda number, body: "no_schema"
     assert Run(server.url, file).ask(questions(3)) == [0, 1, 2]
-    second = [json.loads(row)["body"] for row in server.batches.uploads[1].splitlines()]
-    assert {body["response_format"]["type"] for body in second} == {"json_object"}
+    last = [json.loads(row)["body"] for row in server.batches.uploads[-1].splitlines()]
+    assert {body["response_format"]["type"] for body in last} == {"json_object"}
+
+
+def test_a_batch_of_which_nothing_is_usable_is_not_paid_for_again(server: LoopbackLLM, file: Path) -> None:
+    server.batches.row_faults = lambda number, body: "prose"
+    run = Run(server.url, file)
+    assert set(run.ask(questions(20))) == {"invalid"}
+    assert "brought nothing usable" in str(run.stopped)
+    assert len(server.batches.batches) == 1
 
 
 def test_row_12_a_server_that_truncates_prompts_stops_the_run(server: LoopbackLLM, file: Path) -> None:

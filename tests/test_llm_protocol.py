@@ -110,26 +110,26 @@ def test_calls_in_flight_that_are_rejected_for_one_field_change_the_format_once(
     dialect = Dialect(LLMSettings(model="m"), is_openai=False)
     first = dialect.body(question(1), 50)
     for _ in range(3):
-        dialect.adapt("response_format", first, "no schemas")
-        dialect.adapt("max_tokens", first, "no max_tokens")
+        dialect.adapt(["response_format"], first, "no schemas")
+        dialect.adapt(["max_tokens"], first, "no max_tokens")
     second = dialect.body(question(1), 50)
     assert (first["max_tokens"], second["max_completion_tokens"], "max_tokens" in second) == (50, 50, False)
-    assert (dialect.structured, second["response_format"]) == ("json", {"type": "json_object"})
+    assert (dialect.form, "strict" in second["response_format"]["json_schema"]) == ("simple", False)
 
 
 def test_a_server_that_rejects_both_names_of_the_token_limit_is_not_asked_in_turns() -> None:
     dialect = Dialect(LLMSettings(model="m"), is_openai=True)
-    dialect.adapt("max_tokens", dialect.body(question(1), 50), "no max_completion_tokens")
+    dialect.adapt(["max_tokens"], dialect.body(question(1), 50), "no max_completion_tokens")
     with pytest.raises(SettingsError, match="no max_tokens; it takes no token limit"):
-        dialect.adapt("max_tokens", dialect.body(question(1), 50), "no max_tokens")
+        dialect.adapt(["max_tokens"], dialect.body(question(1), 50), "no max_tokens")
 
 
 def test_a_server_without_json_mode_that_still_complains_names_the_setting() -> None:
     dialect = Dialect(LLMSettings(model="m", structured="none"), is_openai=False)
-    with pytest.raises(SettingsError, match=r"odd; give llm\.seed a value that the model takes"):
-        dialect.adapt("seed", {}, "odd")
+    with pytest.raises(NetworkError, match=r"odd; the request holds no seed"):
+        dialect.adapt(["seed"], {}, "odd")
     with pytest.raises(SettingsError, match=r"set llm\.structured"):
-        dialect.adapt("response_format", dialect.body(question(1), 50), "odd")
+        dialect.adapt(["response_format"], dialect.body(question(1), 50), "odd")
 
 
 def test_row_33_samples_are_sent_with_seeds_of_their_own() -> None:
@@ -178,10 +178,44 @@ def test_row_25_a_key_that_no_header_can_hold_is_refused_without_showing_it(key:
     assert key not in str(refused.value)
 
 
-def test_row_49_a_key_is_removed_however_it_is_spelled_but_a_short_one_is_no_secret() -> None:
+def test_json_mode_is_requested_with_the_word_json() -> None:
+    dialect = Dialect(LLMSettings(model="m", structured="json"), is_openai=False)
+    body = dialect.body(question(1), 50)
+    assert body["messages"][-1]["content"] == '{"item": 1}\n\nReply in JSON.'
+    assert body["stream"] is False
+
+
+def test_a_schema_is_not_simplified_beyond_what_the_user_asks_for() -> None:
+    dialect = Dialect(LLMSettings(model="m", structured="schema"), is_openai=False)
+    dialect.adapt(["response_format"], dialect.body(question(1), 50), "no schemas")
+    assert dialect.form == "simple"  # The question's schema has no bounds to leave out.
+    with pytest.raises(SettingsError, match=r"no schemas; set llm\.structured"):
+        dialect.adapt(["response_format"], dialect.body(question(1), 50), "no schemas")
+
+
+def test_auto_that_finds_no_form_does_not_advise_itself() -> None:
+    dialect = Dialect(LLMSettings(model="m"), is_openai=False)
+    while dialect.form != "none":
+        dialect.adapt(["response_format"], dialect.body(question(1), 50), "no forms")
+    with pytest.raises(SettingsError, match="no way to request JSON is left") as refused:
+        dialect.adapt(["response_format"], dialect.body(question(1), 50), "no forms")
+    assert "auto" not in str(refused.value)
+
+
+def test_row_49_a_key_is_removed_however_it_is_spelled() -> None:
     endpoint = Endpoint(ADDRESS, "sk-a/b-12345")
     escaped = "".join(f"\\u{ord(character):04x}" for character in endpoint.key)
-    for spelling in (endpoint.key, escaped, escaped.replace("\\", "\\\\\\"), endpoint.key.replace("/", "\\/")):
+    percent = "".join(f"%{ord(character):02X}" for character in endpoint.key)
+    spellings = [endpoint.key, escaped, escaped.replace("\\", "\\\\\\"), endpoint.key.replace("/", "\\/")]
+    spellings += [percent, percent.replace("%", "%25"), endpoint.key.replace("-", "%2d"), endpoint.key.upper()]
+    for spelling in spellings:
         assert endpoint.without_key(f"my key is {spelling}!") == "my key is [key]!"
     assert endpoint.without_key("a backslash \\ and sk-a/b-12344") == "a backslash \\ and sk-a/b-12344"
+
+
+def test_row_49_a_short_key_is_removed_as_a_word_but_breaks_no_reply() -> None:
+    clean = Endpoint(ADDRESS, "s3cret").without_key
+    assert clean('key s3cret, {"reason": "a\\ns3cret"}, s%33cret') == 'key [key], {"reason": "a\\n[key]"}, [key]'
+    assert clean("s3crets") == "s3crets"
     assert Endpoint(ADDRESS, "rating").without_key('{"rating": 4}') == '{"rating": 4}'
+    assert Endpoint(ADDRESS, "4").without_key('{"rating": 4}') == '{"rating": 4}'

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ReplyError, SettingsError
 from hybrid_sim.core.settings import RatingSettings
 from hybrid_sim.core.user_state import Histories, UserState
-from hybrid_sim.llm.question import Question
+from hybrid_sim.llm.question import BOUNDS, Question, without
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
 from hybrid_sim.prompts.templates import load_template
 from hybrid_sim.testing import tiny_dataset
@@ -105,8 +106,44 @@ def test_whole_numbers_are_refused_where_the_scale_has_none() -> None:
         question(tiny_dataset(levels=(0.25, 0.5)), levels="integers")
 
 
-@pytest.mark.parametrize("number", [0, 4, -1, 99, "1", 1.0, None, True, [1], {"item": 1}])
-def test_row_17_invented_items_are_rejected(read: Callable[..., RatingsReply], number: Any) -> None:
+@pytest.mark.parametrize("number", [0, 4, -1, 99, 4.5, "0", "4"])
+def test_row_17_an_item_that_was_not_asked_about_makes_the_whole_reply_unusable(
+    read: Callable[..., RatingsReply], number: Any
+) -> None:
+    """A model that numbers from 0 would have its ratings stored under the wrong items."""
+    with pytest.raises(ReplyError, match=r"there is no item .* among the 3 asked about"):
+        read(entry(number, 5), entry(1, 4), entry(2, 2))
+
+
+def test_row_17_the_number_of_an_item_counts_as_text_too(read: Callable[..., RatingsReply]) -> None:
+    assert given(read(entry("3", 5), entry(1, 4))) == [4, None, 5]
+
+
+def test_a_reason_of_the_prompts_own_example_is_rejected(read: Callable[..., RatingsReply]) -> None:
+    copied = {"item": 1, "reason": "i love slow, clever stories with a  dark mood", "rating": 4}
+    reply = read(copied, entry(2, 2))
+    assert (given(reply), reply.rejected) == ([None, 2, None], 1)
+    assert "item 1: the reason is the prompt's example" in reply.notes[0]
+
+
+def test_the_schema_bounds_what_a_reply_may_hold_and_the_key_does_not_depend_on_it(tiny: Dataset) -> None:
+    """Journals that were written before schemas had bounds are still found."""
+    asked = question(tiny)
+    entries = asked.schema["properties"]["ratings"]
+    assert (entries["minItems"], entries["maxItems"]) == (3, 3)
+    assert entries["items"]["properties"]["item"] == {"type": "integer", "minimum": 1, "maximum": 3}
+    assert entries["items"]["properties"]["reason"]["maxLength"] == 300
+    unbounded = replace(asked, schema=without(asked.schema, BOUNDS))
+    assert unbounded.schema["properties"]["ratings"].keys() == {"type", "items"}
+    assert unbounded.key({}) == asked.key({})
+
+
+def test_the_token_limit_of_a_reply_can_be_set(tiny: Dataset) -> None:
+    assert (question(tiny).max_tokens, question(tiny, max_tokens=5000).max_tokens) == (560, 5000)
+
+
+@pytest.mark.parametrize("number", [1.0, None, True, [1], {"item": 1}, "1.0", " 1"])
+def test_row_17_what_names_no_item_is_rejected(read: Callable[..., RatingsReply], number: Any) -> None:
     reply = read(entry(number, 5), entry(2, 2))
     assert given(reply) == [None, 2, None]
     assert reply.rejected == 1
@@ -195,7 +232,7 @@ def test_row_18_a_reply_of_another_form_is_refused_whole(read: Callable[..., Rat
         read(reply=reply)
 
 
-@pytest.mark.parametrize("entries", [[], [entry(1, 9)], [entry(7, 4)], [entry(1, 4), entry(1, 5)]])
+@pytest.mark.parametrize("entries", [[], [entry(1, 9)], [entry(None, 4)], [entry(1, 4), entry(1, 5)]])
 def test_a_reply_of_which_nothing_counts_is_refused_with_the_reason(
     read: Callable[..., RatingsReply], entries: list[Any]
 ) -> None:

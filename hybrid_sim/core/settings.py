@@ -90,6 +90,8 @@ class RatingSettings(_Settings):
     """Which ratings the model may give: all levels of the scale, or its integers."""
     samples: int = Field(default=1, ge=1, le=50)
     """Answers per pair; their frequencies are the LLM's distribution."""
+    max_tokens: int | None = Field(default=None, ge=16, le=1_000_000)
+    """Token limit of a reply; None: 200, and 120 for each item."""
     share: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of the calls about pairs that are made: those that are expected to help most."""
     learn_from: int = Field(default=60, ge=0)

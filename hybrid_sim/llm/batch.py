@@ -21,10 +21,9 @@ import tenacity
 from openai.types import Batch
 
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
-from hybrid_sim.core.files import printable
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, is_quota, read_error, read_outcome, shortened
-from hybrid_sim.llm.question import Question
+from hybrid_sim.llm.question import Answer, Question
 from hybrid_sim.llm.sending import Finish, Request, Sender
 from hybrid_sim.llm.transport import EndpointClient
 
@@ -62,8 +61,8 @@ class BatchSender(Sender):
     """Sends many questions at once in batches.
 
     The worst-case cost of a whole batch is reserved before it is submitted, and questions beyond the budget are not
-    asked. What brought no answer is sent once more, in a second batch. A batch goes on when the run is stopped or
-    interrupted, and the next run waits for it.
+    asked. What brought no answer is sent once more, in a second batch, and in further ones while the dialect is
+    negotiated. A batch goes on when the run is stopped or interrupted, and the next run waits for it.
     """
 
     polling: Polling
@@ -74,12 +73,16 @@ class BatchSender(Sender):
         self.cancel()
 
     async def _send(self, questions: Mapping[str, Question], finish: Finish) -> None:
-        limits = {key: question.max_tokens for key, question in questions.items()}
+        limits = {key: self._dialect.limit(question.max_tokens) for key, question in questions.items()}
         faults = await self._send_batch(questions, limits, finish)
-        if faults and self.stopped is None:
-            _log.info("%d of %d questions are asked again in a second batch", len(faults), len(questions))
+        if faults and not self._n_answers and all(fault.remedy == "again" for fault in faults.values()):
+            self._count_useless(next(iter(faults.values())), len(faults))
+        is_first = True
+        while faults and self.stopped is None and (is_first or any(f.remedy == "adapt" for f in faults.values())):
+            _log.info("%d of %d questions are asked again in another batch", len(faults), len(questions))
+            is_first = False
             self.counts.asked_again += len(faults)
-            limits = {key: fault.next_limit(limits[key]) for key, fault in faults.items()}
+            limits = {key: self._next_limit(limits[key], fault) for key, fault in faults.items()}
             faults = await self._send_batch({key: questions[key] for key in faults}, limits, finish)
         for key, fault in faults.items():
             finish(key, fault)
@@ -102,6 +105,7 @@ class BatchSender(Sender):
             if isinstance(outcome, Fault) and outcome.remedy in _REPEATED:
                 faults[key] = outcome
             else:
+                self._n_answers += isinstance(outcome, Answer)
                 finish(key, outcome)
 
         try:
@@ -273,7 +277,7 @@ class _BatchApi:
             return batch.id
 
         batch_id = await self._retried(create)
-        _log.info("batch %s of %d requests submitted; it may take up to a day", printable(batch_id), len(bodies))
+        _log.info("batch %s of %d requests submitted; it may take up to a day", shortened(batch_id), len(bodies))
         return batch_id
 
     async def find(self, tag: str) -> str | None:
@@ -293,7 +297,7 @@ class _BatchApi:
         errors = (batch.errors.data if batch.errors else None) or []
         messages = "; ".join(error.message or error.code or "" for error in errors[:3])
         message = shortened(self._endpoint.without_key(messages)) or "no reason given"
-        reason = f"batch {batch.id} was refused: {message}"
+        reason = f"batch {shortened(batch.id)} was refused: {message}"
         if any(is_quota(error.code or "") for error in errors):
             return BudgetError(f"{reason}; raise the quota, then run the same command again")
         return NetworkError(f"{reason}; nothing of it was paid, run the same command again")
@@ -302,7 +306,7 @@ class _BatchApi:
         """Key and outcome of each request, in the order of the files; lines that are no results are left out."""
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
             reply = await self._retried(partial(self._openai.files.content, file_id))
-            for line in self._endpoint.without_key(reply.content.decode("utf-8", "replace")).split("\n"):
+            for line in reply.content.decode("utf-8", "replace").split("\n"):
                 result = self._read_line(line) if line.strip() else None
                 if result is not None:
                     yield result
@@ -313,12 +317,15 @@ class _BatchApi:
             key, response = str(row["custom_id"]), row.get("response")
             if isinstance(response, dict):
                 body = json.dumps(response["body"]).encode()
-                return key, read_outcome(int(response["status_code"]), {}, body, self._endpoint.address)
+                clean = self._endpoint.without_key
+                return key, read_outcome(int(response["status_code"]), {}, body, self._endpoint.address, clean)
             error = row.get("error")
             reason = error.get("message") if isinstance(error, dict) else None
-            return key, Fault("retry", shortened(reason) if isinstance(reason, str) else "it was not carried out")
+            reason = self._endpoint.without_key(reason) if isinstance(reason, str) else "it was not carried out"
+            return key, Fault("retry", shortened(reason))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            _log.warning("a line of a batch's results is no result: %s", printable(line[:80]))
+            start = shortened(self._endpoint.without_key(line[:5000]))
+            _log.warning("a line of a batch's results is no result: %s", start)
             return None
 
     async def _listed(self, tag: str) -> str | None:

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +31,25 @@ LITTLE_DISK, NO_DISK = 1_000_000_000, 50_000_000
 SMALL_CONTEXT = 4096
 """Tokens below which the default prompts of ten items may not fit with their replies."""
 
-_TIMEOUT = 15.0
-_EXPECTED = {"lucky_number": 7}
+_EXPECTED = 7
+_ITEMS = ("The Slow River", "Storm over the Garden", "A Letter in Winter")
+_TEXT, _NUMBER = {"type": "string", "maxLength": 300}, {"type": "integer", "minimum": 1, "maximum": len(_ITEMS)}
+_ENTRY = object_schema({"item": _NUMBER, "reason": _TEXT, "rating": {"type": "integer", "enum": [_EXPECTED]}})
 _QUESTION = Question(
     "doctor",
-    (Message("user", "Reply in JSON with anything you like."),),
-    object_schema({"lucky_number": {"type": "integer", "enum": [7]}}),
+    (
+        Message(
+            "system",
+            "You act as one person. Rate every item of a list from 1 to 5, and reply with JSON alone, in this form:\n"
+            '{"ratings": [{"item": 1, "reason": "I love slow stories.", "rating": 4}]}',
+        ),
+        Message("user", json.dumps([{"item": k, "title": title} for k, title in enumerate(_ITEMS, 1)])),
+    ),
+    object_schema({"ratings": {"type": "array", "minItems": 3, "maxItems": 3, "items": _ENTRY}}),
     read_json,
-    max_tokens=300,
+    max_tokens=560,
 )
-"""Only a server that follows schemas gives the number, which the prompt does not mention."""
+"""Asks as a run does. Only a server that follows schemas gives the rating, which the prompt does not allow."""
 
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -65,7 +74,7 @@ def examine(
 ) -> list[Finding]:
     """Findings on packages, the disk under `folder`, price and endpoint.
 
-    Nothing is raised for what is broken. The endpoint gets a few requests and, with `ask`, up to three tiny questions,
+    Nothing is raised for what is broken. The endpoint gets a few requests and, with `ask`, a few small questions,
     which may cost a fraction of a cent.
     """
     findings = [*_packages(), _disk(folder)]
@@ -76,15 +85,28 @@ def examine(
     has_key = bool(environment.get("OPENAI_API_KEY", "").strip())
     key = "is set and not shown" if has_key else f"is not set; {endpoint.address} is local and may need none"
     findings += [Finding("key", "ok", f"OPENAI_API_KEY {key}"), _price(settings, endpoint.address)]
-    listed = _request(endpoint, f"{endpoint.address}/models")
-    if isinstance(listed, Finding):
-        return [*findings, listed]
-    data = _at(listed, "data")
-    models = [record for record in data if isinstance(record, dict)] if isinstance(data, list) else []
-    findings += [Finding("endpoint", "ok", f"{endpoint.address} answers"), _model(settings.model, models)]
-    if ask:
-        findings.append(_structured_output(settings, endpoint))
-    return [*findings, _context(settings, endpoint, models)]
+    with ThreadPoolExecutor(1) as thread:  # A notebook has a loop of its own, and loops do not nest.
+        return [*findings, *thread.submit(lambda: asyncio.run(_endpoint(settings, endpoint, ask=ask))).result()]
+
+
+async def _endpoint(settings: LLMSettings, endpoint: Endpoint, *, ask: bool) -> list[Finding]:
+    """Findings on the endpoint, every request with the limits of time and size of a run's."""
+    try:
+        client = EndpointClient(endpoint, 1, settings.deadline)
+    except SettingsError as error:
+        return [_bad("endpoint", str(error), SettingsError)]
+    try:
+        listed = await _request(client, f"{endpoint.address}/models")
+        if isinstance(listed, Finding):
+            return [listed]
+        data = _at(listed, "data")
+        models = [record for record in data if isinstance(record, dict)] if isinstance(data, list) else []
+        findings = [Finding("endpoint", "ok", f"{endpoint.address} answers"), _model(settings.model, models)]
+        if ask:
+            findings.append(await _reply(settings, client))
+        return [*findings, _context(settings, [size async for size in _reported_sizes(settings.model, client, models)])]
+    finally:
+        await client.close()
 
 
 def _packages() -> Iterator[Finding]:
@@ -134,24 +156,20 @@ def _price(settings: LLMSettings, address: str) -> Finding:
     return Finding("price", "ok", f"{settings.model}: {per_token}, by the dated price file")
 
 
-def _request(endpoint: Endpoint, url: str, body: dict[str, Any] | None = None) -> Any:
+async def _request(client: EndpointClient, url: str, body: dict[str, Any] | None = None) -> Any:
     """The JSON under an address, None where there is none, or the finding that the endpoint cannot be used."""
-    import httpx2
-
-    address, is_secure = endpoint.address, endpoint.address.startswith("https:")
-    headers, method = {"Authorization": f"Bearer {endpoint.key}"}, "GET" if body is None else "POST"
-    try:
-        reply = httpx2.request(method, url, json=body, headers=headers, timeout=_TIMEOUT, verify=is_secure)
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        reason = shortened(str(error)) or type(error).__name__
-        return _bad("endpoint", f"{address} cannot be reached: {reason}; is it running?", NetworkError)
-    text = shortened(endpoint.without_key(reply.content.decode("utf-8", "replace")))
-    if reply.status_code in (401, 403):
+    address, clean = client.endpoint.address, client.endpoint.without_key
+    content = None if body is None else json.dumps(body).encode()
+    response = await client.fetch("GET" if body is None else "POST", url, content)
+    if isinstance(response, Fault):
+        return _bad("endpoint", f"{response.message}; is it running?", NetworkError)
+    text = shortened(clean(response.body[:5000].decode("utf-8", "replace")))
+    if response.status in (401, 403):
         return _bad("endpoint", f"{address} refuses the key: {text}; check OPENAI_API_KEY", NetworkError)
-    if reply.status_code >= 500 or reply.status_code == 429:
-        return _bad("endpoint", f"{address} answered {reply.status_code}: {text}", NetworkError)
+    if response.status >= 500 or response.status == 429:
+        return _bad("endpoint", f"{address} answered {response.status}: {text}", NetworkError)
     try:
-        return reply.json() if reply.status_code == 200 else None
+        return json.loads(clean(response.body.decode())) if response.status == 200 else None
     except (ValueError, RecursionError):
         return _bad("endpoint", f"{address} answers, but not as a language model's server: {text}", NetworkError)
 
@@ -166,53 +184,47 @@ def _model(model: str, records: list[dict[str, Any]]) -> Finding:
     return Finding("model", "warn", f"{model} is not listed; the server has {close}: see llm.model")
 
 
-def _structured_output(settings: LLMSettings, endpoint: Endpoint) -> Finding:
+async def _reply(settings: LLMSettings, client: EndpointClient) -> Finding:
     """How the server can be made to reply in JSON."""
+    dialect = Dialect(settings, is_openai=client.endpoint.is_openai)
     try:
-        with ThreadPoolExecutor(1) as thread:  # A notebook has a loop of its own, and loops do not nest.
-            mode, reply = thread.submit(lambda: asyncio.run(_negotiate(settings, endpoint))).result()
+        reply = await _negotiate(dialect, client)
     except HybridSimError as error:
         return _bad("reply", str(error), type(error))
     if isinstance(reply, Fault):
-        return Finding("reply", "warn", f"a tiny question got no answer: {reply.message}")
+        return Finding("reply", "warn", f"a small question got no answer: {reply.message}; {dialect.sentence}")
     if reply.usage.prompt_tokens is None:
-        return Finding("reply", "warn", f"replies by {mode} come, but tokens are not counted: costs stay unknown")
-    if mode != "schema":
-        instead = "in JSON mode" if mode == "json" else "by the prompt alone"
-        return Finding("reply", "warn", f"no JSON schemas here: replies are requested {instead} and checked here")
+        return Finding("reply", "warn", f"{dialect.sentence}, but tokens are not counted: costs stay unknown")
+    if dialect.form in ("json", "none"):
+        return Finding("reply", "warn", f"no JSON schemas here: {dialect.sentence}; they are checked in any case")
     try:
-        is_kept = bool(read_json(reply.text) == _EXPECTED)
-    except ReplyError:
+        is_kept = all(entry["rating"] == _EXPECTED for entry in read_json(reply.text)["ratings"])
+    except (ReplyError, KeyError, TypeError):
         is_kept = False
     if is_kept:
-        return Finding("reply", "ok", "replies keep to a JSON schema")
-    return Finding("reply", "warn", "a JSON schema is taken but not kept to; replies are checked here")
+        return Finding("reply", "ok", f"{dialect.sentence}; they keep to it")
+    return Finding("reply", "warn", f"{dialect.sentence}; they do not keep to it, but are checked in any case")
 
 
-async def _negotiate(settings: LLMSettings, endpoint: Endpoint) -> tuple[str, Reply | Fault]:
-    """How JSON is requested in the end, and a reply, or a fault of the question that a run would survive.
+async def _negotiate(dialect: Dialect, client: EndpointClient) -> Reply | Fault:
+    """A reply, or a fault of the question that a run would survive.
 
     Raises:
         HybridSimError: a fault that would end a run.
     """
-    dialect = Dialect(settings, is_openai=endpoint.is_openai)
-    client = EndpointClient(endpoint, 1, settings.deadline)
-    try:
-        while True:
-            body = dialect.body(_QUESTION, _QUESTION.max_tokens)
-            outcome = await client.send(json.dumps(body).encode())
-            if isinstance(outcome, Fault) and outcome.remedy in ("stop", "retry"):
-                raise outcome.error or NetworkError(outcome.message)
-            if isinstance(outcome, Reply) or outcome.remedy != "adapt":
-                return dialect.structured, outcome
-            dialect.adapt(outcome.rejected_field, body, outcome.message)
-    finally:
-        await client.close()
+    while True:
+        body = dialect.body(_QUESTION, dialect.limit(_QUESTION.max_tokens))
+        outcome = await client.send(json.dumps(body).encode())
+        if isinstance(outcome, Fault) and outcome.remedy in ("stop", "retry"):
+            raise outcome.error or NetworkError(outcome.message)
+        if isinstance(outcome, Fault) and outcome.remedy == "adapt":
+            dialect.adapt(outcome.rejected_fields, body, outcome.message)
+        elif isinstance(outcome, Reply) or not (outcome.is_reasoning and dialect.enlarge()):
+            return outcome
 
 
-def _context(settings: LLMSettings, endpoint: Endpoint, models: list[dict[str, Any]]) -> Finding:
+def _context(settings: LLMSettings, reported: list[Any]) -> Finding:
     """Whether the context window that the server reports, or else that of the settings, is large enough."""
-    reported = _reported_sizes(settings.model, endpoint, models)
     served = next((size for size in reported if type(size) is int and size > 0), None)
     own = settings.context_tokens
     if served is None and own is None:
@@ -228,16 +240,16 @@ def _context(settings: LLMSettings, endpoint: Endpoint, models: list[dict[str, A
     return Finding("context", "warn", f"{sentence}: prompts may not fit; {cure}")
 
 
-def _reported_sizes(model: str, endpoint: Endpoint, models: list[dict[str, Any]]) -> Iterator[Any]:
+async def _reported_sizes(model: str, client: EndpointClient, models: list[dict[str, Any]]) -> AsyncIterator[Any]:
     """What stands where servers report their context size: vLLM with its models, llama.cpp under /props, Ollama under
     /api/show; at last the size in training."""
     record = next((record for record in models if record.get("id") == model), models[0] if len(models) == 1 else {})
     yield record.get("max_model_len")
-    if endpoint.is_openai:  # OpenAI and Azure serve nothing beside `/v1`
+    if client.endpoint.is_openai:  # OpenAI and Azure serve nothing beside `/v1`
         return
-    root = endpoint.address.removesuffix("/v1")
-    yield _at(_request(endpoint, f"{root}/props"), "default_generation_settings", "n_ctx")
-    model_info = _at(_request(endpoint, f"{root}/api/show", {"model": model}), "model_info")
+    root = client.endpoint.address.removesuffix("/v1")
+    yield _at(await _request(client, f"{root}/props"), "default_generation_settings", "n_ctx")
+    model_info = _at(await _request(client, f"{root}/api/show", {"model": model}), "model_info")
     for name, value in model_info.items() if isinstance(model_info, dict) else ():
         if str(name).endswith(".context_length"):
             yield value

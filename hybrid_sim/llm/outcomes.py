@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import email.utils
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hybrid_sim.core import files
 from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError
-from hybrid_sim.llm.dialect import rejected_field
+from hybrid_sim.llm.dialect import rejected_fields
 from hybrid_sim.llm.question import Failure, FailureKind, Usage
 from hybrid_sim.llm.rate_limiter import MAX_WAIT
 
@@ -29,6 +30,11 @@ _CONTEXT = (
     "context_length_exceeded", "exceed_context_size", "maximum context length", "available context size",
     "context window", "context length", "prompt is too long",
 )  # fmt: skip
+_INVALID_JSON = ("json_validate_failed", "failed to generate json", "generated json does not match")
+"""What Groq says when the model's reply has not the form that was requested, which comes now and then."""
+
+_SHORTEST_LOOP = 200
+_OPENED = re.compile(r"\s*(<(think|thinking|thought|reasoning)>|\[THINK\])")
 _FILTERED = ("content_filter", "content management policy", "content_policy", "moderation", "flagged")
 
 
@@ -46,8 +52,9 @@ class Fault:
     """Why a call brought no reply, and the remedy.
 
     `after` is the pause in seconds that the server asks for. `unreached`: the request was not sent. `possibly_paid`:
-    the server may have charged for the call, at a cost that is not known. `rejected_field` names the field of the
-    request that the server does not support, `error` is what the run ends with.
+    the server may have charged for the call, at a cost that is not known. `is_reasoning`: the reasoning alone has used
+    up the token limit. `rejected_fields` are those of the request that the server does not support, `error` is
+    what the run ends with.
     """
 
     remedy: Remedy
@@ -57,7 +64,8 @@ class Fault:
     after: float | None = None
     unreached: bool = False
     possibly_paid: bool = False
-    rejected_field: str = ""
+    is_reasoning: bool = False
+    rejected_fields: tuple[str, ...] = ()
     error: HybridSimError | None = None
 
     @classmethod
@@ -70,28 +78,75 @@ class Fault:
         """The fault as the result of its question."""
         return Failure(self.kind, self.message, self.usage)
 
-    def next_limit(self, max_tokens: int) -> int:
-        """The token limit of the next request: twice as many for a reply that was cut off."""
-        return 2 * max_tokens if self.kind == "cut" else max_tokens
 
-
-def read_outcome(status: int, headers: Mapping[str, str], body: bytes, address: str) -> Reply | Fault:
-    """The outcome that an HTTP reply of the endpoint at `address` means."""
+def read_outcome(
+    status: int, headers: Mapping[str, str], body: bytes, address: str, clean: Callable[[str], str] = str
+) -> Reply | Fault:
+    """The outcome that an HTTP reply of the endpoint at `address` means; `clean` removes the key from a text."""
     try:
-        content = json.loads(body)
+        content = _cleaned(_parsed(body.decode(json.detect_encoding(body), "surrogatepass")), clean)
     except (ValueError, RecursionError):
         content = None
-    start = shortened(body[:1000].decode(errors="replace"))
+    start = shortened(clean(body[:5000].decode(errors="replace"))[:1000])
     if 200 <= status < 300:
         if isinstance(content, dict):
             return _read_completion(content, address)
         message = f"{address} answered {status} with what is no chat completion: {start}"
         return Fault("retry", message, possibly_paid=True)
     if 300 <= status < 400:
-        where = shortened(headers.get("location", "somewhere else"))
+        where = shortened(clean(headers.get("location", "somewhere else")))
         return Fault.stop(NetworkError(f"{address} has moved to {where}; put that into llm.base_url"))
     error = _error_in(content)
     return read_error(status, error if error.get("message") else {**error, "message": start}, address, headers)
+
+
+def _parsed(text: str) -> Any:
+    """The JSON value in a body, or the chat completion that its server-sent events make together.
+
+    Raises:
+        ValueError: it is neither, or the events end before their end is announced.
+    """
+    text = text.strip()
+    if not text.startswith(("data:", "event:", ":")):
+        return json.loads(text.removesuffix("data: [DONE]"))
+    lines = [line.removeprefix("data:").strip() for line in text.split("\n") if line.startswith("data:")]
+    events = [json.loads(line) for line in lines if line != "[DONE]"]
+    failed = [event for event in events if "error" in event or "message" in _first_choice(event)]
+    return failed[0] if failed else _joined(events, is_complete="[DONE]" in lines)
+
+
+def _joined(events: list[dict[str, Any]], *, is_complete: bool) -> dict[str, Any]:
+    """The chat completion of which the events hold the pieces."""
+    choices = [_first_choice(event) for event in events]
+    reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    if not reasons and not is_complete:
+        raise ValueError("the events have no end")
+    deltas = [choice.get("delta") or {} for choice in choices]
+    names = ("content", "reasoning_content", "reasoning", "refusal")
+    pieces = {name: "".join(delta.get(name) or "" for delta in deltas) for name in names}
+    usages = [event["usage"] for event in events if event.get("usage")]
+    return {
+        "choices": [{"message": pieces, "finish_reason": reasons[-1] if reasons else "stop"}],
+        "usage": usages[-1] if usages else None,
+        "model": next((event["model"] for event in events if event.get("model")), ""),
+    }
+
+
+def _first_choice(event: Any) -> dict[str, Any]:
+    choices = event.get("choices") if isinstance(event, dict) else None
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    """The JSON value with every text in it cleaned."""
+    match value:
+        case str():
+            return clean(value)
+        case list():
+            return [_cleaned(part, clean) for part in value]
+        case dict():
+            return {clean(name): _cleaned(part, clean) for name, part in value.items()}
+    return value
 
 
 def _read_completion(content: Mapping[str, Any], address: str) -> Reply | Fault:
@@ -102,30 +157,60 @@ def _read_completion(content: Mapping[str, Any], address: str) -> Reply | Fault:
         code = error.get("code")
         return read_error(code if type(code) is int and code >= 400 else 500, error, address)
 
-    def bad(remedy: Remedy, kind: FailureKind, message: str) -> Fault:
-        return Fault(remedy, message, kind, usage, possibly_paid=not usage.is_complete)
+    def bad(remedy: Remedy, kind: FailureKind, message: str, *, is_reasoning: bool = False) -> Fault:
+        unknown = not usage.is_complete
+        return Fault(remedy, message, kind, usage, possibly_paid=unknown, is_reasoning=is_reasoning)
 
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         return bad("again", "empty", "the reply holds no choices")
-    text, reason = message.get("content"), choice.get("finish_reason")
+    text, reason = _text_of(message.get("content")), choice.get("finish_reason")
     if message.get("refusal"):
         return bad("skip", "refused", f"the model refused: {shortened(str(message['refusal']))}")
     if reason == "content_filter":
         return bad("skip", "filtered", "the endpoint's content filter withheld the reply")
+    reasoning = _text_of(message.get("reasoning_content") or message.get("reasoning"))
     if reason == "length":
+        if is_loop(text or reasoning):
+            return bad("skip", "cut", "the reply repeats itself up to the token limit")
+        if not text or (_OPENED.match(text) and "</" not in text):
+            return bad("again", "cut", "the model's reasoning used up the token limit", is_reasoning=True)
         return bad("again", "cut", "the reply was cut off at the token limit")
-    if not isinstance(text, str) or not text.strip():
+    text = text or reasoning  # Some servers take a reply without a mark of its end for reasoning.
+    if not text:
         return bad("again", "empty", "the reply is empty")
     return Reply(text, usage, str(content.get("model") or ""))
+
+
+def _text_of(content: Any) -> str:
+    """The text of a message's content, which may be a list of parts; "" where there is nothing but space."""
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") in ("text", "output_text")]
+        content = "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    return content if isinstance(content, str) and content.strip() else ""
+
+
+def is_loop(text: str) -> bool:
+    """Whether the text ends in one passage four times over, at least 200 characters in all; numbers count as equal.
+
+    >>> is_loop('{"ratings": [' + "".join(f'{{"item": {k}, "rating": 4}}, ' for k in range(1, 30)))
+    True
+    """
+    end = re.sub(r"[0-9]+", "0", text[-4000:])[-2000:]
+    for period in range(1, len(end) // 4 + 1):
+        span = max(4 * period, _SHORTEST_LOOP)
+        if len(end) >= span and end[-span:-period] == end[-span + period :]:
+            return True
+    return False
 
 
 def read_error(status: int, error: Mapping[str, Any], address: str, headers: Mapping[str, str] = {}) -> Fault:
     """The fault that an HTTP status of 400 or more with OpenAI's error object means."""
     reason = str(error.get("message") or "no reason given")
     shown = f"{address} answered {status}: {shortened(reason)}"
-    clues = f"{error.get('code')} {error.get('type')} {reason}".lower()
+    raw = error["metadata"].get("raw") if isinstance(error.get("metadata"), dict) else ""  # a gateway's upstream error
+    clues = f"{error.get('code')} {error.get('type')} {error.get('status')} {reason} {raw}".lower()
     if status == 402 or (status == 429 and is_quota(clues)):
         cure = "the quota of the account is used up: raise it and run the same command again"
         return Fault.stop(BudgetError(f"{shown}; {cure}"))
@@ -139,9 +224,12 @@ def read_error(status: int, error: Mapping[str, Any], address: str, headers: Map
         return Fault("skip", shown, "context")
     if status in (400, 403, 422) and any(word in clues for word in _FILTERED):
         return Fault("skip", shown, "filtered")
-    if status in (400, 422):
-        field = rejected_field(error.get("param"), clues)
-        return Fault("adapt" if field else "skip", shown, "rejected", rejected_field=field)
+    if status in (400, 422) and any(word in clues for word in _INVALID_JSON):
+        return Fault("again", shown, "invalid", possibly_paid=True, rejected_fields=("response_format",))
+    if status in (400, 422, 500, 501):
+        fields = rejected_fields(error.get("param"), clues, own_fault=status >= 500)
+        if fields or status < 500:
+            return Fault("adapt" if fields else "skip", shown, "rejected", rejected_fields=fields)
     if status in (401, 403):
         return Fault.stop(NetworkError(f"{shown}; the key is refused: check OPENAI_API_KEY"))
     if status in (404, 405):
@@ -162,6 +250,7 @@ def shortened(text: str) -> str:
 
 
 def _error_in(content: Any) -> Mapping[str, Any]:
+    content = content[0] if isinstance(content, list) and content else content  # as Gemini wraps it
     error = content.get("error", content) if isinstance(content, dict) else None
     return error if isinstance(error, dict) else {"message": error} if isinstance(error, str) else {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -30,8 +30,9 @@ class Message:
 class Question:
     """One request to a language model for a JSON reply.
 
-    `prompt` names its template, with the version. `schema` is the JSON schema of the reply. `check` parses a reply text
-    and returns its value, or raises `ReplyError`. `sample` numbers repeated questions: each has an answer of its own.
+    `prompt` names its template, with the version. `schema` is the JSON schema of the reply; its `BOUNDS` are for
+    servers that keep to them. `check` parses a reply text and returns its value, or raises `ReplyError`. `sample`
+    numbers repeated questions: each has an answer of its own.
     """
 
     prompt: str
@@ -42,10 +43,13 @@ class Question:
     sample: int = 0
 
     def key(self, sampling: Mapping[str, Any]) -> str:
-        """The idempotency key: SHA-256 over messages, schema, token limit, sample, and `sampling` with the model."""
+        """The idempotency key: SHA-256 over messages, schema, token limit, sample, and `sampling` with the model.
+
+        Bounds in the schema are left out, as they depend on the server's dialect in any case.
+        """
         content = {
             "messages": [[message.role, message.content] for message in self.messages],
-            "schema": self.schema,
+            "schema": without(self.schema, BOUNDS),
             "max_tokens": self.max_tokens,
             "sample": self.sample,
             "sampling": dict(sampling),
@@ -92,6 +96,22 @@ class LanguageModel(Protocol):
 
     def ask(self, questions: Sequence[Question]) -> list[Answer | Failure]:
         """The answer of each question, in order, or why there is none."""
+
+
+BOUNDS = frozenset({"minItems", "maxItems", "maxLength", "minimum", "maximum"})
+"""Keywords of a JSON schema that bound lengths and numbers, which some servers do not know."""
+
+
+def without(schema: Any, keywords: Set[str]) -> Any:
+    """The JSON schema without these keywords, whose values are no schemas; a property may have such a name.
+
+    >>> without({"type": "object", "properties": {"minimum": {"type": "integer", "minimum": 1}}}, BOUNDS)
+    {'type': 'object', 'properties': {'minimum': {'type': 'integer'}}}
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    kept = {name: part for name, part in schema.items() if name not in keywords or isinstance(part, Mapping)}
+    return {name: without(part, keywords) for name, part in kept.items()}
 
 
 def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,10 @@ MAX_DEPTH = 8
 """Objects and lists may be nested this deep; the replies that prompts ask for need three."""
 
 _MAX_DIGITS = 20
+_REASONING = re.compile(r"(?!\[[^T]).*?(</(think|thinking|thought|reasoning)>|\[/THINK\])", re.DOTALL)
+"""Its end alone counts, since the chat templates of some models put the beginning into the prompt."""
+
+_FENCE_TAG = re.compile(r"\A(?:[A-Za-z][\w.+-]*(?=\s)|json)")
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _R = TypeVar("_R", bound=BaseModel)
 
@@ -27,7 +31,8 @@ _R = TypeVar("_R", bound=BaseModel)
 def read_json(text: str) -> Any:
     """The one JSON value that the reply consists of; it may stand in a Markdown fence, but not in prose.
 
-    Numbers are finite, no object names a key twice, and strings are valid Unicode.
+    A block of reasoning before it (`<think>...</think>`) is set aside. Numbers are finite, no object names a key twice,
+    and strings are valid Unicode.
 
     >>> read_json('```json\\n{"rating": 4}\\n```')
     {'rating': 4}
@@ -76,10 +81,17 @@ def _content(text: str) -> str:
         raise ReplyError("the reply is not valid Unicode") from None
     if size > MAX_BYTES:
         raise ReplyError(f"the reply is longer than {MAX_BYTES:,} bytes")
-    content = text.strip()
-    if content.startswith("```") and content.endswith("```"):
-        return content[3:-3].removeprefix("json").strip()
-    return content
+    return _unwrapped(text.strip())
+
+
+def _unwrapped(text: str) -> str:
+    """The reply without a leading block of reasoning, a Markdown fence, and the mark that ends a stream."""
+    if text[:1] not in ("{", "`") and (reasoning := _REASONING.match(text)):
+        text = text[reasoning.end() :].lstrip()
+    text = text.removesuffix("data: [DONE]").rstrip()
+    if text.startswith("```") and text.endswith("```"):
+        return _FENCE_TAG.sub("", text[3:-3], count=1).strip()
+    return text
 
 
 def _refuse_depth(content: str) -> None:

@@ -24,7 +24,7 @@ from hybrid_sim.llm.dialect import Dialect
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.outcomes import Fault, Reply, shortened
 from hybrid_sim.llm.prices import Price
-from hybrid_sim.llm.question import Answer, Failure, Question
+from hybrid_sim.llm.question import Answer, Failure, FailureKind, Question
 from hybrid_sim.llm.rate_limiter import MAX_EPISODES, RateLimiter, Slot
 from hybrid_sim.llm.tokens import TruncationCheck, beyond_context, most_prompt_tokens, size_of
 from hybrid_sim.llm.transport import EndpointClient
@@ -32,8 +32,23 @@ from hybrid_sim.llm.transport import EndpointClient
 MAX_EXHAUSTED = 3
 """Questions in a row that use up all attempts, while no call is answered, before the endpoint counts as dead."""
 
-MAX_REJECTED = 20
-"""Requests in a row that are rejected, while no call is answered, before the run stops."""
+MAX_USELESS = 20
+"""Calls in a row without a usable reply before the run stops, or as many as were answered before, if these are more."""
+
+_CALLS_PER_FORM = 4
+"""Such calls in a row, at the beginning of a run, before JSON is requested in another form."""
+
+_CURES: Mapping[FailureKind, str] = {
+    "empty": "see the server's log, or use another llm.model",
+    "refused": "use another llm.model",
+    "filtered": "use another llm.model or llm.base_url",
+    "cut": "raise rating.max_tokens, turn the model's reasoning off, or use another llm.model",
+    "invalid": "use a model that follows instructions (llm.model)",
+    "too_large": "use another llm.model",
+    "context": "raise the context size of the server, or lower rating.items_per_call and rating.n_history",
+    "rejected": "see the server's log, and what `hybrid-sim doctor` says",
+}
+_USELESS_REPLIES: tuple[FailureKind, ...] = ("empty", "refused", "filtered", "cut", "invalid", "too_large")
 
 Finish = Callable[[str, Answer | Fault], None]
 """Takes the key of a question and its final outcome."""
@@ -88,7 +103,11 @@ class Sender(ABC):
     interrupted: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._dialect = Dialect(self.settings, is_openai=self.client.endpoint.is_openai)
+        endpoint = self.client.endpoint
+        self._note = f"dialect:{endpoint.address}"
+        remembered = self.journal.note(self._note)
+        self._dialect = Dialect(self.settings, is_openai=endpoint.is_openai, remembered=remembered)
+        self._n_answers = self._n_useless = 0
         self._truncation = TruncationCheck(self.client.endpoint.address)
         self._task: asyncio.Task[None] | None = None
 
@@ -99,6 +118,8 @@ class Sender(ABC):
             asyncio.CancelledError: `cancel` was called.
         """
         self.interrupted, self._task = False, asyncio.current_task()
+        if not self.counts.calls and self.stopped is None:
+            self._refuse_useless_run()
 
         def finish(key: str, outcome: Answer | Fault) -> None:
             if isinstance(outcome, Answer):
@@ -134,6 +155,26 @@ class Sender(ABC):
             self.stopped = error
             _log.warning("no more questions are asked: %s", error)
         return self._not_asked()
+
+    def _refuse_useless_run(self) -> None:
+        """Stop where earlier processes of the run have had nothing but useless replies, so that none is paid again."""
+        failures = {kind: n for kind, n in self.journal.failures().items() if kind in _USELESS_REPLIES}
+        n_useless = sum(failures.values())
+        if n_useless >= MAX_USELESS and not self.journal.ledger().answered:
+            kinds = ", ".join(f"{kind} {n}" for kind, n in failures.items())
+            cure = f"{_CURES[max(failures, key=failures.__getitem__)]}, with another run folder"
+            self.stop(NetworkError(f"none of the {n_useless} replies of this run is usable ({kinds}); {cure}"))
+
+    def _count_useless(self, fault: Fault, n_calls: int = 1) -> None:
+        """Count calls in a row without a usable reply, and stop where they are too many."""
+        self._n_useless += n_calls
+        if self._n_useless >= max(MAX_USELESS, self._n_answers):
+            cure = _CURES.get(fault.kind, "run the same command again later")
+            self.stop(NetworkError(f"{fault.message}; the last {self._n_useless} calls brought nothing usable: {cure}"))
+
+    def _next_limit(self, max_tokens: int, fault: Fault) -> int:
+        """The token limit at which a question is asked again: twice as many tokens for a reply that was cut off."""
+        return 2 * max_tokens if fault.kind == "cut" else max_tokens
 
     def _not_asked(self) -> Fault:
         return Fault("skip", str(self.stopped or "interrupted"), "not_asked")
@@ -191,10 +232,19 @@ class Sender(ABC):
         error = fault.error
         if fault.remedy == "adapt":
             try:
-                self._dialect.adapt(fault.rejected_field, body, fault.message)
+                self._dialect.adapt(fault.rejected_fields, body, fault.message)
+                self._remember()
             except HybridSimError as refused:
                 error = refused
         return fault if error is None else self.stop(error)
+
+    def _remember(self) -> None:
+        """Commit what was negotiated, for later processes of the run; stop where it cannot be committed."""
+        try:
+            if self.journal.note(self._note) != self._dialect.note:
+                self.journal.write_note(self._note, self._dialect.note)
+        except HybridSimError as error:
+            self.stop(error)
 
 
 @dataclass(frozen=True)
@@ -218,7 +268,7 @@ class DirectSender(Sender):
         super().__post_init__()
         self._limiter = RateLimiter(self.settings.concurrency, self.backoff.first_wait)
         self._halt = asyncio.Event()
-        self._n_replies = self._n_exhausted = self._n_rejected = 0
+        self._n_replies = self._n_exhausted = 0
 
     async def _send(self, questions: Mapping[str, Question], finish: Finish) -> None:
         if self.stopped is None:
@@ -255,15 +305,49 @@ class DirectSender(Sender):
         self._limiter.close()
 
     async def _outcome(self, key: str, question: Question) -> Answer | Fault:
-        """The final outcome of a question; a reply that was cut off is requested again with twice the tokens."""
-        outcome = await self._with_retries(key, question, question.max_tokens)
-        if isinstance(outcome, Fault) and outcome.remedy == "again" and not self._halt.is_set():
+        """The final outcome of a question: a useless reply is requested again, a cut one with more tokens."""
+        limit, n_replies = self._dialect.limit(question.max_tokens), 1
+        outcome = await self._with_retries(key, question, limit)
+        while (
+            isinstance(outcome, Fault)
+            and outcome.remedy == "again"
+            and not self._halt.is_set()
+            and self._deserves_another(question, limit, outcome, n_replies)
+        ):
+            was_cut = outcome.kind == "cut"
+            limit, n_replies = self._next_limit(limit, outcome), n_replies + 1
             self.counts.asked_again += 1
-            outcome = await self._with_retries(key, question, outcome.next_limit(question.max_tokens))
+            outcome = await self._with_retries(key, question, limit, is_patient=not was_cut)
         return outcome
 
-    async def _with_retries(self, key: str, question: Question, max_tokens: int) -> Answer | Fault:
-        """The outcome after as many attempts as are needed or allowed; waits for a rate limit are not counted."""
+    def _deserves_another(self, question: Question, limit: int, fault: Fault, n_replies: int) -> bool:
+        """Whether a question is asked again after so many useless replies, the last with this fault.
+
+        Once as a rule; with more tokens for reasoning up to the largest limit; and where the server finds its own
+        model's replies invalid, up to the attempts of a call, until the first answer in ever simpler forms.
+        """
+        if fault.is_reasoning:
+            return self._has_more_tokens(question, limit, fault)
+        if fault.rejected_fields and self._n_answers:
+            return n_replies < self.settings.attempts
+        return n_replies == 1 or bool(fault.rejected_fields and self._step_down(fault))
+
+    def _has_more_tokens(self, question: Question, limit: int, fault: Fault) -> bool:
+        """Enlarge the token limits of the run; the run ends where the largest does not suffice for its first reply."""
+        if self._dialect.limit(question.max_tokens) > limit or self._dialect.enlarge():
+            self._remember()
+            return True
+        if not self._n_answers:
+            self.stop(NetworkError(f"{fault.message} of {limit:,}; {_CURES['cut']}"))
+        return False
+
+    async def _with_retries(
+        self, key: str, question: Question, max_tokens: int, *, is_patient: bool = True
+    ) -> Answer | Fault:
+        """The outcome after as many attempts as are needed or allowed; waits for a rate limit are not counted.
+
+        Unless `is_patient`, no call is repeated that may have been paid, such as one that outlived the deadline.
+        """
         n_failed, n_replies, slot = 0, self._n_replies, Slot(self._limiter)
 
         async def attempt() -> Answer | Fault:
@@ -278,9 +362,13 @@ class DirectSender(Sender):
             longest = min(self.backoff.first_wait * 2.0 ** (n_failed - 1), self.backoff.longest_wait)
             return longest * random.Random(f"{key} {n_failed}").uniform(0.5, 1.0)
 
+        def is_enough(state: tenacity.RetryCallState) -> bool:
+            is_hopeless = not is_patient and _fault(state).possibly_paid
+            return n_failed >= self.settings.attempts or self._halt.is_set() or is_hopeless
+
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_result(lambda result: isinstance(result, Fault) and result.remedy in _REPEATED),
-            stop=lambda _: n_failed >= self.settings.attempts or self._halt.is_set(),
+            stop=is_enough,
             wait=pause,
             sleep=self._sleep,
             before_sleep=self._count_retry,
@@ -361,19 +449,34 @@ class DirectSender(Sender):
                     times = f"{MAX_EPISODES} times in a row"
                     self.stop(BudgetError(f"{fault.message}, {times}; run the same command later"))
             case "again":
-                self._count_reply(slot)
+                self._n_replies += 1
+                self._n_exhausted = 0
+                self._count_call_in_vain(fault, slot)
             case "skip" if fault.kind != "not_asked":
-                self._n_rejected += fault.kind == "rejected"
-                if self._n_rejected >= MAX_REJECTED:
-                    last = f"the last {self._n_rejected} requests were all rejected"
-                    self.stop(NetworkError(f"{fault.message}; {last}"))
-                self._limiter.succeeded(slot)
+                self._count_call_in_vain(fault, slot)
         return fault
 
     def _count_reply(self, slot: Slot) -> None:
         self._n_replies += 1
-        self._n_exhausted = self._n_rejected = 0
+        self._n_answers += 1
+        self._n_exhausted = self._n_useless = 0
         self._limiter.succeeded(slot)
+
+    def _count_call_in_vain(self, fault: Fault, slot: Slot) -> None:
+        """Until the first answer calls go one by one, and a few useless replies make JSON be requested otherwise."""
+        self._count_useless(fault)
+        if self._n_answers:
+            self._limiter.succeeded(slot)
+        elif fault.kind in ("empty", "invalid", "cut") and self._n_useless % _CALLS_PER_FORM == 0:
+            self._step_down(fault)
+
+    def _step_down(self, fault: Fault) -> bool:
+        """Request JSON in a simpler form from now on, if there is one."""
+        if not self._dialect.step_down():
+            return False
+        _log.warning("%s, %d times; %s", fault.message, self._n_useless, self._dialect.sentence)
+        self._remember()
+        return True
 
 
 def _fault(state: tenacity.RetryCallState) -> Fault:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from hybrid_sim.core.errors import NetworkError, SettingsError
@@ -29,6 +30,9 @@ CONNECTIONS_PER_CLIENT = 64
 
 MAX_BODY = 2_000_000
 """Bytes of an HTTP body; a body that goes on is broken off. Ten times the longest reply that is accepted."""
+
+NO_KEY = "no-key"
+"""What is sent as the key to an endpoint that needs none."""
 
 _SHORTEST_SECRET = 8
 
@@ -56,29 +60,54 @@ class Endpoint:
             raise SettingsError(f"{address} needs a key: set the environment variable {KEY_VARIABLE}")
         if not (key.isascii() and key.isprintable()):
             raise SettingsError(f"the environment variable {KEY_VARIABLE} holds characters that no key has")
-        return cls(address, key or "no-key")
+        return cls(address, key or NO_KEY)
 
     @property
     def is_openai(self) -> bool:
         """Whether this is OpenAI or Azure, whose API is the newest and who serve nothing beside it."""
         return (urlsplit(self.address).hostname or "").endswith((".openai.com", ".azure.com", ".microsoft.com"))
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the endpoint is on this machine, so that no proxy can lead to it."""
+        host = urlsplit(self.address).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
+
     def without_key(self, text: str) -> str:
-        """A server's text without the key, which some servers repeat in their errors."""
-        if len(self.key) < _SHORTEST_SECRET:
-            return text
-        text = text.replace(self.key, "[key]")
-        if "\\" not in text:
-            return text
-        # Any of its characters may be escaped as in JSON, also in JSON that is itself a string of JSON. Bounded
-        # repetitions keep the time linear.
-        escaped = (rf"(?:\\{{0,8}}{re.escape(c)}|\\{{1,8}}u{ord(c):04x})" for c in self.key)
-        return re.sub("".join(escaped), "[key]", text, flags=re.IGNORECASE)
+        """A text of the server's without the key, which some servers repeat, however its characters are escaped.
+
+        A short key is replaced only as a word of its own, and not where it names a member of a JSON object; one of
+        digits alone might be any number and stays.
+        """
+        return self._pattern.sub("[key]", text) if self._pattern else text
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str] | None:
+        """Matches the key, any of its characters escaped as in JSON, also in JSON within JSON, or as in addresses."""
+        if self.key == NO_KEY or ((is_short := len(self.key) < _SHORTEST_SECRET) and self.key.isdigit()):
+            return None
+        # Bounded repetitions keep the time linear.
+        codes = [(re.escape(character), f"{ord(character):02x}") for character in self.key]
+        pattern = "".join(rf"(?:\\{{0,8}}{c}|\\{{1,8}}u00{code}|%(?:25){{0,3}}{code})" for c, code in codes)
+        if is_short:
+            pattern = rf'(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])){pattern}(?![A-Za-z0-9])(?!\\{{0,8}}"\s*:)'
+        return re.compile(pattern, re.IGNORECASE)
 
 
 def address_of(settings: LLMSettings, environment: Mapping[str, str] = os.environ) -> str:
     """The address of the endpoint: that of the settings, else OPENAI_BASE_URL, else OpenAI."""
     return (settings.base_url or environment.get(URL_VARIABLE, "").strip() or OPENAI).rstrip("/")
+
+
+class Response(NamedTuple):
+    """An HTTP response, as it came: it may hold the key."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class EndpointClient:
@@ -94,23 +123,40 @@ class EndpointClient:
         self.endpoint, self.deadline = endpoint, deadline
         n_pools = -(-concurrency // CONNECTIONS_PER_CLIENT)
         limits = httpx2.Limits(max_connections=CONNECTIONS_PER_CLIENT, max_keepalive_connections=CONNECTIONS_PER_CLIENT)
-        new_pool = partial(openai.DefaultAioHttpClient, limits=limits, timeout=None, follow_redirects=False)
-        self._pools = [new_pool() for _ in range(n_pools)]
+        new_pool = partial(
+            openai.DefaultAioHttpClient,
+            limits=limits,
+            timeout=None,
+            follow_redirects=False,
+            trust_env=not endpoint.is_loopback,
+        )
+        try:
+            self._pools = [new_pool() for _ in range(n_pools)]
+        except (ValueError, ImportError):  # The address of a proxy may hold a password.
+            cure = "set HTTPS_PROXY to an http:// address, or unset ALL_PROXY, HTTPS_PROXY and HTTP_PROXY"
+            raise SettingsError(f"the environment names a proxy that cannot be used; {cure}") from None
         self._busy = [0] * n_pools
         self.openai = openai.AsyncOpenAI(
             api_key=endpoint.key, base_url=endpoint.address, max_retries=0, http_client=self._pools[0]
         )
         headers = {**self.openai.default_headers, **self.openai.auth_headers}
         sent = {name: value for name, value in headers.items() if not isinstance(value, openai.Omit)}
-        self._headers, self._url = httpx2.Headers(sent), httpx2.URL(f"{endpoint.address}/chat/completions")
+        self._headers, self._url = httpx2.Headers(sent), f"{endpoint.address}/chat/completions"
 
     async def send(self, content: bytes) -> Reply | Fault:
         """The outcome of a chat request with this JSON body."""
+        response = await self.fetch("POST", self._url, content)
+        if isinstance(response, Fault):
+            return response
+        return read_outcome(*response, self.endpoint.address, self.endpoint.without_key)
+
+    async def fetch(self, method: str, url: str, content: bytes | None = None) -> Response | Fault:
+        """The response to a request, with the limits of time and size that every one has."""
         pool = self._busy.index(min(self._busy))
         self._busy[pool] += 1
         try:
             async with asyncio.timeout(self.deadline):
-                return await self._post(self._pools[pool], content)
+                return await self._fetch(self._pools[pool], method, url, content)
         except TimeoutError:
             late = f"{self.endpoint.address} did not answer within {self.deadline:g} s (llm.deadline)"
             return Fault("retry", late, possibly_paid=True)
@@ -122,12 +168,12 @@ class EndpointClient:
         for http in self._pools:
             await http.aclose()
 
-    async def _post(self, http: Any, content: bytes) -> Reply | Fault:
+    async def _fetch(self, http: Any, method: str, url: str, content: bytes | None) -> Response | Fault:
         import aiohttp
         import httpx2
 
         try:
-            request = httpx2.Request("POST", self._url, headers=self._headers, content=content)
+            request = httpx2.Request(method, url, headers=self._headers, content=content)
             async with contextlib.aclosing(await http.send(request, stream=True)) as response:
                 pieces, size = [], 0
                 async for piece in response.aiter_bytes():
@@ -138,10 +184,7 @@ class EndpointClient:
                     pieces.append(piece)
         except (httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError) as error:
             return self._broken(error)
-        clean = self.endpoint.without_key
-        body = clean(b"".join(pieces).decode("latin-1")).encode("latin-1")  # which keeps every byte
-        headers = {name: clean(value) for name, value in response.headers.items()}
-        return read_outcome(response.status_code, headers, body, self.endpoint.address)
+        return Response(response.status_code, dict(response.headers.items()), b"".join(pieces))
 
     def _broken(self, error: BaseException) -> Fault:
         """A fault of the connection; the chain of causes tells whether the request may have been sent."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -27,9 +28,14 @@ MAX_CHANGE = 400
 MAX_TOKENS = 1200
 """A reply as asked for has about 400 tokens in English; other scripts have more."""
 
-_TEXT = {"type": "string"}
-_TEXTS = {"type": "array", "items": _TEXT}
-SCHEMA = object_schema({"summary": _TEXT, "likes": _TEXTS, "dislikes": _TEXTS, "change": _TEXT})
+
+def _text(longest: int) -> dict[str, Any]:
+    return {"type": "string", "maxLength": longest}
+
+
+_PHRASES = {"type": "array", "maxItems": 10, "items": _text(MAX_PHRASE)}
+SCHEMA = object_schema({"summary": _text(1500), "likes": _PHRASES, "dislikes": _PHRASES, "change": _text(MAX_CHANGE)})
+"""Its bounds are above what the prompts ask for, and below the token limit."""
 
 
 class ProfileReply(BaseModel, extra="forbid", strict=True, frozen=True):

@@ -6,9 +6,10 @@ on the scale, for an item of the list, becomes a rating.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,6 +36,10 @@ MAX_REASON = 400
 
 MAX_NOTES = 5
 
+_LONGEST_REASON = 300
+"""Characters of a reason in the schema: ten reasons of that length have fewer tokens than the limit."""
+
+_REASON = re.compile(r'"reason": *("(?:[^"\\]|\\.)*")')
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
 
 
@@ -72,7 +77,7 @@ def rating_question(
         SettingsError: integers are wanted, and the rating scale has fewer than two; or the index is missing.
     """
     levels = allowed_levels(dataset.scale, settings)
-    schema = rating_schema(levels)
+    schema = rating_schema(levels, len(items))
     history = _shown_history(state.history, items, settings, index)
     messages = template.messages(
         scale=describe_levels(levels),
@@ -87,8 +92,9 @@ def rating_question(
         prompt=template.label(schema),
         messages=messages,
         schema=schema,
-        check=partial(read_ratings, levels=levels, n_items=len(items)),
-        max_tokens=200 + 120 * len(items),  # a reason of 200 characters has about 60 tokens; other scripts have more
+        check=partial(read_ratings, levels=levels, n_items=len(items), examples=_reasons_in(messages[0].content)),
+        # A reason of 200 characters has about 60 tokens; other scripts have more.
+        max_tokens=settings.max_tokens or 200 + 120 * len(items),
         sample=sample,
     )
 
@@ -113,28 +119,48 @@ def allowed_levels(scale: RatingScale, settings: RatingSettings) -> tuple[int | 
     return whole
 
 
-def rating_schema(levels: Sequence[int | float]) -> dict[str, Any]:
-    """The JSON schema of a reply, for strict structured output; it is the same for all questions of a run."""
-    kind = "integer" if all(isinstance(level, int) for level in levels) else "number"
-    entry = {"item": {"type": "integer"}, "reason": {"type": "string"}, "rating": {"type": kind, "enum": list(levels)}}
-    return object_schema({"ratings": {"type": "array", "items": object_schema(entry)}})
+def rating_schema(levels: Sequence[int | float], n_items: int) -> dict[str, Any]:
+    """The JSON schema of a reply about so many items, for strict structured output."""
+    entry = {
+        "item": {"type": "integer", "minimum": 1, "maximum": n_items},
+        "reason": {"type": "string", "maxLength": _LONGEST_REASON},
+        "rating": {
+            "type": "integer" if all(isinstance(level, int) for level in levels) else "number",
+            "enum": list(levels),
+        },
+    }
+    entries = {"type": "array", "minItems": n_items, "maxItems": n_items, "items": object_schema(entry)}
+    return object_schema({"ratings": entries})
 
 
-def read_ratings(text: str, levels: Sequence[int | float], n_items: int) -> RatingsReply:
+def _reasons_in(prompt: str) -> frozenset[str]:
+    """The reasons in the example of a prompt, as `_folded`."""
+    return frozenset(_folded(json.loads(reason)) for reason in _REASON.findall(prompt))
+
+
+def _folded(reason: str) -> str:
+    return " ".join(reason.split()).strip(" .").casefold()
+
+
+def read_ratings(
+    text: str, levels: Sequence[int | float], n_items: int, examples: Set[str] = frozenset()
+) -> RatingsReply:
     """The ratings in a reply about items 1 to `n_items`.
 
     A rating is a number that equals one of `levels` to within 1e-9, or the same number as text. An entry counts if it
-    has exactly the keys item, reason and rating, and names an item of the list. An item has a rating only if all
-    entries that name it count and agree. Nothing is repaired: what does not count is rejected.
+    has exactly the keys item, reason and rating, names an item of the list by its number, also as text, and gives no
+    reason of the prompt's own example (`examples`). An item has a rating only if all entries that name it count and
+    agree. Nothing is repaired: what does not count is rejected.
 
     Raises:
-        ReplyError: the reply is not one JSON object with the list `ratings` alone, or none of its entries counts.
+        ReplyError: the reply is not one JSON object with the list `ratings` alone, none of its entries counts, or one
+            has the number of an item that was not asked about, so that the others may be numbered otherwise, too.
     """
     reply = read_json(text)
     if not isinstance(reply, dict) or list(reply) != ["ratings"] or not isinstance(reply["ratings"], list):
         raise ReplyError(f"expected one JSON object with the list ratings and no other key, got {_short(reply)}")
     values = {round(level, 9): float(level) for level in levels}
-    entries = [_read_entry(entry, values, n_items) for entry in reply["ratings"]]
+    entries = [_read_entry(entry, values, n_items, examples) for entry in reply["ratings"]]
     of_item: defaultdict[int, list[_Entry]] = defaultdict(list)
     for entry in entries:
         of_item[entry.item].append(entry)
@@ -163,9 +189,13 @@ class _Entry:
     reason: str = ""
 
 
-def _read_entry(entry: Any, values: Mapping[float, float], n_items: int) -> _Entry:
+def _read_entry(entry: Any, values: Mapping[float, float], n_items: int, examples: Set[str]) -> _Entry:
     number = entry.get("item") if isinstance(entry, dict) else None
-    if type(number) is not int or not 1 <= number <= n_items:
+    if isinstance(number, str) and _NUMBER.fullmatch(number) and "." not in number:
+        number = int(number)
+    if isinstance(number, int | float) and type(number) is not bool and not 1 <= number <= n_items:
+        raise ReplyError(f"there is no item {_short(number)} among the {n_items} asked about: no number can be trusted")
+    if type(number) is not int:
         return _Entry(0, f"there is no such item: {_short(entry)}")
     if entry.keys() != {"item", "reason", "rating"} or not isinstance(entry["reason"], str):
         return _Entry(number, f"item {number}: expected item, reason (text) and rating, got {_short(entry)}")
@@ -175,6 +205,8 @@ def _read_entry(entry: Any, values: Mapping[float, float], n_items: int) -> _Ent
     rating = values.get(round(value, 9)) if type(value) in (int, float) else None
     if rating is None:
         return _Entry(number, f"item {number}: rating {_short(entry['rating'])} is not on the scale")
+    if _folded(entry["reason"]) in examples:
+        return _Entry(number, f"item {number}: the reason is the prompt's example, {_short(entry['reason'])}")
     return _Entry(number, "", rating, shown_text(entry["reason"], MAX_REASON))
 
 

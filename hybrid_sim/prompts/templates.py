@@ -17,7 +17,7 @@ from typing import Any
 
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
-from hybrid_sim.llm.question import Message
+from hybrid_sim.llm.question import BOUNDS, Message, without
 
 _PLACEHOLDER = re.compile(r"\{\{([a-z_]+)\}\}")
 _DIVIDER = re.compile(r"^---[ \t]*$", re.MULTILINE)
@@ -46,8 +46,8 @@ class Template:
         return Message("system", filled[0]), Message("user", filled[1])
 
     def version(self, schema: Mapping[str, Any]) -> str:
-        """Twelve hexadecimal digits of SHA-256 over both messages and the schema of the reply."""
-        content = json.dumps([self.system, self.user, schema], sort_keys=True, separators=(",", ":"))
+        """Twelve hexadecimal digits of SHA-256 over both messages and the schema of the reply without bounds."""
+        content = json.dumps([self.system, self.user, without(schema, BOUNDS)], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode("ascii")).hexdigest()[:12]
 
     def label(self, schema: Mapping[str, Any]) -> str:

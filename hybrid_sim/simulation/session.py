@@ -425,7 +425,9 @@ def identity(
     return {
         "llm": settings.llm.sampling,
         "profile": settings.profile.model_dump(),
-        "rating": settings.rating.model_dump(exclude={"history"} if settings.rating.history == "recent" else None),
+        "rating": settings.rating.model_dump(
+            exclude={"history"} if settings.rating.history == "recent" else None, exclude_none=True
+        ),
         "prompts": {name: load_template(name, settings.prompts).version({}) for name in template_names()},
         "seed": seed,
         "fitted with seed": simulator.seed,
