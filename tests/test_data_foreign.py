@@ -324,6 +324,13 @@ def test_columns_that_are_all_named_by_values_of_the_first_row_are_refused(tmp_p
         read_dataset(path, columns=ColumnMap("14", "102", "4.5"))
 
 
+def test_a_file_of_one_column_has_no_delimiter(tmp_path: Path, caplog: Caplog) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "users.csv").write_text("user_id\na\n")
+    assert read_table(tmp_path / "users.csv").names == ("user_id",)
+    assert "between fields" not in caplog.text
+
+
 def test_more_names_than_columns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_text("a,x,1\na,y,5\n")

@@ -135,7 +135,7 @@ def _detect_delimiter(lines: Sequence[str]) -> str:
         return all(line.count(mark) == bare[0].count(mark) > 0 for line in bare), bare[0].count(mark)
 
     best = max(MARKS, key=evidence)
-    return best if best in bare[0] or BLANKS not in bare[0].strip() else BLANKS
+    return best if best in bare[0] else BLANKS if BLANKS in bare[0].strip() else ","
 
 
 def _fields(file: TextFile, line: str, layout: Layout) -> list[str]:
