@@ -20,6 +20,7 @@ from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import Pairs
 from hybrid_sim.models import RATERS, make_rater
 from hybrid_sim.models.biases import Biases
+from hybrid_sim.retrieval.minilm import MiniLM
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 from hybrid_sim.simulation.simulator import SOURCES, Simulator
 from hybrid_sim.testing import check_rater, tiny_dataset
@@ -145,6 +146,25 @@ def test_saving_and_loading_changes_no_bit(fitted: Simulator, tmp_path: Path) ->
     save(Biases().fit(catalogue()), tmp_path / "biases")
     with pytest.raises(ModelFileError, match="holds a Biases, not a simulator"):
         Simulator.load(tmp_path / "biases")
+
+
+def test_an_embedder_in_a_folder_is_named_again(tmp_path: Path) -> None:
+    """A saved simulator names no folder of the machine; the embedder is known by its fingerprint."""
+    mine = MiniLM(folder="mine", weights_sha256="ab" * 32)
+    own = quick(members=("biases", "neighbours")).fit(catalogue())
+    for holder in (own, own.ensemble_.members["neighbours"], own.ensemble_.members_["neighbours"]):
+        vars(holder)["embedder"] = mine
+    own.save(tmp_path / "model")
+    loaded = Simulator.load(tmp_path / "model")
+    assert isinstance(loaded.embedder, MiniLM)
+    with pytest.raises(ModelFileError, match=r"does not name their folder: hybrid_sim.load\(..., embedder="):
+        loaded.embedder.embed(["text"])
+    loaded = Simulator.load(tmp_path / "model", mine)
+    holders = (loaded, loaded.ensemble_.members["neighbours"], loaded.ensemble_.members_["neighbours"])
+    assert [vars(holder)["embedder"] for holder in holders] == [mine] * 3
+    for other in (MiniLM(), TfidfSVD().fit(["a text"])):
+        with pytest.raises(SettingsError, match="not with this embedder"):
+            Simulator.load(tmp_path / "model", other)
 
 
 def test_the_number_of_workers_changes_no_bit(fitted: Simulator) -> None:

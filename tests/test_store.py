@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.means import UserMean
+from hybrid_sim.retrieval.content_gp import ContentGP
+from hybrid_sim.retrieval.minilm import MiniLM
+from hybrid_sim.retrieval.tfidf import TfidfSVD
 
 
 @dataclass
@@ -230,12 +234,12 @@ def test_every_truncation_and_every_flipped_byte_is_noticed(name: str, saved: Pa
         ({"format": "another"}, "is not the manifest of a saved model; name a folder that `hybrid-sim fit` wrote"),
         (
             {"format_version": 99},
-            r"has format version 99, this release 4; .* load it with the one that wrote it",
+            r"has format version 99, this release 5; .* load it with the one that wrote it",
         ),
         ({"format_version": None}, "has format version None"),
         ({"files": []}, "lacks 'files' or 'packages'"),
         ({"files": {}}, r"arrays.npz is damaged"),
-        ({"files": {"arrays.npz": {"bytes": 3, "sha256": "00"}}}, r"arrays.npz is damaged: it has \d+ bytes"),
+        ({"files": {"arrays.npz": {"bytes": 3, "sha256": "00"}}}, r"arrays.npz is damaged: its \d+ bytes"),
         ({"packages": None}, "lacks 'files' or 'packages'"),
     ],
 )
@@ -314,6 +318,35 @@ def test_a_structure_that_is_no_rater_is_refused(saved: Path) -> None:
             load(saved)
 
 
+def _planted_embedder(folder: Path, mark: Path) -> dict[str, str]:
+    """A model of sentence-transformers whose module is code; what a model file would have to say to load it."""
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "evil.py").write_text(f"import os\nos.mkdir({str(mark)!r})\nclass Evil: pass\n")
+    module = {"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    for name in ("config.json", "tokenizer.json", "1_Pooling/config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return {"folder": str(folder), "weights_sha256": hashlib.sha256(b"weights").hexdigest()}
+
+
+@pytest.mark.parametrize("local", ["folder", "device"])
+def test_a_model_file_cannot_name_a_folder_with_code(local: str, tiny: Dataset, tmp_path: Path) -> None:
+    """Issue 10: sentence-transformers executes the modules in a model's folder."""
+    saved, mark = tmp_path / "model", tmp_path / "mark"
+    rater = ContentGP(TfidfSVD(dim=8)).fit(tiny)
+    rater.embedder = MiniLM(folder="mine", device="cuda")
+    save(rater, saved)
+    assert set(json.loads((saved / "model.json").read_text())["settings"]["embedder"]["settings"]) == {"weights_sha256"}
+    planted = {**_planted_embedder(tmp_path / "planted", mark), "device": "cpu"}
+    kept = {local: planted[local], "weights_sha256": planted["weights_sha256"]}
+    embedder = {"class": "hybrid_sim.retrieval.minilm:MiniLM", "settings": kept, "fitted": {}}
+    _edit(saved, "model.json", lambda model: model["settings"].update(embedder=embedder))
+    with pytest.raises(ModelFileError, match=f"names the {local} of a MiniLM, and no file may; save the model again"):
+        load(saved).fit(tiny)
+    assert not mark.exists()
+
+
 class Bomb:
     """Leaves a mark when it is unpickled."""
 
@@ -347,6 +380,130 @@ def test_an_array_header_that_promises_too_much_is_refused(saved: Path) -> None:
     _rewrite(saved, "arrays.npz", content.replace(b"'shape': (40,), }  ", b"'shape': (10**15,)}", 1))
     with pytest.raises(ModelFileError, match="does not hold plain arrays"):
         load(saved)
+
+
+def _npz(**headers: tuple[tuple[int, ...], bytes]) -> bytes:
+    """An archive of arrays with this shape and these bytes of content."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, (shape, content) in headers.items():
+            member = io.BytesIO()
+            np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": shape})
+            archive.writestr(f"{name}.npy", member.getvalue() + content)
+    return packed.getvalue()
+
+
+def test_an_array_has_the_size_that_its_header_claims(saved: Path) -> None:
+    """numpy would reserve the memory first: 80 GB for an archive of 300 bytes."""
+    _rewrite(saved, "arrays.npz", _npz(a0=((10**10,), bytes(8))))
+    with pytest.raises(ModelFileError, match=r"claims .* values of float64 and does not hold them"):
+        load(saved)
+
+
+def test_members_of_an_archive_that_share_their_bytes_are_refused(saved: Path) -> None:
+    """A thousand entries of the same 8 MB are 8 GB."""
+    content = bytearray(_npz(a0=((10**6,), bytes(8 * 10**6))))
+    start = content.index(b"PK\x01\x02")
+    entry, end = content[start : content.index(b"PK\x05\x06")], content[content.index(b"PK\x05\x06") :]
+    entries = b"".join(entry.replace(b"a0", b"%02x" % number) for number in range(200))
+    end[8:12], end[12:16] = (200).to_bytes(2, "little") * 2, len(entries).to_bytes(4, "little")
+    _rewrite(saved, "arrays.npz", bytes(content[:start] + entries + end))
+    with pytest.raises(ModelFileError, match="members that overlap"):
+        load(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are a matter of Unix")
+@pytest.mark.parametrize("name", ["manifest.json", "model.json", "arrays.npz"])
+def test_pipes_devices_and_holes_are_not_read(name: str, saved: Path) -> None:
+    """Issue 10: a pipe hung, a sparse file took 20 GB."""
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises(ModelFileError, match=f"{name} cannot be read: not a regular file"):
+        load(saved)
+    (saved / name).unlink()
+    (saved / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelFileError, match=f"{name} cannot be read: not a regular file"):
+        load(saved)
+    (saved / name).unlink()
+    with (saved / name).open("wb") as file:
+        file.truncate(20 * 10**9)
+    with pytest.raises(ModelFileError, match=f"{name} cannot be read: a sparse file"):
+        load(saved)
+
+
+def test_a_file_of_another_size_is_not_read(saved: Path) -> None:
+    """The size is compared first; reading would take minutes and all the memory."""
+    with (saved / "model.json").open("ab") as file:
+        file.write(bytes(1000))
+    reads: list[str] = []
+    mine = f"{saved}{os.sep}"
+
+    def note(event: str, values: tuple[object, ...]) -> None:
+        if event == "open" and str(values[0]).startswith(mine):
+            reads.append(Path(str(values[0])).name)
+
+    sys.addaudithook(note)
+    with pytest.raises(ModelFileError, match=r"model.json is damaged: its \d+ bytes"):
+        load(saved)
+    assert reads == ["manifest.json", "arrays.npz"]
+
+
+def test_a_description_of_too_many_values_is_refused(saved: Path) -> None:
+    """30 MB of `{},` are 700 MB in memory."""
+    _rewrite(saved, "model.json", b"[" + b"{}," * 10_000_000 + b"{}]")
+    with pytest.raises(ModelFileError, match="more values than a saved rater has"):
+        load(saved)
+    (saved / "manifest.json").write_bytes(b"[" + b"{}," * 6_000_000 + b"{}]")
+    with pytest.raises(ModelFileError, match=r"manifest.json is not JSON"):
+        load(saved)
+
+
+KILLED_SWAP = """
+import os, signal, sys
+from hybrid_sim.models.biases import Biases
+from hybrid_sim.core.model_files import save
+from hybrid_sim.testing import tiny_dataset
+
+def kill(event, values):
+    if event == "os.rename" and str(values[0]).endswith("new"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+save(Biases().fit(tiny_dataset()), sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a working folder is locked by flock")
+def test_a_writer_killed_between_two_renames_leaves_the_earlier_model(tiny: Dataset, saved: Path) -> None:
+    """Issue 10: it left none under its name, and a hidden copy of each."""
+
+    def kill_a_writer() -> None:
+        run = subprocess.run([sys.executable, "-c", KILLED_SWAP, str(saved)], check=False)
+        assert run.returncode == -9
+        assert not saved.exists()
+
+    kill_a_writer()
+    assert repr(load(saved)) == "Biases(reg_user=7.0, reg_item=2.5)"
+    assert list(saved.parent.iterdir()) == [saved]
+    kill_a_writer()
+    save(Biases(reg_user=9.0).fit(tiny), saved)
+    assert repr(load(saved)) == "Biases(reg_user=9.0, reg_item=2.5)"
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a working folder is locked by flock")
+def test_the_working_folder_of_a_living_writer_stays(tiny: Dataset, saved: Path) -> None:
+    import fcntl
+
+    work = saved.with_name(f".model.{'0' * 32}")
+    work.mkdir()
+    opened = os.open(work, os.O_RDONLY)
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    save(Biases().fit(tiny), saved)
+    assert work.is_dir()
+    os.close(opened)
+    save(Biases().fit(tiny), saved)
+    assert list(saved.parent.iterdir()) == [saved]
 
 
 FULL_DISK = """
@@ -395,7 +552,7 @@ from hybrid_sim.testing import tiny_dataset
 folder, rater = sys.argv[1], KNN().fit(tiny_dataset())
 
 def disk(event, values):
-    if event == "os.rename" and str(values[1]) == folder and not str(values[0]).endswith(".old"):
+    if event == "os.rename" and str(values[1]) == folder and not str(values[0]).endswith("old"):
         raise OSError(5, "Input/output error")
 
 sys.addaudithook(disk)

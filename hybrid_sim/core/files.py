@@ -1,10 +1,13 @@
-"""What leaves the program: files written whole or not at all, and text that is safe on a screen."""
+"""Files, written whole or not at all and looked at before they are read, and text that is safe on a screen."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
+import stat
+import uuid
 from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
@@ -16,12 +19,19 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+_MAX_JSON = 16_000_000
+"""Bytes of a manifest or of a description of a run, which have a few thousand."""
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: what was there before stays until the new content is safe on disk."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a file whole or not at all: what was there before stays until the new content is safe on disk.
+
+    A link of that name is replaced, not followed.
+    """
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         try:
-            with unfinished.open("wb") as file:
+            with unfinished.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -36,6 +46,36 @@ def write_whole(path: Path, content: bytes) -> None:
         raise StorageError(
             f"{path}: cannot be written ({error.strerror}); free some space or name another folder"
         ) from error
+
+
+def checked_size(path: Path) -> int:
+    """The size of a file in bytes, looked at before it is read.
+
+    Raises:
+        OSError: it cannot be read, is a pipe or a device (which may never end), or has next to no content for its size.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    on_disk = 512 * getattr(about, "st_blocks", about.st_size)
+    if about.st_size > 8 * on_disk + 1_000_000:  # file systems that compress reach less than 8, small files take none
+        raise OSError(errno.EINVAL, "a sparse file, mostly holes")
+    return about.st_size
+
+
+def read_json_file(path: Path) -> Any:
+    """The content of a small JSON file.
+
+    Raises:
+        OSError: it cannot be read, or is no plain file.
+        ValueError: it is not JSON, or much too large.
+    """
+    if checked_size(path) > _MAX_JSON:
+        raise ValueError(f"more than {_MAX_JSON:,} bytes")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def write_json_file(path: Path, content: Any) -> None:

@@ -7,26 +7,34 @@ there is no pickle, and a class is looked up only in this package and those that
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import io
 import json
 import os
 import platform
 import shutil
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hybrid_sim.core.errors import ModelFileError, SettingsError, StorageError
+from hybrid_sim.core.files import checked_size, read_json_file
 from hybrid_sim.core.provenance import package_versions
 from hybrid_sim.core.rater import Rater
-from hybrid_sim.core.serialization import from_structure, read_arrays, to_structure, write_arrays
+from hybrid_sim.core.serialization import from_structure, parse_structure, read_arrays, to_structure, write_arrays
+
+if sys.platform != "win32":
+    import fcntl
 
 FORMAT = "hybrid-sim model"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST, MODEL, ARRAYS = "manifest.json", "model.json", "arrays.npz"
+NEW, OLD = "new", "old"
+"""In the working folder of a writer: the model being written, and the earlier one between the two renames."""
 
 
 def save(rater: Rater, folder: str | Path, trust: Sequence[str] = ()) -> None:
@@ -43,22 +51,19 @@ def save(rater: Rater, folder: str | Path, trust: Sequence[str] = ()) -> None:
     refuse_other_content(folder)
     structure, arrays = to_structure(rater, trust)
     model = json.dumps(structure, allow_nan=False).encode()
-    new = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-    with _storage_errors(folder):
-        try:
-            new.mkdir(parents=True)
-            _write(new / ARRAYS, lambda file: write_arrays(file, arrays))
-            _write(new / MODEL, lambda file: file.write(model))
-            manifest = {
-                "format": FORMAT,
-                "format_version": FORMAT_VERSION,
-                "packages": {"python": platform.python_version(), **package_versions()},
-                "files": {name: _fingerprint((new / name).read_bytes()) for name in (ARRAYS, MODEL)},
-            }
-            _write(new / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=2).encode()))
-            _swap(new, folder)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+    with _storage_errors(folder), _working_folder(folder) as work:
+        new = work / NEW
+        new.mkdir()
+        _write(new / ARRAYS, lambda file: write_arrays(file, arrays))
+        _write(new / MODEL, lambda file: file.write(model))
+        manifest = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "packages": {"python": platform.python_version(), **package_versions()},
+            "files": {name: _fingerprint((new / name).read_bytes()) for name in (ARRAYS, MODEL)},
+        }
+        _write(new / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=2).encode()))
+        _swap(work, folder)
 
 
 def load(folder: str | Path, trust: Sequence[str] = ()) -> Rater:
@@ -69,12 +74,16 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> Rater:
             class outside `hybrid_sim.core.serialization.PACKAGES` and `trust`.
     """
     folder = Path(folder)
+    if not folder.exists():
+        _recover(folder.resolve())
     files = _read_manifest(folder)["files"]
     contents = {name: _read_checked(folder / name, files.get(name)) for name in (ARRAYS, MODEL)}
     try:
-        structure = json.loads(contents[MODEL])
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{folder / MODEL} is not the description of a saved model; save it again") from error
+        structure = parse_structure(contents[MODEL])
+    except ValueError as error:
+        raise ModelFileError(
+            f"{folder / MODEL} is not the description of a saved model ({error}); save it again"
+        ) from error
     arrays = read_arrays(io.BytesIO(contents[ARRAYS]), folder / ARRAYS)
     return from_structure(structure, arrays, folder / MODEL, trust)
 
@@ -82,14 +91,14 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> Rater:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_json_file(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModelFileError(
             f"{folder} is not a saved model: {MANIFEST} is missing; name a folder that `hybrid-sim fit` wrote"
         ) from error
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelFileError(f"{path} is not JSON; copy the folder again, or save the model again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ModelFileError(f"{path} is not the manifest of a saved model; name a folder that `hybrid-sim fit` wrote")
@@ -104,18 +113,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read_checked(path: Path, expected: object) -> bytes:
+    cure = "copy the folder again, or save the model again"
     try:
-        content = path.read_bytes()
+        size = checked_size(path)
+        content = path.read_bytes() if isinstance(expected, dict) and size == expected.get("bytes") else b""
     except OSError as error:
-        raise ModelFileError(
-            f"{path} cannot be read: {error.strerror}; copy the folder again, or save the model again"
-        ) from error
-    actual = _fingerprint(content)
-    if actual != expected:
-        raise ModelFileError(
-            f"{path} is damaged: it has {actual['bytes']} bytes and SHA-256 {actual['sha256'][:12]}..., not "
-            f"what {MANIFEST} says; copy the folder again, or save the model again"
-        )
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}; {cure}") from error
+    if _fingerprint(content) != expected:
+        raise ModelFileError(f"{path} is damaged: its {size} bytes are not what {MANIFEST} says; {cure}")
     return content
 
 
@@ -138,18 +143,57 @@ def refuse_other_content(folder: Path) -> None:
         raise SettingsError(f"{folder} is not a saved model and will not be overwritten; choose a new folder")
 
 
-def _swap(new: Path, folder: Path) -> None:
+@contextmanager
+def _working_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, locked while its writer lives, in which a model is written and an earlier one kept."""
+    _recover(folder)
+    work = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    work.mkdir(parents=True)
+    with _lock(work):
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    """Put back the earlier model that a killed writer had moved out of the way, and remove its working folder."""
+    for work in folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 32}"):
+        with _lock(work) as is_left:
+            if is_left:
+                with suppress(OSError):  # as before, where nothing can be changed
+                    if (work / OLD).is_dir() and not folder.exists():
+                        (work / OLD).rename(folder)
+                    shutil.rmtree(work)
+
+
+@contextmanager
+def _lock(work: Path) -> Iterator[bool]:
+    """Lock a working folder until the end or the death of the process; False where a writer holds it."""
+    opened, is_ours = None, False
+    if sys.platform != "win32":  # there folders cannot be locked: leftovers stay
+        with suppress(OSError):
+            opened = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = True
+    try:
+        yield is_ours
+    finally:
+        if opened is not None:
+            os.close(opened)
+
+
+def _swap(work: Path, folder: Path) -> None:
+    new, old = work / NEW, work / OLD
     if not folder.exists():
         new.rename(folder)
         return
-    old = folder.parent / f"{new.name}.old"
     folder.rename(old)
     try:
         new.rename(folder)
     except OSError:
         old.rename(folder)
         raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(path: Path, produce: Callable[[BinaryIO], object]) -> None:

