@@ -1,8 +1,8 @@
-"""New items on MovieLens 100K: what recorded LLM ratings add, every bucket of support, new items taught, leaks.
+"""New items on MovieLens 100K: what recorded LLM ratings add, every bucket of support, refits, leaks.
 
     python experiments/cold.py [--fits DIR] [--folds 1,2,3] [PART ...]    write experiments/results/cold.json
 
-Parts (default all): llm, support, taught, "taught users", interval, leaks. Simulators are fitted once and kept in DIR,
+Parts (default all): llm, support, refit, "refit users", interval, leaks. Simulators are fitted once and kept in DIR,
 one to five minutes each; a part that is run again replaces its figures. Real data is looked for in HYBRID_SIM_DATA.
 """
 
@@ -185,8 +185,8 @@ def _voices(simulator: Simulator, fold: Fold) -> Iterator[tuple[str, RatingDistr
         yield name, RatingDistribution(said.scale, np.where(said.answered[:, None], said.probs, fallback))
 
 
-def new_items_taught(bench: Bench) -> dict[str, Any]:
-    """A simulator that was fitted without the items at all and then taught about them, against a whole fit."""
+def new_items_refitted(bench: Bench) -> dict[str, Any]:
+    """A simulator that was fitted without the items at all and then refitted with them, against a whole fit."""
     told: dict[str, list[Losses]] = {}
     apart = []
     for fold, whole in bench.of("cold-items"):
@@ -197,38 +197,36 @@ def new_items_taught(bench: Bench) -> dict[str, Any]:
         pairs = Pairs(fold.held_out.user, order.place[fold.held_out.item])
         quick, slow = quickly.predict_pairs(pairs).distribution, whole.predict_pairs(fold.held_out.pairs).distribution
         apart.append(float(np.abs(quick.mean() - slow.mean()).mean()))
-        for model, distribution in (("taught", quick), ("fitted", slow)):
+        for model, distribution in (("refit", quick), ("fitted", slow)):
             told.setdefault(model, []).append(bench.losses(model, "cold-items", fold, distribution))
         break  # one fold: the fit without the items takes minutes
     return {
         "note": "fold 1; raw RMSE; intervals resample items; apart: mean distance of the expected ratings",
         "rmse": [asdict(rmse_interval(losses, "items")) for losses in told.values()],
-        "difference": asdict(compare(told["taught"], told["fitted"], "rmse", "items")),
+        "difference": asdict(compare(told["refit"], told["fitted"], "rmse", "items")),
         "apart": apart,
     }
 
 
-def new_users_taught(bench: Bench) -> dict[str, Any]:
-    """A simulator that was fitted without a fifth of the users and taught `N_KNOWN` ratings of each, against a fit."""
+def new_users_refitted(bench: Bench) -> dict[str, Any]:
+    """A simulator fitted without a fifth of the users and refitted with `N_KNOWN` ratings of each, against a fit."""
     fold = next(make_protocol("cold-users", bench.dataset, folds=[1], known=N_KNOWN).folds())
     train, new = fold.train, np.zeros(fold.train.n_users, dtype=bool)
     new[fold.held_out.user] = True
     others, place = train.take(~new[train.user]), np.cumsum(~new) - 1
     before = bench.fitted("cold-users_known_f1", replace(others, users=train.users[~new], user=place[others.user]))
     losses, seconds = {}, {}
-    for model, make in (("taught", partial(refitted, before, train)), ("fitted", partial(Simulator(SEED).fit, train))):
+    for model, make in (("refit", partial(refitted, before, train)), ("fitted", partial(Simulator(SEED).fit, train))):
         with measured() as effort:
             simulator = make()
         seconds[model] = effort.seconds
         distribution = simulator.predict_pairs(fold.held_out.pairs).distribution
         losses[model] = bench.losses(model, "cold-users", fold, distribution)
-    losses["not taught"] = bench.losses(
-        "not taught", "cold-users", fold, before.predict(*_ids(fold.held_out)).distribution
-    )
+    losses["no refit"] = bench.losses("no refit", "cold-users", fold, before.predict(*_ids(fold.held_out)).distribution)
     return {
         "note": f"cold-users fold 1, {N_KNOWN} ratings of each new user are known; raw RMSE; intervals resample users",
         "rmse": [asdict(rmse_interval([one], "users")) for one in losses.values()],
-        "difference": asdict(compare([losses["taught"]], [losses["fitted"]], "rmse", "users")),
+        "difference": asdict(compare([losses["refit"]], [losses["fitted"]], "rmse", "users")),
         "seconds": seconds,
     }
 
@@ -329,8 +327,8 @@ def _told(check: LeakCheck) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "llm": recorded_llm,
     "support": every_bucket,
-    "taught": new_items_taught,
-    "taught users": new_users_taught,
+    "refit": new_items_refitted,
+    "refit users": new_users_refitted,
     "interval": interval_of_means,
     "leaks": leaks,
 }

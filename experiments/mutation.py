@@ -1,45 +1,54 @@
 """Mutation check: takes guards out of the package one at a time and says which of them no test notices.
 
-    python experiments/mutation.py                   all mutants, into experiments/results/mutation.json
+    python experiments/mutation.py                   all mutants
     python experiments/mutation.py llm simulation    those of experiments/mutants/llm.py and simulation.py alone
     python experiments/mutation.py --check           only whether every snippet occurs once in its file
 
 A mutant is a guard of the package: a refusal, an exclusion, a bound, a rule of reuse. Each module of
 `experiments/mutants` lists some as `(file, snippet, replacement, test files)`; the snippet occurs exactly once in the
-file, the replacement takes the guard out. A mutant is killed if its test files fail on a copy of the checkout with the
-replacement made, and survives if they pass. Test files pass on the unchanged copy, or the run is refused.
+file, the replacement takes the guard out. On a copy of the checkout with the replacement made, a mutant is killed by
+the first test of its files that fails, and survives if all pass. Every test that killed one must pass on the unchanged
+copy, or the run is refused. Results go to experiments/results/mutation.json as they come; the next run tries the test
+that killed a mutant before the others.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from queue import Queue
 from runpy import run_path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 LISTS = Path(__file__).parent / "mutants"
 OUT = Path(__file__).parent / "results" / "mutation.json"
 COPIED = (
-    "hybrid_sim",
-    "tests",
-    "experiments",
-    "pyproject.toml",
-    "README.md",
-    "ARCHITECTURE.md",
-    "constraints.txt",
-    "docs",
-    "CHANGELOG.md",
+    *("hybrid_sim", "tests", "experiments", "docs", ".github"),
+    *("pyproject.toml", "constraints.txt", "README.md", "ARCHITECTURE.md", "CHANGELOG.md"),
 )
-COMMAND = "python experiments/mutation.py"
+PRELOADED = (
+    "numpy",
+    "pandas",
+    "scipy.stats",
+    "scipy.optimize",
+    "sklearn.decomposition",
+    "numba",
+    "lightgbm",
+    "pydantic",
+)
+"""What most tests import: loaded once, before the process of each mutant is forked."""
 WORKERS = 2
 TIMEOUT = 900
 """Seconds after which a mutant counts as killed: the guard was what kept the work finite."""
@@ -56,39 +65,36 @@ class Mutant:
     tests: tuple[str, ...]
 
     def problem(self) -> str | None:
-        """Why it cannot be applied, if it cannot."""
+        """Why it cannot be run, if it cannot."""
         path = ROOT / self.file
         count = path.read_text().count(self.snippet) if path.is_file() else 0
-        return None if count == 1 else f"{self.file}: the snippet occurs {count} times: {self.snippet!r}"
+        if count != 1:
+            return f"{self.file}: the snippet occurs {count} times: {self.snippet!r}"
+        missing = [test for test in self.tests if not (ROOT / test.partition("::")[0]).is_file()]
+        return f"{self.file}: there is no test file {missing[0]}" if missing else None
 
 
 def main(words: Sequence[str]) -> int:
     """Run what the words say; the status is 1 where a mutant survives or cannot be applied."""
-    subjects = [word for word in words if not word.startswith("-")]
-    mutants = read_mutants(subjects)
+    mutants = read_mutants([word for word in words if not word.startswith("-")])
     problems = [problem for mutant in mutants if (problem := mutant.problem())]
     if problems or "--check" in words:
         sys.stdout.write("".join(f"{problem}\n" for problem in problems) or f"{len(mutants)} mutants apply\n")
         return 1 if problems else 0
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(WORKERS) as pool:
-        copies: Queue[Path] = Queue()
-        for number in range(WORKERS):
-            copies.put(_copy(Path(folder) / str(number)))
-        _require_green(Path(folder) / "0", sorted({test for mutant in mutants for test in mutant.tests}))
-        killed = list(pool.map(lambda mutant: _is_killed(mutant, copies), mutants))
-    rows = [{**asdict(mutant), "killed": dead} for mutant, dead in zip(mutants, killed, strict=True)]
-    survivors = [row for row in rows if not row["killed"]]
-    result = {
-        "command": "python experiments/mutation.py",
-        "mutants": len(rows),
-        "survivors": len(survivors),
-        "rows": rows,
-    }
-    if not subjects:
-        OUT.write_text(json.dumps(result, indent=1) + "\n")
-    for row in survivors:
-        sys.stdout.write(f"survives: {row['file']}: {row['snippet']!r}\n")
-    sys.stdout.write(f"{len(survivors)} of {len(rows)} survive\n")
+    for name in PRELOADED:
+        import_module(name)
+    earlier = stored_killers()
+    survivors = []
+    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("fork").Pool(WORKERS) as pool:
+        tasks = [(mutant, earlier.get((mutant.file, mutant.snippet))) for mutant in mutants]
+        for mutant, killer in pool.imap_unordered(partial(run, Path(folder)), tasks):
+            sys.stdout.write(f"{killer or 'SURVIVES'}: {mutant.file}: {mutant.snippet.splitlines()[0].strip()}\n")
+            sys.stdout.flush()
+            store(mutant, killer)
+            if killer is None:
+                survivors.append(mutant)
+        require_green(copy_of(Path(folder) / "unchanged"))
+    sys.stdout.write(f"{len(survivors)} of {len(mutants)} survive\n")
     return 1 if survivors else 0
 
 
@@ -102,46 +108,112 @@ def read_mutants(subjects: Sequence[str] = ()) -> list[Mutant]:
     ]
 
 
-def _is_killed(mutant: Mutant, copies: Queue[Path]) -> bool:
-    place = copies.get()
-    path = place / mutant.file
+def run(folder: Path, task: tuple[Mutant, str | None]) -> tuple[Mutant, str | None]:
+    """The mutant and the test that kills it, None where it survives; the test that killed it before comes first."""
+    mutant, earlier = task
+    place = copy_of(folder / str(os.getpid()))
+    with mutated(place / mutant.file, mutant):
+        killer = first_failure(place, [earlier]) if earlier and "::" in earlier else None
+        return mutant, killer or first_failure(place, mutant.tests)
+
+
+@contextmanager
+def mutated(path: Path, mutant: Mutant) -> Iterator[None]:
+    """The file with the guard taken out, as long as the context lasts."""
     original = path.read_text()
-    mutated = original.replace(mutant.snippet, mutant.replacement)
-    compile(mutated, mutant.file, "exec")
-    path.write_text(mutated)
-    killed = not _passes(place, mutant.tests)
-    path.write_text(original)
-    copies.put(place)
-    sys.stdout.write(f"{'killed' if killed else 'SURVIVES'}: {mutant.file}: {mutant.snippet.splitlines()[0].strip()}\n")
-    sys.stdout.flush()
-    return killed
+    changed = original.replace(mutant.snippet, mutant.replacement)
+    compile(changed, mutant.file, "exec")
+    path.write_text(changed)
+    try:
+        yield
+    finally:
+        path.write_text(original)
 
 
-def _require_green(place: Path, tests: Sequence[str]) -> None:
-    if not _passes(place, tests):
-        raise SystemExit(f"the tests fail before any guard is taken out: {', '.join(tests)}")
-
-
-def _copy(place: Path) -> Path:
-    place.mkdir()
-    for source in (ROOT / name for name in COPIED if (ROOT / name).exists()):
-        if source.is_dir():
-            shutil.copytree(source, place / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, place / source.name)
+def copy_of(place: Path) -> Path:
+    """A copy of the checkout at `place`, made if it is not there."""
+    if not place.exists():
+        place.mkdir()
+        for source in (ROOT / name for name in COPIED if (ROOT / name).exists()):
+            if source.is_dir():
+                shutil.copytree(source, place / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, place / source.name)
     return place
 
 
-def _passes(place: Path, tests: Sequence[str]) -> bool:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+def first_failure(place: Path, tests: Sequence[str]) -> str | None:
+    """The id of the first test that fails in the copy, or what else ended the run; None if all pass."""
+    report = place / "first_failure"
+    report.unlink(missing_ok=True)
+    process = os.fork()
+    if not process:
+        _test(place, tests, report)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)  # what a test that was stopped has started
+    if report.exists():
+        return report.read_text()
+    if status == -signal.SIGALRM:
+        return "timeout"
+    return {0: None, 4: None, 5: None}.get(status, f"status {status}")
+
+
+def _test(place: Path, tests: Sequence[str], report: Path) -> None:
+    """Run the tests in this process, which ends with pytest's status."""
+
+    class FirstFailure:
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            self._write(report)
+
+        def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+            self._write(report)
+
+        def _write(self, failed: pytest.TestReport | pytest.CollectReport) -> None:
+            if failed.failed and not report.exists():
+                report.write_text(failed.nodeid or "collection")
+
+    os.setsid()
+    signal.alarm(TIMEOUT)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(nowhere, descriptor)
+    os.chdir(place)
+    sys.path[:0] = [str(place), str(place / "tests")]
+    sys.dont_write_bytecode = True
+    os.environ |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    status = 3
     try:
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, timeout=TIMEOUT, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    if done.returncode not in (0, 1, 2):
-        raise SystemExit(f"pytest {' '.join(tests)} ended with {done.returncode}:\n{done.stdout.decode()[-2000:]}")
-    return done.returncode == 0
+        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[FirstFailure()]))
+    finally:
+        os._exit(status)
+
+
+def stored_killers() -> dict[tuple[str, str], str | None]:
+    """The test that killed each mutant (file and snippet) in the stored results."""
+    rows = json.loads(OUT.read_text())["rows"] if OUT.exists() else []
+    return {(row["file"], row["snippet"]): row["killed_by"] for row in rows}
+
+
+def store(mutant: Mutant, killer: str | None) -> None:
+    """Put a result into the file, where only mutants that are still listed stay."""
+    killers = {**stored_killers(), (mutant.file, mutant.snippet): killer}
+    rows = [
+        {"subject": one.subject, "file": one.file, "snippet": one.snippet, "killed_by": killers[one.file, one.snippet]}
+        for one in read_mutants()
+        if (one.file, one.snippet) in killers
+    ]
+    survivors = sum(row["killed_by"] is None for row in rows)
+    result = {"command": "python experiments/mutation.py", "mutants": len(rows), "survivors": survivors, "rows": rows}
+    OUT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def require_green(place: Path) -> None:
+    """Refuse the run if a test that killed a mutant fails without any mutant."""
+    killers = sorted({killer for killer in stored_killers().values() if killer and "::" in killer})
+    failure = first_failure(place, killers)
+    if failure:
+        raise SystemExit(f"{failure} fails on the unchanged copy too: what it killed is not judged")
 
 
 if __name__ == "__main__":
