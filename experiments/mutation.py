@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -52,6 +53,8 @@ PRELOADED = (
 WORKERS = 2
 TIMEOUT = 900
 """Seconds after which a mutant counts as killed: the guard was what kept the work finite."""
+MEMORY = 6 << 30
+"""Bytes that the tests of a mutant may allocate: some guards are what keeps memory finite."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def _test(place: Path, tests: Sequence[str], report: Path) -> None:
 
     os.setsid()
     signal.alarm(TIMEOUT)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(nowhere, descriptor)
