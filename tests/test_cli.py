@@ -213,6 +213,7 @@ def test_predict_refuses_a_damaged_model(model: Path, tmp_path: Path, capsys: py
         (["fit", "--teach", "m", "--members", "svd", "-o", "m"], "--members and --without belong to a new fit"),
         (["predict"], "the following arguments are required: MODEL_DIR, --pairs, -o/--output"),
         (["data", "gett"], "data 'gett' is not known; did you mean 'get'?"),
+        (["bench", "--duplicates", "lats"], "'lats' is not known; did you mean 'last'?"),
         (["data", "get"], "data get needs a name, for example ml-100k"),
         (["data", "get", "ml-10k"], "'ml-10k' cannot be downloaded; did you mean 'ml-100k'?"),
         (["data", "list", "ml-100k"], "data list takes no name"),

@@ -94,8 +94,10 @@ def test_equal_questions_have_equal_answers(world: World) -> None:
 
 def test_the_column_itself_does_not_explain_itself_away(world: World) -> None:
     """A leak that calls itself `year` is caught although years are taken for content."""
-    leaky = replace(world.dataset, items=world.dataset.items.assign(year=np.log1p(world.dataset.item_counts)))
-    assert exposure_leak(leaky, "year").found
+    counts = np.log1p(world.dataset.item_counts)
+    noise = np.random.default_rng(0).normal(0, 1.5 * counts.std(), len(counts))
+    leaky = replace(world.dataset, items=world.dataset.items.assign(year=counts + noise))
+    assert exposure_leak(leaky, "year").count > 0.4
 
 
 def test_of_few_items_or_of_a_constant_nothing_is_told(world: World) -> None:

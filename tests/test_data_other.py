@@ -87,6 +87,13 @@ def test_amazon_metadata_is_never_run(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
+def test_amazon_metadata_without_an_item_is_refused(tmp_path: Path) -> None:
+    folder = small_amazon(tmp_path / "amazon")
+    (folder / "meta_Tape_Decks.json").write_text('{"title": "Tape"}\n')
+    with pytest.raises(DataError, match=r"meta_Tape_Decks\.json row 1: expected a record with an asin"):
+        load("amazon", folder)
+
+
 def test_amazon_categories_are_named_when_it_is_not_clear(tmp_path: Path) -> None:
     folder = small_amazon(tmp_path / "amazon")
     with pytest.raises(SettingsError, match="0 review files of amazon-books; it has: amazon-tape-decks"):

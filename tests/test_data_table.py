@@ -135,6 +135,12 @@ def test_the_scale_is_detected_and_stated(
     assert str(dataset.scale) in stated[0].getMessage()
 
 
+@pytest.mark.parametrize("scale", ["1:nan", "0:inf", "1e13,2e13", "0:1e-14", "low:high"])
+def test_a_scale_that_is_none_is_refused(scale: str) -> None:
+    with pytest.raises(ScaleError, match="is not understood; write low:high"):
+        parse_scale(scale)
+
+
 def test_repeated_pairs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = "user_id,item_id,rating,timestamp\nu,a,1,10\nu,b,3,20\nu,a,4,30\nv,a,5,40\n"
     path = write(tmp_path / "r.csv", text)

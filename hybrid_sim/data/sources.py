@@ -96,7 +96,7 @@ def find_folder(name: str, root: Path) -> Path:
     for folder in dict.fromkeys([root, root / name, *([] if stem == family else [root / stem])]):
         if any(folder.glob(marker)):
             return folder
-    parts = {path.parent for path in root.glob(f"{name}-*/{marker}") if _family(path.parent.name)[0] == family}
+    parts = {path.parent for path in root.glob(f"{name}-*/{marker}")}
     if len(parts) == 1:
         return parts.pop()
     if parts:
