@@ -220,6 +220,13 @@ def test_small_groups_and_names_are_no_segments() -> None:
     assert groups == {("gender", "M"), ("age", "under 18"), ("age", "25-34"), ("city", "Ulm")}
 
 
+def test_a_column_of_more_than_forty_values_has_no_segments() -> None:
+    amounts = np.linspace(-1, 1, 820)
+    for n_names, n_segments in ((40, 40), (41, 0)):
+        users = pd.DataFrame({"town": [f"town {k % n_names}" for k in range(820)]})
+        assert len(Segments(users, seed=0).of(amounts, amounts, amounts)) == n_segments
+
+
 # Leakage
 
 

@@ -27,7 +27,7 @@ from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.ensemble.out_of_fold import MemberPredictions
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.boosted import BoostedResidual
-from hybrid_sim.models.means import ItemMean, UserMean
+from hybrid_sim.models.means import GlobalMean, ItemMean, UserMean
 from hybrid_sim.models.support import Support
 from hybrid_sim.retrieval.embedder import TfidfSVD
 from hybrid_sim.simulation.explain import explain
@@ -384,3 +384,12 @@ def test_why_refuses_what_a_run_does_not_have(
     run.explanations.write_text('{"user_id": "a"\n')
     with pytest.raises(DataError, match=r"explanations\.jsonl line 1 is not an explanation"):
         ask_why([str(run.path), *last], capsys)
+
+
+def test_of_a_pair_unknown_on_both_sides_the_fallback_is_the_whole_base() -> None:
+    """Also where a member answers about such a pair."""
+    data = tiny_dataset()
+    simulator = Simulator(members=("biases",), n_jobs=1).fit(data)
+    simulator.ensemble_ = Ensemble({"biases": Biases(), "mean": GlobalMean()}).fit(data)
+    contributions = explain(simulator, simulator.predict(["a stranger"], ["a novelty"]), data)[0].contributions
+    assert set(contributions) == {"base"}

@@ -119,6 +119,13 @@ def test_a_graph_keeps_the_rows_that_it_has() -> None:
     assert len(anew.graph_) == pytest.approx(len(grown.graph_), rel=0.01)
 
 
+def test_what_single_precision_cannot_tell_apart_is_compared_in_double() -> None:
+    """The FAISS proposals are rows in order, of which the last one is the nearest."""
+    vectors = np.outer(1 + np.arange(100) * 1e-10, [0.6, 0.8])
+    rows, _ = nearest(np.array([[0.6, 0.8]]), vectors, 3)
+    assert rows.tolist() == [[99, 98, 97]]
+
+
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_the_nearest_are_exact_and_alike_in_any_batch(k: int) -> None:
     """Vectors that single precision cannot tell apart: its candidates are not enough."""

@@ -190,3 +190,10 @@ def test_help_says_what_comes_back() -> None:
         text = getattr(hs, name).__doc__
         assert text is not None
         assert "Raises:" in text, name
+
+
+def test_results_are_those_of_the_last_simulation(data: hs.Dataset, fitted: hs.Simulator, tmp_path: Path) -> None:
+    run = hs.Run(tmp_path / "run", data, simulator=fitted)
+    for n_users in (2, 3):
+        run.simulate(hs.cross_pairs(data.users.index[:n_users], data.items.index[:1]))
+        assert len(run.ratings) == n_users

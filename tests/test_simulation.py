@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hybrid_sim.llm.batch import Polling
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.journal import Journal
+from hybrid_sim.profiles.writers import Draft
 from hybrid_sim.simulation.interviewer import Interviewer, LLMRatings, interviewer, profile_author
 from hybrid_sim.simulation.llm_value import LLM_SOURCE, pairs_to_ask
 from hybrid_sim.simulation.session import identity
@@ -261,6 +263,21 @@ def test_simulated_ratings_enter_history_and_profile_and_are_marked(
         assert len(new.timeline.versions) == len(old.timeline.versions) + 2  # 25 ratings, an update after every ten
         assert new.profile is not None
         assert new.profile.evidence == tuple(dataset.items.index[10:20])
+
+
+def test_a_profile_that_a_user_had_when_asked_about_is_not_written_again(
+    world: tuple[Dataset, Dataset], fitted: Simulator
+) -> None:
+    class NoWriter:
+        def write(self, drafts: Sequence[Draft]) -> list[UserProfile]:
+            assert not drafts
+            return []
+
+    dataset, settings = world[0], RunSettings().profile
+    simulation = simulate(fitted, dataset, dataset.users.index[:2], dataset.items.index[:2])
+    asked = users_before(simulation, dataset, profile_author(dataset, RunSettings(), None), settings)
+    simulation = replace(simulation, users={state.user: state for state in asked})
+    assert users_before(simulation, dataset, NoWriter(), settings) == asked
 
 
 def test_frequencies_of_samples_are_the_distribution() -> None:
