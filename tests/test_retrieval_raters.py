@@ -245,12 +245,13 @@ def test_neighbours_equal_the_formula() -> None:
 
 def test_profile_neighbours_equal_the_formula() -> None:
     train, test = split(planted(n_users=30, n_items=40))
+    pairs = Pairs(*(np.append(getattr(test, side)[:200], getattr(train, side)[:100]) for side in ("user", "item")))
     rater = ProfileNeighbours(embedder=TfidfSVD(), k=8, shrink=0.7).fit(train)
     facets = SignedFacets(embedder=TfidfSVD()).fit(train)
     profiles = centred(np.concatenate([facets.likes_, -facets.dislikes_], axis=1))
     residuals = train.rating - Biases().fit(train).expect(train.pairs)
-    moved = rater.expect(test.pairs) - Biases().fit(train).expect(test.pairs)
-    for row, (user, item) in enumerate(zip(test.user, test.item, strict=True)):
+    moved = rater.expect(pairs) - Biases().fit(train).expect(pairs)
+    for row, (user, item) in enumerate(zip(pairs.user, pairs.item, strict=True)):
         cosines = profiles @ profiles[user]
         cosines[user] = -1.0
         nearest = np.argsort(-cosines)[:8]
