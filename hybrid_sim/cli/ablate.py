@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from pathlib import Path
 
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
+from hybrid_sim.cli.terminal import show
 
 DESCRIPTION = """\
 Leaves out every subset of the ensemble's components (groups of members, and the steps after them) and compares what is
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.json is not None:
         write_ablation(report, options.json)
-    sys.stdout.write(f"{ablation_text(report)}\n")
+    show(*ablation_text(report).split("\n"))
     return 0
 
 

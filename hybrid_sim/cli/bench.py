@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.json is not None:
         write_json(report, options.json)
-    sys.stdout.write(f"{table_text(report)}\n")
+    show(*table_text(report).split("\n"))
     if str(options.figure) != "none":
         _write_figure(report, options.figure)
     return 0
