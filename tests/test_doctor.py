@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from llm_server import DEAD_ADDRESS, LoopbackLLM, always
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.settings import LLMSettings
@@ -118,6 +121,33 @@ def test_a_dead_or_wrong_endpoint_is_bad_and_nothing_is_raised(tmp_path: Path, h
     ):
         httpserver.expect_oneshot_request("/v1/models").respond_with_data(odd)
         assert found(httpserver.url_for("/v1"), tmp_path, ask=False)["model"].state == "warn"
+
+
+@pytest.mark.parametrize("kind", ["endless", "drip"])
+def test_the_doctor_has_the_limits_of_a_run(kind: str, tmp_path: Path, httpserver: HTTPServer) -> None:
+    """A body without end is broken off by its size, one that drips by the deadline."""
+
+    def body(request: Request) -> Response:
+        def pieces() -> Iterator[bytes]:
+            for _ in range(100_000 if kind == "endless" else 40):
+                yield b"x" * (100_000 if kind == "endless" else 1)
+                if kind == "drip":
+                    time.sleep(0.1)
+
+        return Response(pieces())
+
+    httpserver.expect_request("/v1/models").respond_with_handler(body)
+    finding = found(httpserver.url_for("/v1"), tmp_path, deadline=20.0 if kind == "endless" else 0.3)["endpoint"]
+    assert finding.state == "bad"
+    assert ("longer than 2,000,000 bytes" if kind == "endless" else "within 0.3 s (llm.deadline)") in finding.sentence
+
+
+def test_a_proxy_of_the_desktop_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1")
+    with LoopbackLLM() as server:
+        assert found(server.url, tmp_path)["reply"].state == "ok"
+    far = found("http://llm.example/v1", tmp_path, key=KEY)["endpoint"]
+    assert (far.state, far.exit_code, "names a proxy that cannot be used" in far.sentence) == ("bad", 2, True)
 
 
 def test_settings_that_cannot_work_are_bad(tmp_path: Path) -> None:

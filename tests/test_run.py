@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from llm_server import LoopbackLLM
+from llm_server import LoopbackLLM, rating_mind
 
 import hybrid_sim as hs
+from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.errors import RunError, SettingsError
 from hybrid_sim.data.world import make_world
 
@@ -80,6 +82,30 @@ def test_a_run_that_meets_its_limit_is_resumed(
         assert whole.llm.answered.all()
         assert whole.use is not None
         assert whole.use.ledger.calls == server.n_requests == 5 + whole.use.calls
+
+
+def test_a_model_that_is_found_to_be_worth_nothing_is_not_asked_about_pairs(
+    data: hs.Dataset, fitted: hs.Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small model may choose one level whatever it is asked; run.json, `why` and the page say what that is worth."""
+    pairs = hs.cross_pairs(data.users.index[:4], data.items.index[np.argsort(-data.item_counts)[:3]])
+    always_the_same = rating_mind(noise=0.0, opinion=lambda item, about: 0.5)
+    with LoopbackLLM(always_the_same) as server:
+        chosen = settings(server.url, learn_from=60)
+        run = hs.Run(tmp_path / "run", data, simulator=fitted, settings=chosen, model="loopback")
+        planned = sum(run.plan(pairs).questions.values())
+        simulation = run.simulate(pairs)
+        assert 0 < server.n_requests < planned
+    assert not simulation.asked.any()
+    np.testing.assert_array_equal(simulation.prediction.distribution.probs, simulation.statistical.probs)
+    back = hs.Run.open(tmp_path / "run")
+    assert set(back.explanations["by"]) == {"statistics"}
+    about = json.loads((tmp_path / "run" / "run.json").read_text())["llm_value"]
+    assert about[0]["is_useless"]
+    user, item = map(str, pairs.iloc[0][["user_id", "item_id"]])
+    options = parse(["why", str(tmp_path / "run"), "--user", user, "--item", item])
+    assert options.run(options) == 0
+    assert "worth nothing, so it is not asked about them" in capsys.readouterr().out
 
 
 def test_a_run_without_a_model_is_statistical_and_advances_profiles(

@@ -246,6 +246,21 @@ def test_new_items_have_a_worth_of_their_own(world: tuple[Dataset, Dataset], fit
     assert worth.cold.worth_.min() > 2.0 * worth.warm.worth_[0] > 0.0
 
 
+def test_a_contrary_model_is_found_to_be_worth_nothing_and_said_so(
+    world: tuple[Dataset, Dataset], fitted: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset, held = world
+    contrary = LLMValue.learn(fitted, dataset, answers_about(dataset, 100, lambda truth: 6.0 - truth))
+    assert not contrary.may_help(fitted, held.pairs).any()
+    rows = contrary.about()
+    assert [(row["is_useless"], row["ratings"] >= 50) for row in rows] == [(True, True)] * 2
+    assert rows[0]["sentence"].endswith("; worth nothing, so it is not asked about them")
+    assert rows[0]["sentence"] in caplog.text
+    unknown = LLMValue.learn(fitted, dataset, LLMRatings.none_yet([], 1))
+    assert unknown.may_help(fitted, held.pairs).all()
+    assert "fewer than 50 known ratings to learn from" in unknown.about()[0]["sentence"]
+
+
 def test_worth_that_was_not_learned_changes_no_bit(world: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     dataset, held = world
     nothing = LLMValue.learn(fitted, dataset, LLMRatings.none_yet([], 1))

@@ -73,7 +73,7 @@ def use_lines(simulation: hs.Simulation) -> str:
         return ""
     use, ledger = simulation.use, simulation.use.ledger
     asked, answered = simulation.asked, simulation.llm.answered
-    if not asked.any():
+    if not asked.any() and not any(row["is_useless"] for row in simulation.value):
         _log.warning("the model was asked about no pair: it can be asked about known users and items with a text")
     elif answered.any() and not (simulation.prediction.distribution.probs != simulation.statistical.probs).any():
         _log.warning("the model's ratings of known pairs added nothing to the statistics; no prediction changed")

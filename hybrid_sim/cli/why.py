@@ -59,14 +59,16 @@ def run(options: argparse.Namespace) -> int:
 
     folder, pair = RunFolder(options.folder), (options.user, options.item)
     if not folder.ratings.is_file():
-        simulator = hs.load(options.folder)
+        simulator, value = hs.load(options.folder), []
         prediction = simulator.predict([options.user], [options.item])
         explanation = _explained(simulator, prediction, options)
     else:
-        prediction = read_run(options.folder).prediction_of(*pair)
+        finished = read_run(options.folder)
+        prediction = finished.prediction_of(*pair)
+        value = [row["sentence"] for row in finished.about.get("llm_value", ())]
         stored = (e for e in read_explanations(folder.explanations) if (e["user_id"], e["item_id"]) == pair)
         explanation = next(stored, {}) or _explained(_simulator_of(folder), prediction, options)
-    content = {**_answer(prediction), **explanation}
+    content = {**_answer(prediction), **explanation, "llm_value": value}
     if options.json:
         sys.stdout.write(f"{json.dumps(content, indent=1)}\n")
     else:
@@ -116,6 +118,8 @@ def _page(content: dict[str, Any]) -> Iterator[str]:
     for heading, key in (("In common with those for it", "keywords"), ("In common with those against it", "against")):
         if content[key]:
             yield from ("", f"{heading}: {', '.join(content[key])}")
+    if content["llm_value"]:
+        yield from ("", *content["llm_value"])
     author = "the language model" if content["by"] == "llm" else "made from the numbers"
     yield from ("", f"Reason ({author})", *textwrap.wrap(content["reason"], WIDTH))
 

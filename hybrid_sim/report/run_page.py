@@ -176,7 +176,7 @@ def _calls(run: FinishedRun) -> Section:
         f"{ledger.calls:,} calls were sent, {ledger.answered:,} were answered and {ledger.failed:,} failed; "
         f"known costs are {dollars(ledger.money)}."
     )
-    notes = []
+    notes = [f"{row['sentence']}." for row in run.about.get("llm_value", ())]
     if ledger.possibly_paid:
         notes.append(f"{ledger.possibly_paid:,} calls without an answer may have been paid all the same.")
     if ledger.unknown_cost:

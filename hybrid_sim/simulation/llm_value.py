@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.groups import place_in_group
@@ -26,6 +27,12 @@ LLM_ITEM_SOURCE = "llm-item+stat"
 POOLED_WEIGHT = 200.0
 """Weight of what an answer about a new item brings to all pairs of the item, next to its own pair (see
 `expected_gain`): for the first answer 200 / (2.33 · 3.33) = 26 times as much."""
+
+_SMALLEST_WEIGHT = 0.005
+"""Below this a correction counts as worth nothing: two full levels of surprise would move a prediction by 0.01."""
+
+_ENOUGH = 150
+"""Known ratings from which a weight of zero counts as found; from fewer a useful model may get it by chance."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -114,22 +121,25 @@ class LLMValue:
 
     That for new items is pooled: it holds for all users with ratings, asked about or not (see `Correction`). About
     users without ratings nothing can be learned, since all users of the calibration requests have some; their
-    predictions stay statistical.
+    predictions stay statistical. `n_ratings` says from how many known ratings each correction was learned; 0: there
+    were too few.
     """
 
     warm: Correction
     cold: Correction
+    n_ratings: tuple[int, int] = (0, 0)
 
     @classmethod
     def learn(cls, simulator: Simulator, dataset: Dataset, answers: LLMRatings) -> Self:
         """Learn from answers about known ratings, next to the out-of-fold predictions of the same ratings."""
         llm, pairs = answers.distribution(dataset.scale), answers.pairs
         ratings = dataset.rating_of(pairs)
-        corrections = []
+        corrections, n_ratings = [], []
         for cold, what in ((False, "prediction"), (True, "prediction of new items")):
             out_of_fold = simulator.ensemble_.out_of_fold(pairs, cold=cold)
             corrections.append(Correction(new_items=cold).fit(out_of_fold, llm, pairs, ratings))
             n = int((llm.answered & out_of_fold.answered).sum())
+            n_ratings.append(n if n >= MIN_ROWS else 0)
             if n < MIN_ROWS and llm.answered.any():
                 _log.warning(
                     "the model rated %d known pairs from which its value can be learned, %d are needed: it changes no "
@@ -138,7 +148,34 @@ class LLMValue:
                     MIN_ROWS,
                     what,
                 )
-        return cls(*corrections)
+        value = cls(corrections[0], corrections[1], (n_ratings[0], n_ratings[1]))
+        for correction in value.about():
+            if correction["is_useless"]:
+                _log.warning(correction["sentence"])
+        return value
+
+    def about(self) -> list[dict[str, Any]]:
+        """The corrections in plain JSON: which predictions, the weights, from how many ratings, and a sentence."""
+        rows = []
+        kinds = zip(("predictions", "predictions of new items"), (self.warm, self.cold), self.n_ratings, strict=True)
+        for kind, correction, n in kinds:
+            weights = correction.worth_.tolist()
+            is_useless = n >= _ENOUGH and max(weights) < _SMALLEST_WEIGHT
+            shown = " and ".join(f"{weight:.2f}" for weight in weights)
+            basis = f"learned from {n:,} known ratings" if n else f"fewer than {MIN_ROWS} known ratings to learn from"
+            sentence = f"{kind}: weight {shown} of the language model's ratings, {basis}"
+            sentence += "; worth nothing, so it is not asked about them" if is_useless else ""
+            rows.append({"of": kind, "weights": weights, "ratings": n, "is_useless": is_useless, "sentence": sentence})
+        return rows
+
+    def may_help(self, simulator: Simulator, pairs: Pairs) -> NDArray[np.bool_]:
+        """Which pairs the model's ratings may move: not those for which they were found to be worth nothing."""
+        regimes = simulator.ensemble_.support_.of(pairs).regime
+        helps = np.ones(len(pairs), dtype=bool)
+        for kinds, row in zip((WARM, COLD_ITEM), self.about(), strict=True):
+            if row["is_useless"]:
+                helps &= ~np.isin(regimes, kinds)
+        return helps
 
     def correct(
         self, prediction: Prediction, simulator: Simulator, pairs: Pairs, llm: RatingDistribution

@@ -193,6 +193,7 @@ class FolderRun:
             "sources": dict(Counter(simulation.prediction.source.tolist())),
             "asked": int(simulation.asked.sum()),
             "answered": int(simulation.llm.answered.sum()),
+            "llm_value": list(simulation.value),
             "ledger": None if use is None else asdict(use.ledger),
             "failures": None if use is None else use.failures,
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,7 @@ class Simulation(Framed):
     `statistical` is the distribution before the language model's correction. `asked` marks the pairs that the model was
     asked about, `llm` holds the frequencies of its ratings (NaN without one), `reasons` its reasons ("" without).
     `known` are the ratings that the dataset holds already, NaN for the others. `users` are the users that it was asked
-    about, by row, as they were before these ratings; `use` says what it cost.
+    about, by row, as they were before these ratings; `use` says what it cost, `value` what it is worth (`LLMValue`).
     """
 
     pairs: Pairs
@@ -72,6 +72,7 @@ class Simulation(Framed):
     known: FloatArray
     users: dict[int, UserState]
     use: LLMUse | None = None
+    value: Sequence[Mapping[str, Any]] = ()
 
     def __repr__(self) -> str:
         return f"Simulation({len(self.ratings):,} ratings, {int(self.llm.answered.sum()):,} with a language model)"
@@ -124,6 +125,7 @@ def simulate(
         if len(ask_about) and not can_learn(simulator, calibration):
             calibration = []
         value = LLMValue.learn(simulator, dataset, interviewer.ask(calibration))
+        ask_about = ask_about[value.may_help(simulator, pairs.take(ask_about))]
         answers = interviewer.ask(rating_requests(states, pairs.take(ask_about)))
     asked, llm, reasons = _by_pair(answers, dataset, pairs)
     if interviewer is not None:
@@ -131,8 +133,9 @@ def simulate(
     users = {state.user: state for state in answers.states}
     known_ratings = dataset.rating_of(pairs)
     return Simulation(
-        pairs, prediction, prediction.sample(seed), statistical, asked, llm, reasons, known_ratings, users
-    )
+        pairs, prediction, prediction.sample(seed), statistical, asked, llm, reasons, known_ratings, users,
+        value=[] if interviewer is None else value.about(),
+    )  # fmt: skip
 
 
 class UserStates:
