@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run_command
 from llm_server import LoopbackLLM, rating_mind
 
 import hybrid_sim as hs
 from hybrid_sim.cli.parsing import parse
-from hybrid_sim.core.errors import RunError, SettingsError
+from hybrid_sim.core.errors import DataError, RunError, SettingsError, StorageError
 from hybrid_sim.data.world import make_world
 
 
@@ -223,3 +227,93 @@ def test_results_are_those_of_the_last_simulation(data: hs.Dataset, fitted: hs.S
     for n_users in (2, 3):
         run.simulate(hs.cross_pairs(data.users.index[:n_users], data.items.index[:1]))
         assert len(run.ratings) == n_users
+
+
+class SlowlyFitted(hs.Simulator):
+    """A simulator that takes two seconds more to be fitted, and notes when it is."""
+
+    ended = 0.0
+
+    def fit(self, dataset: hs.Dataset) -> Self:
+        fitted = super().fit(dataset)
+        time.sleep(2)
+        SlowlyFitted.ended = time.monotonic()
+        return fitted
+
+    def save(self, folder: str | Path) -> None:
+        """Nothing: a class of these tests cannot be saved."""
+
+
+def test_minutes_are_those_of_asking(data: hs.Dataset, pairs: pd.DataFrame, tmp_path: Path) -> None:
+    """Issue 10: `--max-minutes` counted the fit, so that a run of a slow simulator asked nothing."""
+    slow = SlowlyFitted(members=["biases"], without=["profile"])
+    with LoopbackLLM() as server:
+        run = hs.Run(tmp_path, data, simulator=slow, settings=settings(server.url), model="loopback")
+        use = run.simulate(pairs, explained=False).use
+    assert use is not None
+    assert 0 < use.ledger.seconds <= time.monotonic() - SlowlyFitted.ended
+
+
+@pytest.fixture
+def finished(data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame, tmp_path: Path) -> Path:
+    """A run of statistics that has ended."""
+    hs.Run(tmp_path / "run", data, simulator=fitted).simulate(pairs)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["ratings.csv", "profiles.jsonl", "explanations.jsonl", "run.json"])
+def test_a_changed_file_of_a_run_is_reported(name: str, finished: Path) -> None:
+    """Issue 10: a digit that was changed after the run was reported as the run's."""
+    assert "changed" not in run_command("why", finished, "--user", "u0001", "--item", "f0001").stderr
+    file = finished / name
+    content = file.read_bytes()
+    last = [number.start() for number in re.finditer(rb"\d{4}", content)][-1]
+    file.write_bytes(content[:last] + (b"2" if content[last : last + 1] == b"1" else b"1") + content[last + 1 :])
+    page = finished.parent / "page.html"
+    commands = (
+        ("why", finished, "--user", "u0001", "--item", "f0001"),
+        ("report", finished, "--html", page),
+        ("compare", finished, finished),
+    )
+    for words in commands:
+        lines = run_command(*words).stderr.splitlines()
+        assert [line for line in lines if "changed" in line] == [
+            f"warning: {finished}: {name} changed after the run; shown is what stands there now"
+        ]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes are a matter of Unix")
+@pytest.mark.parametrize(
+    "name", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite.ballast", "journal.sqlite.lock", "simulator"]
+)
+def test_links_in_a_run_folder_are_not_followed(
+    name: str, data: hs.Dataset, pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Issue 10: the file where a link leads was overwritten."""
+    victim = tmp_path / "mine"
+    victim.write_bytes(b"")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / name).symlink_to(victim)
+    with LoopbackLLM() as server:
+        run = hs.Run(folder, data, simulator=hs.Simulator(members=["biases"]), settings=settings(server.url), model="m")
+        with pytest.raises((RunError, SettingsError, StorageError), match=f"{name}.* (link|symbolic)"):
+            run.simulate(pairs)
+    assert victim.read_bytes() == b""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="links and pipes are a matter of Unix")
+@pytest.mark.parametrize("name", ["ratings.csv", "profiles.jsonl", "explanations.jsonl", "run.json"])
+def test_tables_of_a_run_replace_links_and_holes_are_not_read(
+    name: str, finished: Path, data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame
+) -> None:
+    victim = finished.parent / "mine"
+    victim.write_bytes(b"")
+    (finished / name).unlink()
+    (finished / name).symlink_to(victim)
+    hs.Run(finished, data, simulator=fitted).simulate(pairs)
+    assert victim.read_bytes() == b""
+    with (finished / name).open("wb") as file:
+        file.truncate(20 * 10**9)
+    with pytest.raises(DataError, match=f"{name} cannot be read: a sparse file"):
+        hs.Run.open(finished)

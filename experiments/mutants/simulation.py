@@ -4,6 +4,7 @@ SIMULATION, NEW_ITEMS, CORE, CLI = (f"hybrid_sim/{room}" for room in ("simulatio
 RUN, EXCLUSIONS = ["tests/test_run.py"], ["tests/test_exclusions.py"]
 WORTH, SIMULATED = ["tests/test_worth.py"], ["tests/test_simulation.py"]
 EXPLAIN, COMMAND = ["tests/test_explain.py"], ["tests/test_cli_simulate.py"]
+STREAMS = ["tests/test_process.py"]
 COLD, COLD_COMMAND = ["tests/test_cold.py"], ["tests/test_cold_cli.py"]
 
 MUTANTS = [
@@ -94,6 +95,23 @@ MUTANTS = [
     (f"{SIMULATION}/session.py", "max_calls=self.max_calls", "max_calls=None", RUN),
     (f"{SIMULATION}/session.py", 'and "llm" not in self.wanted.without', "", COMMAND),
     (f"{SIMULATION}/run_folder.py", "np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)", "pairs", COMMAND),
+    (f"{SIMULATION}/run_folder.py", "if changed := files.changed(about):", "if False:", RUN),
+    (
+        f"{SIMULATION}/run_folder.py",
+        ' if about.get("digest", _digest(about)) != _digest(about) else []',
+        " if 0 else []",
+        RUN,
+    ),
+    (f"{SIMULATION}/run_folder.py", "            if file.exists():\n", "            if False:\n", RUN),
+    (f"{SIMULATION}/run_folder.py", "    if folder.is_symlink():\n", "    if False:\n", RUN),
+    (f"{SIMULATION}/session.py", 'if "simulator" not in self.__dict__:', "if False:", RUN),
+    ("hybrid_sim/llm/journal_file.py", "            if path.is_symlink():\n", "            if False:\n", RUN),
+    # Standard streams and compiled code
+    (f"{CLI}/terminal.py", "            silence(self._stream)\n", "            pass\n", STREAMS),
+    (f"{CLI}/__init__.py", "        if error.errno not in FULL:\n            raise\n", "        raise\n", STREAMS),
+    (f"{CLI}/__init__.py", "    open_standard_streams()\n", "", STREAMS),
+    (f"{CORE}/compiled.py", "        except RuntimeError:\n", "        except ZeroDivisionError:\n", STREAMS),
+    (f"{CORE}/compiled.py", "            self._discard()\n            return None\n", "            raise\n", STREAMS),
     # Incremental refit
     (f"{SIMULATION}/refit.py", "    if missing.any():\n", "    if False:\n", EXCLUSIONS),
     (f"{SIMULATION}/refit.py", "if dataset.scale != ", "if False and dataset.scale != ", EXCLUSIONS),

@@ -5,14 +5,17 @@ Nothing heavy is imported before a command runs, so that `--help` and mistakes a
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from hybrid_sim.cli.parsing import parse
-from hybrid_sim.cli.terminal import messages, say
-from hybrid_sim.core.errors import HybridSimError
+from hybrid_sim.cli.terminal import messages, open_standard_streams, silence, warn
+from hybrid_sim.core.errors import HybridSimError, StorageError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `--debug`, or the environment variable HYBRID_SIM_DEBUG, adds the traceback.
     """
+    open_standard_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or bool(os.environ.get("HYBRID_SIM_DEBUG"))
     try:
@@ -32,11 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HybridSimError as error:
         if debug:
             traceback.print_exc()
-        say(f"hybrid-sim: {error}", sys.stderr)
+        warn(f"hybrid-sim: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("hybrid-sim: interrupted", sys.stderr)
+        warn("hybrid-sim: interrupted")
         return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough; nothing may be flushed into it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        silence(sys.stdout)
         return 0
+    except MemoryError:
+        warn("hybrid-sim: the memory is used up; raise its limit, or use fewer ratings or members, or --jobs 1")
+        return StorageError.exit_code
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        warn(f"hybrid-sim: standard output cannot be written ({error.strerror}); free some space")
+        silence(sys.stdout)
+        return StorageError.exit_code

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import hybrid_sim as hs
 from hybrid_sim.cli.parsing import Parser, whole_number
-from hybrid_sim.cli.terminal import say
+from hybrid_sim.cli.terminal import warn
 from hybrid_sim.core.errors import BudgetError
 
 if TYPE_CHECKING:
@@ -96,10 +95,10 @@ def exit_status(simulation: hs.Simulation, command: str) -> int:
     if use is None:
         return 0
     if use.stopped is not None:
-        say(f"hybrid-sim: {use.stopped}", sys.stderr)
+        warn(f"hybrid-sim: {use.stopped}")
         out_of_budget = isinstance(use.stopped, BudgetError)
         how = "the same command with a higher limit goes on" if out_of_budget else f"go on with: {command}"
-        say(f"hybrid-sim: pairs that it was not asked about stay statistical; {how}", sys.stderr)
+        warn(f"hybrid-sim: pairs that it was not asked about stay statistical; {how}")
         return use.stopped.exit_code
     missing = simulation.asked & ~simulation.llm.answered
     if use.failed:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from hybrid_sim.core.files import printable
 from hybrid_sim.core.progress import Task, listen
@@ -29,7 +31,7 @@ def messages(quiet: bool = False, stream: TextIO | None = None) -> Iterator[None
     On a terminal progress is a bar with the estimated time left, elsewhere plain lines. `quiet` shows only
     warnings and errors.
     """
-    stream = stream or sys.stderr
+    stream = _unfailing(stream or sys.stderr)
     log = logging.getLogger("hybrid_sim")
     handler, level, propagates = _LineHandler(stream), log.level, log.propagate
     log.addHandler(handler)
@@ -45,6 +47,52 @@ def messages(quiet: bool = False, stream: TextIO | None = None) -> Iterator[None
         log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagates
+
+
+def warn(text: str) -> None:
+    """Write one line to stderr, or nowhere if it cannot be written."""
+    say(text, _unfailing(sys.stderr))
+
+
+def _unfailing(stream: TextIO) -> TextIO:
+    return cast(TextIO, _Unfailing(stream))
+
+
+class _Unfailing(io.TextIOBase):
+    """A log: what cannot be written to it (a full disk, a closed pipe) is lost, and work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            silence(self._stream)
+
+    def isatty(self) -> bool:
+        return not self._stream.closed and self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+def silence(stream: TextIO) -> None:
+    """Send what is still in the buffer, and all that follows, nowhere: Python would fail on it again when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def open_standard_streams() -> None:
+    """Stand in for standard streams that the caller has closed, so that no file of the run gets their numbers."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  as long as the process
 
 
 def say(text: str, stream: TextIO) -> None:

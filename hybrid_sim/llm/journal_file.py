@@ -7,6 +7,8 @@ can be read by itself, as if it were the only page of its table; its checksum sh
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hybrid_sim.core.errors import RunError, StorageError
+from hybrid_sim.core.files import checked_size
 
 if sys.platform == "win32":
     import msvcrt
@@ -68,6 +71,7 @@ _FIRST_PAGES = 16
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG}
 _DEFINITIONS = "SELECT type, name, rootpage, sql FROM sqlite_schema ORDER BY rootpage"
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -82,7 +86,7 @@ def lock(path: Path) -> BinaryIO:
         StorageError: the file cannot be written.
     """
     try:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o644), "r+b", buffering=0)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror}); name another folder") from error
     try:
@@ -169,9 +173,29 @@ def open_tables(file: Path) -> sqlite3.Connection:
 
 def open_read_only(file: Path) -> sqlite3.Connection:
     """Open `file` without writing anything, nor beside it, unless a run is using it or died in it."""
+    refuse_odd_files(file)
     log = beside(file, "-wal")
     mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
     return _connect(f"{file.absolute().as_uri()}?{mode}", uri=True)
+
+
+def refuse_odd_files(file: Path) -> None:
+    """Check that a journal and the files beside it are plain files: a link would be followed, a pipe waited for.
+
+    Raises:
+        RunError: one is something else.
+    """
+    for path in file.parent.glob(f"{glob.escape(file.name)}*"):
+        try:
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, "a link")
+            checked_size(path)
+        except FileNotFoundError:  # the process that uses the journal has removed it
+            continue
+        except OSError as error:
+            raise RunError(
+                f"{path} is no file of a journal: {error.strerror}; remove it, or use another folder"
+            ) from error
 
 
 def beside(file: Path, suffix: str) -> Path:
@@ -217,6 +241,7 @@ def rescue(file: Path) -> str | None:
     counts as possibly paid, at the most that any attempt could cost. Returns what happened, in a sentence; None if the
     journal is whole.
     """
+    refuse_odd_files(file)
     rescued, work = beside(file, ".rescued"), beside(file, ".rescuing")
     kept = "what could be read of it is rescued"
     if not rescued.exists():

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from hybrid_sim.core.compiled import compiled
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import DataError, SettingsError
@@ -98,7 +98,7 @@ class BoostedResidual:
         return np.asarray(_leaf_sums(features, self.roots_, self.feature_, self.threshold_, self.children_, of_leaves))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _leaf_sums(
     features: FloatArray,
     roots: IntArray,

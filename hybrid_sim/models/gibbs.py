@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from hybrid_sim.core.compiled import compiled
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.models.features import FeatureBlock
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def draw_vectors(
     vectors: FloatArray,
     starts: IntArray,
@@ -61,7 +61,7 @@ def draw_vectors(
             vectors[i, a] = right[a]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _solve_and_draw(system: FloatArray, right: FloatArray, normal: FloatArray) -> None:
     """`right` becomes system⁻¹ right plus a draw of covariance system⁻¹, by Cholesky.
 
@@ -89,7 +89,7 @@ def _solve_and_draw(system: FloatArray, right: FloatArray, normal: FloatArray) -
         right[a] = total / system[a, a]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def expect(user: IntArray, item: IntArray, users: FloatArray, items: FloatArray) -> FloatArray:
     """Sum of biases and inner product of factors for each pair, shape `(n_pairs,)`."""
     dim = users.shape[1]
@@ -103,7 +103,7 @@ def expect(user: IntArray, item: IntArray, users: FloatArray, items: FloatArray)
     return out
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def log_likelihood(
     expected: FloatArray,
     inverse_sd: FloatArray,
@@ -126,7 +126,7 @@ def log_likelihood(
     return total
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True, inline="always")
+@compiled(fastmath=True, inline="always")
 def normal_cdf(x: float, table: FloatArray, reach: float) -> float:
     """Normal distribution function, linear between the entries of `table`, equal steps of [-reach, reach]."""
     place = (min(max(x, -reach), reach * 0.999999) + reach) * ((len(table) - 1) / (2 * reach))
@@ -135,7 +135,7 @@ def normal_cdf(x: float, table: FloatArray, reach: float) -> float:
     return value
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def moments(
     user: IntArray, item: IntArray, users: FloatArray, items: FloatArray, low: float, high: float
 ) -> FloatArray:
@@ -162,7 +162,7 @@ def moments(
     return out
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def level_probabilities(
     user: IntArray,
     item: IntArray,

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import LinearOperator, cg
 
+from hybrid_sim.core.compiled import compiled
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.texts import item_texts
@@ -229,7 +229,7 @@ def _bias_inverse(
     return times
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _dots(user: IntArray, item: IntArray, users: Vectors, items: Vectors) -> FloatArray:
     out = np.empty(len(user))
     for p in range(len(user)):

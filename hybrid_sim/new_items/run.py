@@ -209,5 +209,5 @@ class NewItemRun(FolderRun):
         }
         for name, content in contents.items():
             write_whole(self.folder.path / name, content)
-        self.folder.write_about(about)
+        self.folder.write_about(about, (self.folder.path / name for name in contents))
         _log.info("written: %s", ", ".join(str(self.folder.path / name) for name in (*contents, "run.json")))

@@ -6,17 +6,17 @@ batch.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from hybrid_sim.core.compiled import compiled
 from hybrid_sim.core.types import FloatArray, IntArray
 
 SPARE = 8
 """Candidates beyond the k wanted that single precision must propose before double precision decides."""
 
 # Sums may be split over the lanes of the processor, always in the same way; NaN must stay NaN.
-fixed_order = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+fixed_order = compiled(fastmath={"reassoc", "contract", "nsz"})
 
 
 def nearest(queries: NDArray[np.floating], vectors: NDArray[np.floating], k: int) -> tuple[IntArray, FloatArray]:

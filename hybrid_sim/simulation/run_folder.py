@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from hybrid_sim.core.dataset import Dataset, encoded
 from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError, StorageError
-from hybrid_sim.core.files import write_whole
+from hybrid_sim.core.files import checked_size, first_mistake, read_json_file, write_whole
 from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.model_files import MANIFEST
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
@@ -27,8 +30,7 @@ from hybrid_sim.simulation.simulator import Prediction, Simulator
 
 NEEDED = ("user_id", "item_id", "rating", "mean", "low", "high", "source")
 
-EXPLAINED = ("user_id", "item_id", "reason", "by", "contributions", "evidence", "keywords", "against")
-"""The parts of a stored explanation."""
+_log = logging.getLogger("hybrid_sim")
 
 IN_TRAINING = -2
 """Stands for a pair whose rating the simulator learned from: its prediction cannot be judged by it."""
@@ -71,7 +73,7 @@ class RunFolder:
         if (self.path / MANIFEST).is_file():
             raise SettingsError(f"{self.path}: is a saved model; name another folder")
         try:
-            about = json.loads(self.about.read_bytes())
+            about = read_json_file(self.about)
         except (OSError, ValueError):
             return
         other = about.get("kind", kind) if isinstance(about, dict) else kind
@@ -92,13 +94,46 @@ class RunFolder:
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be made ({error.strerror}); name another folder") from error
 
-    def write_about(self, about: Mapping[str, Any]) -> None:
-        """Write settings and provenance."""
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """The tables of a simulation."""
+        return self.ratings, self.profiles, self.explanations
+
+    def write_about(self, about: Mapping[str, Any], tables: Iterable[Path]) -> None:
+        """Write settings and provenance, with SHA-256 digests of the tables as they are now and of all this."""
+        files = {table.name: _sha256(table) for table in tables if table.is_file()}
+        about = {**about, "files": files}
+        about["digest"] = _digest(about)
         write_whole(self.about, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
+
+    def changed(self, about: Mapping[str, Any]) -> list[str]:
+        """Names of the files that are not as the run wrote them; none where `about` has no digests."""
+        written = about.get("files") or {}
+        names = [table.name for table in self.tables if _sha256(table) != written.get(table.name, _sha256(table))]
+        return names + ([self.about.name] if about.get("digest", _digest(about)) != _digest(about) else [])
+
+
+def _sha256(path: Path) -> str | None:
+    """None where there is no such file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    """SHA-256 of everything in `run.json` but this digest."""
+    return hashlib.sha256(json.dumps({**about, "digest": ""}, sort_keys=True).encode()).hexdigest()
 
 
 def load_saved(folder: Path, dataset: Dataset) -> Simulator | None:
-    """The simulator in this folder; None where there is none, it is damaged, or was fitted to other data."""
+    """The simulator in this folder; None where there is none, it is damaged, or was fitted to other data.
+
+    Raises:
+        SettingsError: a link has this name: a simulator would be saved where it leads.
+    """
+    if folder.is_symlink():
+        raise SettingsError(f"{folder} is a link; remove it, or name another folder")
     try:
         saved = Simulator.load(folder) if folder.is_dir() else None
     except ModelFileError:
@@ -231,6 +266,12 @@ def read_run(folder: Path) -> FinishedRun:
     files = RunFolder(folder)
     if not files.ratings.is_file():
         raise SettingsError(f"{folder} holds no {files.ratings.name}; name a folder that `hybrid-sim simulate` wrote")
+    for file in (*files.tables, files.about):
+        try:
+            if file.exists():
+                checked_size(file)
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}; run `hybrid-sim simulate` again") from error
     table = read_table(files.ratings)
     for column in NEEDED:
         if column not in table.names:
@@ -262,7 +303,27 @@ def read_run(folder: Path) -> FinishedRun:
         for name in ("llm_rating", "known_rating")
     )
     rating, about = scale.round(numbers["rating"]), _about(files.about)
+    if changed := files.changed(about):
+        _log.warning("%s: %s changed after the run; shown is what stands there now", folder, ", ".join(changed))
     return FinishedRun(files, about, users.names, items.names, users.codes, items.codes, rating, prediction, *optional)
+
+
+class _Cited(BaseModel, extra="forbid"):
+    item_id: str
+    title: str
+    rating: float
+    contribution: float
+
+
+class _StoredExplanation(BaseModel, extra="forbid"):
+    user_id: str
+    item_id: str
+    reason: str
+    by: str
+    contributions: dict[str, float]
+    evidence: list[_Cited]
+    keywords: list[str]
+    against: list[str]
 
 
 def read_explanations(path: Path) -> Iterator[dict[str, Any]]:
@@ -273,16 +334,15 @@ def read_explanations(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                record = dict(json.loads(line))
-                missing = set(EXPLAINED) - record.keys()
-            except (ValueError, TypeError):
-                missing = set(EXPLAINED)
-            if missing:
-                raise DataError(f"{path} line {number} is not an explanation; run `hybrid-sim simulate` again")
-            yield record
+                yield _StoredExplanation.model_validate_json(line).model_dump()
+            except ValidationError as error:
+                raise DataError(
+                    f"{path} line {number} is not an explanation ({first_mistake(error, 'the line')}); "
+                    "run `hybrid-sim simulate` again"
+                ) from error
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -304,12 +364,12 @@ def _about(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
+        content = read_json_file(file)
+    except (OSError, ValueError) as error:
         raise DataError(f"{file}: is not JSON ({error}); run `hybrid-sim simulate` again") from error
     about = content if isinstance(content, dict) else {}
     if not isinstance(content, dict) or not all(
-        isinstance(about.get(name) or {}, dict) for name in ("provenance", "settings", "ledger")
+        isinstance(about.get(name) or {}, dict) for name in ("provenance", "settings", "ledger", "files")
     ):
         raise DataError(f"{file}: holds no table of settings and provenance; run `hybrid-sim simulate` again")
     return about

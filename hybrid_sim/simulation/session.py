@@ -155,6 +155,9 @@ class FolderRun:
                 )
             yield None
             return
+        if "simulator" not in self.__dict__:
+            with Journal(self.folder.journal, settings=identity, replay=replay):
+                self.simulator  # noqa: B018 - fitted now: the minutes of the limits are counted from the next opening
         with (
             Journal(self.folder.journal, settings=identity, replay=replay) as journal,
             LLM(self._settings.llm, journal, limits.after(journal.ledger()), replay=replay, batch=batch) as llm,
@@ -350,7 +353,7 @@ class Run(FolderRun):
             reasons = simulation.reasons.tolist()
             explanations = explain(self.simulator, simulation.prediction, self.dataset, reasons)
             write_whole(self.folder.explanations, json_lines(one.to_json() for one in explanations))
-        self.folder.write_about(self._about(simulation, command))
+        self.folder.write_about(self._about(simulation, command), self.folder.tables)
         self.__dict__.pop("results", None)
         if n_known := int(np.isfinite(simulation.known).sum()):
             _log.warning(
