@@ -51,7 +51,7 @@ PRELOADED = (
 )
 """What most tests import: loaded once, before the process of each mutant is forked."""
 WORKERS = 2
-TIMEOUT = 900
+TIMEOUT = 300
 """Seconds after which a mutant counts as killed: the guard was what kept the work finite."""
 MEMORY = 6 << 30
 """Bytes that the tests of a mutant may allocate: some guards are what keeps memory finite."""

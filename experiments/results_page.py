@@ -303,6 +303,12 @@ def llm_runs() -> Iterator[str]:
         f"{strings['prompts_broken']}",
         "`experiments/llm_fuzz.py`",
     )
+    dialects = result("dialects")["dialects"]
+    yield row(
+        f"{len(dialects)} dialects of OpenAI-compatible servers (imitated): pairs answered",
+        f"{sum(one['answered'] for one in dialects)} of {sum(one['pairs'] for one in dialects)}",
+        "`experiments/dialects.py`",
+    )
     yield row(
         "requests per second at 200 ms latency against a raw aiohttp client in the same run, concurrency 50 / 200",
         f"{rates[50]} / {rates[200]}",
