@@ -116,6 +116,13 @@ def test_delimiters_are_detected(delimiter: str, tmp_path: Path) -> None:
     check(read_dataset(path))
 
 
+def test_with_a_delimiter_no_json_is_looked_for(tmp_path: Path) -> None:
+    """The table of a run is delimited text: an array of millions of empty records in its place fills no memory."""
+    path = tmp_path / "ratings.csv"
+    path.write_text('[{"user_id":"u"}, {"user_id":"v"}]\n1,2\n')
+    assert "user_id" not in read_table(path, delimiter=",").names
+
+
 def test_blanks_between_fields_are_one_delimiter(tmp_path: Path) -> None:
     path = tmp_path / "ratings.txt"
     path.write_text(lines(" ").replace(" ", "   ", 5))

@@ -272,7 +272,7 @@ def read_run(folder: Path) -> FinishedRun:
                 checked_size(file)
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}; run `hybrid-sim simulate` again") from error
-    table = read_table(files.ratings)
+    table = read_table(files.ratings, delimiter=",")
     for column in NEEDED:
         if column not in table.names:
             raise DataError(f"{files.ratings} lacks the column {column!r}; run `hybrid-sim simulate` again")
