@@ -193,7 +193,8 @@ def read_table(
 
     Text may be compressed (gzip, zip, bzip2, xz, Zstandard) and in UTF-16; JSON is an object per line or one array.
     Only the `wanted` columns that exist are kept. Text without a header gets `names`; its delimiter is detected from
-    the first lines where it is not given; where it is, no JSON is looked for. `header_option` is what a caller passes to give `names`, for messages.
+    the first lines where it is not given; where it is, no JSON is looked for. `header_option` is what a caller passes
+    to give `names`, for messages.
 
     Raises:
         SettingsError: there is no such file, or no such encoding.
