@@ -180,16 +180,16 @@ def write_hostile_run(folder: Path) -> None:
         for user in words[:4]:
             for item in words:
                 rows.writerow([user, item, 2, 1.6, 0.5, 0.4, 0.6, 1, 2, words[0], ""])
-    parts = {"base": 1.5, **dict.fromkeys(HOSTILE, 0.1)}
-    evidence = [{"title": word, "rating": 1.0, "contribution": 0.1} for word in HOSTILE]
-    line = {"user_id": words[0], "item_id": words[0], "reason": "".join(HOSTILE), "by": "llm", "contributions": parts}
+    parts = {"base": 1.5, **dict.fromkeys(words, 0.1)}
+    evidence = [{"item_id": word, "title": word, "rating": 1.0, "contribution": 0.1} for word in words]
+    line = {"user_id": words[0], "item_id": words[0], "reason": "".join(words), "by": "llm", "contributions": parts}
     (folder / "explanations.jsonl").write_text(
         json.dumps({**line, "evidence": evidence, "keywords": [], "against": []}) + "\n"
     )
     version = {"user_id": words[0], "version": 1, "summary": words[0], "likes": words, "dislikes": words}
     lines = [
         version,
-        {**version, "version": 2, "likes": [], "change": HOSTILE[0], "evidence": words, "writer": words[1]},
+        {**version, "version": 2, "likes": [], "change": words[0], "evidence": words, "writer": words[1]},
     ]
     (folder / "profiles.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     about = {
@@ -204,8 +204,16 @@ def test_a_hostile_run_gives_a_harmless_page(tmp_path: Path) -> None:
     write_hostile_run(tmp_path / "run")
     assert report(tmp_path / "run") == 0
     text = PageReader((tmp_path / "run" / "report.html").read_text()).text
-    for word in ("<script>window.hacked=1</script>", "=HYPERLINK", "\\u202egnp.exe", "a\\ud800b", "{{ 7 * 7 }}"):
+    for word in ("<script>window.hacked=1</script>", "=HYPERLINK", "\\u202egnp.exe", "{{ 7 * 7 }}"):
         assert word in text
+
+
+def test_half_a_surrogate_pair_in_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_hostile_run(tmp_path / "run")
+    explanations = tmp_path / "run" / "explanations.jsonl"
+    explanations.write_text(explanations.read_text().replace('"reason": "', '"reason": "\\ud800', 1))
+    assert report(tmp_path / "run") == 2
+    assert "explanations.jsonl line 1 is not an explanation" in capsys.readouterr().err
 
 
 def test_in_a_browser_the_pages_of_runs_ask_for_nothing(window: Browser, page: Path, tmp_path: Path) -> None:
