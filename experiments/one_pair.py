@@ -1,6 +1,6 @@
 """What one prediction costs, and whether a row's answer depends on the rows that are asked with it.
 
-    python experiments/one_pair.py LABEL       adds its record to experiments/results/one_pair.json
+    python experiments/one_pair.py             writes experiments/results/one_pair.json
 
 CPU milliseconds of `Simulator.predict` for one pair of the synthetic world, all members fitted, median of ten rounds;
 and of 6,000 pairs how many have other bits when they are asked in 7 files, and of 500 when each is asked alone.
@@ -11,22 +11,25 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 import hybrid_sim as hs
+from hybrid_sim.core.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "one_pair.json"
 N_PAIRS, N_FILES, N_ALONE = 6000, 7, 500
 
 
-def main(label: str) -> None:
+def main() -> None:
     """Measure and write."""
-    simulator = hs.Simulator().fit(hs.load_dataset("world"))
-    records = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    records[label] = {"CPU ms per pair": cpu_per_pair(simulator), **differing(simulator)}
-    RESULT.write_text(json.dumps(records, indent=1) + "\n")
+    dataset = hs.load_dataset("world")
+    simulator = hs.Simulator().fit(dataset)
+    measured = {"CPU ms per pair": cpu_per_pair(simulator), **differing(simulator)}
+    about = asdict(provenance(sys.argv, simulator.seed, dataset))
+    RESULT.write_text(json.dumps({**measured, "provenance": about}, indent=1) + "\n")
 
 
 def cpu_per_pair(simulator: hs.Simulator, n: int = 100) -> float:
@@ -57,4 +60,4 @@ def differing(simulator: hs.Simulator) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "now")
+    main()
