@@ -353,8 +353,9 @@ def the_rest() -> Iterator[str]:
     rates = " and ".join(f"{one['ratings_per_second']:,} on {name}" for name, one in result("speed").items())
     yield from wrapped(
         "**Speed** of a fitted simulator, in batches of 100,000 random pairs on two cores: "
-        f"{rates} ratings per second (`python experiments/speed.py`). A pair alone takes {alone['CPU ms per pair']:.1f} ms "
-        f"of CPU; of 6,000 pairs {alone['of 6000 in 7 files']} have other bits when they are predicted in seven parts "
+        f"{rates} ratings per second (`python experiments/speed.py`). A pair alone takes "
+        f"{alone['CPU ms per pair']:.1f} ms of CPU; "
+        f"of 6,000 pairs {alone['of 6000 in 7 files']} have other bits when they are predicted in seven parts "
         "(`python experiments/one_pair.py`)."
     )
 
