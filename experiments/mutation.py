@@ -73,8 +73,14 @@ class Mutant:
         count = path.read_text().count(self.snippet) if path.is_file() else 0
         if count != 1:
             return f"{self.file}: the snippet occurs {count} times: {self.snippet!r}"
-        missing = [test for test in self.tests if not (ROOT / test.partition("::")[0]).is_file()]
-        return f"{self.file}: there is no test file {missing[0]}" if missing else None
+        missing = [test for test in self.tests if not _exists(test)]
+        return f"{self.file}: there is no test {missing[0]}" if missing else None
+
+
+def _exists(test: str) -> bool:
+    file, _, name = test.partition("::")
+    path = ROOT / file
+    return path.is_file() and (not name or f"def {name.partition('[')[0]}(" in path.read_text())
 
 
 def main(words: Sequence[str]) -> int:
@@ -116,7 +122,7 @@ def run(folder: Path, task: tuple[Mutant, str | None]) -> tuple[Mutant, str | No
     mutant, earlier = task
     place = copy_of(folder / str(os.getpid()))
     with mutated(place / mutant.file, mutant):
-        killer = first_failure(place, [earlier]) if earlier and "::" in earlier else None
+        killer = first_failure(place, [earlier]) if earlier and "::" in earlier and _exists(earlier) else None
         return mutant, killer or first_failure(place, mutant.tests)
 
 
@@ -159,7 +165,7 @@ def first_failure(place: Path, tests: Sequence[str]) -> str | None:
         return report.read_text()
     if status == -signal.SIGALRM:
         return "timeout"
-    return {0: None, 4: None, 5: None}.get(status, f"status {status}")
+    return None if status == 0 else f"status {status}"
 
 
 def _test(place: Path, tests: Sequence[str], report: Path) -> None:

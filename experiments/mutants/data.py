@@ -66,7 +66,6 @@ MUTANTS = [
     (f"{DATA}/decoding.py", ' == "[Content_Types].xml" for', ' == "" for', FOREIGN),
     (f"{DATA}/columns.py", "        if path.exists() and not path.is_file():\n", "        if False:\n", FOREIGN),
     (f"{DATA}/columns.py", "            column.validate(full=True)", "            column.validate()", FOREIGN),
-    (f"{DATA}/columns.py", " or holds_records(file):", ":", FOREIGN),
     (f"{DATA}/delimited.py", "    if len(given) > len(fields):\n", "    if False:\n", FOREIGN),
     (f"{DATA}/delimited.py", "AS_ROWS if len(names) > WIDE else ", "", FOREIGN),
     (PROTOCOLS, "    if copied.sum() > COPIES * len(copied) and", "    if False and", FOREIGN),

@@ -64,7 +64,8 @@ RANKING = [f"{FAIR}few_recommenders_or_users_say_nothing_of_rankings"]
 FEW = [f"{FAIR}users_with_few_ratings_have_no_histogram_and_no_mean_of_their_own"]
 JUDGE = [
     f"{FAIR}equal_is_not_better_and_a_demand_that_is_undefined_fails",
-    "tests/test_validity.py::test_a_demand_is_judged_by_the_worse_end_and_a_tolerance_by_the_estimate",
+    "tests/test_validity.py::test_worse_is_said_where_the_whole_interval_is_and_a_tolerance_is_judged_by_the_estimate",
+    "tests/test_validity.py::test_of_a_few_users_nothing_is_told",
 ]
 EVIDENCE = [f"{FAIR}evidence_on_new_items_resamples_items"]
 PICKS = [
