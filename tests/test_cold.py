@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -181,11 +180,9 @@ def test_known_pairs_are_answered_as_before(
 
 def test_the_original_simulator_is_left_as_it_was(cut: tuple[Dataset, Dataset], fitted: Simulator) -> None:
     before = fitted.predict_pairs(cut[1].pairs).distribution.probs
-    unfitted = copy.deepcopy(fitted.ensemble_.members)
     updated = refit.refitted(fitted, cut[0])
-    assert {name: vars(member).keys() for name, member in fitted.ensemble_.members.items()} == {
-        name: vars(member).keys() for name, member in unfitted.items()
-    }
+    settings = [name for member in fitted.ensemble_.members.values() for name in vars(member)]
+    assert not [name for name in settings if name.endswith("_")]
     assert len(updated.item_ids_) == 300
     assert len(fitted.item_ids_) == 240
     np.testing.assert_array_equal(fitted.predict_pairs(cut[1].pairs).distribution.probs, before)

@@ -91,7 +91,7 @@ MUTANTS = [
         "if False:",
         EXCLUSIONS,
     ),
-    (f"{SIMULATION}/session.py", '        self.__dict__.pop("results", None)\n', "", EXCLUSIONS),
+    (f"{SIMULATION}/session.py", '        self.__dict__.pop("results", None)\n', "", RUN),
     (f"{SIMULATION}/session.py", "max_calls=self.max_calls", "max_calls=None", RUN),
     (f"{SIMULATION}/session.py", 'and "llm" not in self.wanted.without', "", COMMAND),
     (f"{SIMULATION}/run_folder.py", "np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)", "pairs", COMMAND),
