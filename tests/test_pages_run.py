@@ -216,6 +216,15 @@ def test_half_a_surrogate_pair_in_a_run_is_refused(tmp_path: Path, capsys: pytes
     assert "explanations.jsonl line 1 is not an explanation" in capsys.readouterr().err
 
 
+def test_a_line_of_a_run_that_is_much_too_long_is_not_parsed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_hostile_run(tmp_path / "run")
+    (tmp_path / "run" / "explanations.jsonl").write_text(f"[{'{},' * 400_000}{{}}]\n")
+    assert report(tmp_path / "run") == 2
+    assert "explanations.jsonl line 1 has more than 1,000,000 bytes" in capsys.readouterr().err
+
+
 def test_in_a_browser_the_pages_of_runs_ask_for_nothing(window: Browser, page: Path, tmp_path: Path) -> None:
     write_hostile_run(tmp_path / "run")
     assert report(tmp_path / "run", "--html", str(tmp_path / "hostile.html")) == 0

@@ -59,6 +59,7 @@ def test_no_timelines_are_a_file_without_lines(tmp_path: Path) -> None:
         (lambda line: line.replace('"summary"', '"sumary"'), "row 2, s"),
         (lambda line: line.replace("{", '{"mood": 1, ', 1), "row 2, mood: "),
         (lambda line: "[]", "row 2, the line"),
+        (lambda line: f"[{'{},' * 400_000}{{}}]", "row 2 has more than 1,000,000 characters"),
     ],
 )
 def test_a_damaged_line_is_refused_with_its_row(tmp_path: Path, spoil: Callable[[str], str], message: str) -> None:

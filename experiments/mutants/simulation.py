@@ -95,6 +95,8 @@ MUTANTS = [
     (f"{SIMULATION}/session.py", "max_calls=self.max_calls", "max_calls=None", RUN),
     (f"{SIMULATION}/session.py", 'and "llm" not in self.wanted.without', "", COMMAND),
     (f"{SIMULATION}/run_folder.py", "np.where(np.isnan(run.known_rating), pairs, IN_TRAINING)", "pairs", COMMAND),
+    (f"{SIMULATION}/run_folder.py", "if len(line) > MAX_LINE:", "if False:", ["tests/test_pages_run.py"]),
+    ("hybrid_sim/profiles/timelines.py", "if len(line) > MAX_LINE:", "if False:", ["tests/test_profile_files.py"]),
     (f"{SIMULATION}/run_folder.py", "if changed := files.changed(about):", "if False:", RUN),
     (
         f"{SIMULATION}/run_folder.py",

@@ -18,6 +18,8 @@ from hybrid_sim.core.errors import SettingsError, StorageError
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+MAX_LINE = 1_000_000
+"""Length of a line of stored JSON, which has a few thousand bytes; parsed JSON takes up to 50 times its size."""
 
 _MAX_JSON = 16_000_000
 """Bytes of a manifest or of a description of a run, which have a few thousand."""

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from hybrid_sim.core.errors import DataError, SettingsError
-from hybrid_sim.core.files import first_mistake, write_whole
+from hybrid_sim.core.files import MAX_LINE, first_mistake, write_whole
 from hybrid_sim.core.user_state import Timeline, UserProfile
 
 PROFILES_FILE = "profiles.jsonl"
@@ -141,6 +141,8 @@ def read_timelines(path: Path) -> dict[str, Timeline]:
     adapter = TypeAdapter(UserProfile)
     timelines: dict[str, Timeline] = {}
     for number, line in enumerate(filter(None, lines), start=1):
+        if len(line) > MAX_LINE:
+            raise DataError(f"{path.name} row {number} has more than {MAX_LINE:,} characters; remove it or run again")
         try:
             version = adapter.validate_json(line, strict=True, extra="forbid")
         except ValidationError as error:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from hybrid_sim.core.dataset import Dataset, encoded
 from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError, StorageError
-from hybrid_sim.core.files import checked_size, first_mistake, read_json_file, write_whole
+from hybrid_sim.core.files import MAX_LINE, checked_size, first_mistake, read_json_file, write_whole
 from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.model_files import MANIFEST
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
@@ -336,6 +336,10 @@ def read_explanations(path: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
+            if len(line) > MAX_LINE:
+                raise DataError(
+                    f"{path} line {number} has more than {MAX_LINE:,} bytes; run `hybrid-sim simulate` again"
+                )
             try:
                 yield _StoredExplanation.model_validate_json(line).model_dump()
             except ValidationError as error:
