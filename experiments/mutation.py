@@ -207,14 +207,15 @@ def stored_killers() -> dict[tuple[str, str], str | None]:
 
 def store(mutant: Mutant, killer: str | None) -> None:
     """Put a result into the file, where only mutants that are still listed stay."""
-    killers = {**stored_killers(), (mutant.file, mutant.snippet): killer}
+    killers, listed = {**stored_killers(), (mutant.file, mutant.snippet): killer}, read_mutants()
     rows = [
         {"subject": one.subject, "file": one.file, "snippet": one.snippet, "killed_by": killers[one.file, one.snippet]}
-        for one in read_mutants()
+        for one in listed
         if (one.file, one.snippet) in killers
     ]
     survivors = sum(row["killed_by"] is None for row in rows)
-    result = {"command": "python experiments/mutation.py", "mutants": len(rows), "survivors": survivors, "rows": rows}
+    counts = {"listed": len(listed), "mutants": len(rows), "survivors": survivors}
+    result = {"command": "python experiments/mutation.py", **counts, "rows": rows}
     OUT.write_text(json.dumps(result, indent=1) + "\n")
 
 

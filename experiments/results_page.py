@@ -363,12 +363,16 @@ def the_rest() -> Iterator[str]:
 def checks() -> Iterator[str]:
     """How much the tests notice, what damaged tables do, and how long the program takes to start."""
     mutation, startup = result("mutation"), result("startup")["above_a_bare_interpreter"]
-    tables = result("table_fuzz")
+    tables, folders = result("table_fuzz"), result("malicious_folders")
+    wrong = len(folders["wrong"])
     yield from ("## Tests, damage and start-up", "")
     yield from wrapped(
-        f"Of {mutation['mutants']} guards taken out one at a time, {mutation['survivors']} go unnoticed by the "
-        f"tests of their module (`python experiments/mutation.py`). Of {tables['tables']:,} damaged tables "
-        f"{len(tables['tracebacks'])} end in a traceback, within {tables['slowest_seconds']:.1f} s and "
+        f"Of {mutation['mutants']} guards taken out one at a time (of {mutation['listed']} that are listed; on the way "
+        f"to this code, not all on its last state), {mutation['survivors']} go unnoticed by the tests of their module "
+        f"(`python experiments/mutation.py`). Of {folders['malicious']['folders']} malicious and "
+        f"{folders['damaged']['folders']} damaged model and run folders {wrong} run code, write elsewhere, hang, "
+        f"take 1 GB or end in a traceback (`python experiments/malicious_folders.py`). Of {tables['tables']:,} damaged "
+        f"tables {len(tables['tracebacks'])} end in a traceback, within {tables['slowest_seconds']:.1f} s and "
         f"{tables['peak_mb']} MB (`python experiments/table_fuzz.py`). Above a bare interpreter "
         f"`import hybrid_sim` takes {startup['import hybrid_sim']['wall_seconds']:.2f} s and `hybrid-sim --help` "
         f"{startup['hybrid-sim --help']['wall_seconds']:.2f} s (`python experiments/startup.py`)."

@@ -17,7 +17,7 @@ import pytest
 from llm_asking import asking, question, questions
 
 from hybrid_sim.core.errors import RunError, StorageError
-from hybrid_sim.llm.batch import OpenBatches
+from hybrid_sim.llm.batch import OpenBatch, OpenBatches
 from hybrid_sim.llm.budget import Ledger, PromptUsage
 from hybrid_sim.llm.journal import Journal
 from hybrid_sim.llm.question import Answer, Failure, Message, Question, Usage
@@ -509,3 +509,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("x")
     with pytest.raises(StorageError, match="taken"):
         Journal(tmp_path / "taken" / "journal.sqlite")
+
+
+def test_a_batch_stays_open_while_results_in_it_have_not_been_delivered(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        batches = OpenBatches(journal)
+        batch = batches.write(OpenBatch("a", "id-1", ["k1", "k2"]))
+        batches.remove(batch, ["k1"])
+        assert batches.keys() == {"k2"}
+        batches.remove(batch, ["k1", "k2"])
+        assert batches.read() == []

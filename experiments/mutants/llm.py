@@ -87,7 +87,7 @@ MUTANTS = [
     (LLM + "batch.py", 'if batch.status == "failed":', "if False:", BATCH),
     (LLM + "batch.py", 'any(is_quota(error.code or "") for error in errors)', "False", BATCH),
     (LLM + "batch.py", "if note is not None]", "]", BATCH),
-    (LLM + "batch.py", "        if left:\n", "        if False:\n", BATCH),
+    (LLM + "batch.py", "        if left:\n", "        if False:\n", JOURNAL),
     (LLM + "batch.py", 'remedy in ("retry", "wait")', 'remedy != "none"', BATCH),
     # the journal
     (LLM + "journal.py", "                if is_whole(row):\n                    answers", "                if True:\n"
