@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,3 +81,48 @@ def test_damaged_compiled_code_is_compiled_again(tmp_path: Path) -> None:
         for file in cache.rglob(f"*.{suffix}"):
             file.write_bytes(b"damaged")
         assert [shell(start, tmp_path, **kept).stdout for _ in range(2)] == ["42 0\n", "42 1\n"]
+
+
+@pytest.mark.parametrize("command", ["fit --members biases -o model", "bench --models global_mean --figure none"])
+def test_a_limit_below_what_the_libraries_take_is_refused_before_they_are_loaded(command: str, tmp_path: Path) -> None:
+    """Issue 10, point 12: BLAS threads that cannot start ended as "interrupted", in an abort or never."""
+    done = shell(f"ulimit -v 1000000; timeout 60 {START} {command}", tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "hybrid-sim: the address space is limited to 1.0 GB, less than the 1.2 GB that the libraries alone take; "
+        "raise the limit (ulimit -v)\n",
+    )
+
+
+def test_a_limit_of_the_address_space_leaves_room_for_small_tasks(tmp_path: Path) -> None:
+    """Issue 10, point 12: 2 GB were too few for any command, most of it reserved by libraries for what never came."""
+    done = shell(f"ulimit -v 1200000; timeout 200 {START} bench --models global_mean --figure none", tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+LAST_BYTES = """
+import resource
+from hybrid_sim.cli import main
+from hybrid_sim.cli.parsing import COMMANDS, Command
+def run(options):
+    size = 1024 * int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmSize")))
+    resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
+    raise ERROR
+COMMANDS.add("grow", Command("", "", lambda parser: None, run))
+raise SystemExit(main(["grow"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "error", ["MemoryError('rows')", "ImportError('no segment')", "OSError('x')", "RuntimeError('x')"]
+)
+@pytest.mark.parametrize("room", [10**8, 10**12])
+def test_what_fails_for_want_of_memory_is_one_line(error: str, room: int, tmp_path: Path) -> None:
+    """Issue 10, point 12: libraries and threads fail in many ways where the address space is used up."""
+    (tmp_path / "run.py").write_text(LAST_BYTES.replace("ROOM", str(room)).replace("ERROR", error))
+    done = shell(f"{sys.executable} run.py", tmp_path)
+    if room == 10**8 or error.startswith("Memory"):
+        assert done.returncode == 2
+        assert re.fullmatch(r"hybrid-sim: the memory is used up \(.+\); raise its limit, or .*\n", done.stderr)
+    else:
+        assert (done.returncode, "Traceback" in done.stderr) == (1, True)

@@ -2,6 +2,8 @@
 
 SERIALIZATION, STORE = "hybrid_sim/core/serialization.py", ["tests/test_store.py"]
 
+MEMORY, CLI_MAIN, PROCESS = "hybrid_sim/core/memory.py", "hybrid_sim/cli/__init__.py", ["tests/test_process.py"]
+
 MUTANTS = [
     (
         "hybrid_sim/core/registry.py",
@@ -37,4 +39,9 @@ MUTANTS = [
     ("hybrid_sim/core/model_files.py", "        _recover(folder.resolve())\n", "        pass\n", STORE),
     ("hybrid_sim/core/model_files.py", "    _recover(folder)\n", "", STORE),
     ("hybrid_sim/core/model_files.py", "            if is_left:\n", "            if True:\n", STORE),
+    # Memory
+    (MEMORY, "    if limit < LIBRARIES:\n", "    if False:\n", PROCESS),
+    (MEMORY, "        os.environ.setdefault(name, value)\n", "        pass\n", PROCESS),
+    (CLI_MAIN, "if not isinstance(error, MemoryError) and not is_used_up():", "if False:", PROCESS),
+    (CLI_MAIN, "if not isinstance(error, MemoryError) and not is_used_up():", "if True:", PROCESS),
 ]

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.cli.terminal import messages, open_standard_streams, silence, warn
-from hybrid_sim.core.errors import HybridSimError, StorageError
+from hybrid_sim.core.errors import HybridSimError, InputError, StorageError
+from hybrid_sim.core.memory import fit_libraries_into_limit, is_used_up
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(words)
         options.command = ["hybrid-sim", *words]
         with messages(options.quiet):
+            fit_libraries_into_limit()
             status: int = options.run(options)
         sys.stdout.flush()
         return status
@@ -44,12 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         silence(sys.stdout)
         return 0
-    except MemoryError:
-        warn("hybrid-sim: the memory is used up; raise its limit, or use fewer ratings or members, or --jobs 1")
-        return StorageError.exit_code
     except OSError as error:
-        if error.errno not in FULL:
-            raise
-        warn(f"hybrid-sim: standard output cannot be written ({error.strerror}); free some space")
-        silence(sys.stdout)
-        return StorageError.exit_code
+        if error.errno in FULL:
+            warn(f"hybrid-sim: standard output cannot be written ({error.strerror}); free some space")
+            silence(sys.stdout)
+            return StorageError.exit_code
+        return _out_of_memory(error, debug)
+    except (MemoryError, ImportError, RuntimeError, SystemError) as error:
+        return _out_of_memory(error, debug)
+
+
+def _out_of_memory(error: Exception, debug: bool) -> int:
+    """Say that the memory is used up, if that is why `error` was raised: libraries and threads fail in many ways."""
+    if not isinstance(error, MemoryError) and not is_used_up():
+        raise error
+    if debug:
+        traceback.print_exception(error)
+    warn(f"hybrid-sim: the memory is used up ({error}); raise its limit, or use fewer ratings or members, or --jobs 1")
+    return InputError.exit_code
