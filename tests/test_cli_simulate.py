@@ -188,6 +188,7 @@ def test_row_26_no_option_takes_a_key(capsys: pytest.CaptureFixture[str]) -> Non
         (["--user", "u0001", "--item", "f0001", "--set", "rating.item_per_call=3"], "did you mean 'items_per_call'"),
         (["--user", "u0001", "--item", "f0001", "--set", "llm.api_key=x"], "no setting 'llm.api_key'"),
         (["--user", "u0001", "--item", "f0001", "--settings", "nowhere.toml"], "nowhere.toml"),
+        (["--user", "u0001", "--item", "f0001", "--members", "biases"], "leave --members and --without out"),
     ],
 )
 def test_mistakes_are_said_in_one_line(simulate: Run, words: list[str], message: str) -> None:

@@ -381,7 +381,7 @@ def test_the_ids_of_items_and_users_may_be_called_otherwise(tmp_path: Path) -> N
         read_dataset(ratings, None, users)
 
 
-@pytest.mark.parametrize("year", ["19550215", "200500000", "1503921600000", "-3"])
+@pytest.mark.parametrize("year", ["19550215", "200500000", "1503921600000", "-3", "9999"])
 def test_a_year_that_can_be_none_is_missing(year: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ratings, items = tmp_path / "ratings.csv", tmp_path / "items.csv"
     ratings.write_text("user_id,item_id,rating\na,i1,1\na,i2,5\n")

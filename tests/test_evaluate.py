@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from hybrid_sim.core.errors import InputError, SettingsError, StorageError
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import FloatArray, RatingDistribution, RatingScale
 from hybrid_sim.evaluation import metrics
+from hybrid_sim.evaluation.bench import Benchmark
 from hybrid_sim.evaluation.bench_report import BenchResult, table_text, write_json
+from hybrid_sim.evaluation.protocols import Fold, make_protocol
 from hybrid_sim.evaluation.scores import (
     Losses,
     Predictions,
@@ -135,6 +138,16 @@ def test_rows_that_abstain_are_refused_or_counted() -> None:
     silent = RatingDistribution.abstain(SCALE, 400)
     with pytest.raises(InputError, match="nobody answered"):
         score(Predictions("m", held_out, silent).answered())
+
+
+def test_a_model_that_abstains_ends_a_benchmark(tiny: Dataset) -> None:
+    class Abstaining(Benchmark):
+        def predictions(self, fold: Fold) -> Iterator[Predictions]:
+            yield Predictions("biases", fold.held_out, RatingDistribution.abstain(tiny.scale, len(fold.held_out)))
+
+    protocol = make_protocol("kfold", tiny, folds=[1])
+    with pytest.raises(InputError, match="row 0 abstains"):
+        Abstaining(("biases",)).run(protocol)
 
 
 def test_scores_by_support_are_those_of_the_rows_in_the_bucket() -> None:

@@ -360,6 +360,19 @@ def test_row_31_all_answers_survive_a_destroyed_first_page(closed_and_killed: li
             assert journal.ledger().answered == 60
 
 
+def test_row_31_an_older_version_of_an_attempt_does_not_replace_its_answer(file: Path) -> None:
+    with Journal(file) as journal:
+        attempt = journal.start(key_of(1), "rate", 900, size=400)
+    older = file.read_bytes()
+    with Journal(file) as journal:
+        assert journal.resume(key_of(1)) == (attempt, 900)
+        journal.finish(attempt, Answer(text_of(1), None, COUNTED, "m"), 500)
+    file.write_bytes(bytes(4096) + file.read_bytes()[4096:] + older[4096:])
+    with Journal(file) as journal:
+        assert "was damaged" in str(journal.damage)
+        assert (journal.ledger().answered, journal.ledger().possibly_paid) == (1, 0)
+
+
 def test_row_31_pending_commits_behind_a_damaged_one_are_not_forgotten(
     closed_and_killed: list[Path], tmp_path: Path
 ) -> None:

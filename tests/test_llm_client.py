@@ -112,6 +112,12 @@ def test_row_02_a_total_deadline_ends_an_attempt(fault: str, tmp_path: Path) -> 
         assert llm.counts.possibly_paid_twice == 1
 
 
+def test_row_02_an_answer_after_the_deadline_is_not_awaited(tmp_path: Path) -> None:
+    with LoopbackLLM(latency=2) as server, asking(tmp_path, server.url, deadline=0.2) as llm:
+        assert kinds(llm.ask([question(1)])) == ["passing"]
+        assert llm.journal.ledger().answered == 0
+
+
 def test_row_02_a_server_that_never_answers_stops_the_run(tmp_path: Path) -> None:
     with LoopbackLLM(faults=always("hang")) as server, asking(tmp_path, server.url, deadline=0.1) as llm:
         assert kinds(llm.ask(questions(50))) == ["passing"] + [NOT_ASKED] * 49

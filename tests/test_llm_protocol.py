@@ -115,6 +115,9 @@ def test_calls_in_flight_that_are_rejected_for_one_field_change_the_format_once(
     second = dialect.body(question(1), 50)
     assert (first["max_tokens"], second["max_completion_tokens"], "max_tokens" in second) == (50, 50, False)
     assert (dialect.form, "strict" in second["response_format"]["json_schema"]) == ("simple", False)
+    dialect.adapt(["response_format"], second, "no schemas")
+    dialect.adapt(["response_format"], first, "no schemas")
+    assert dialect.form == "json"
 
 
 def test_a_server_that_rejects_both_names_of_the_token_limit_is_not_asked_in_turns() -> None:

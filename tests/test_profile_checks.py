@@ -192,6 +192,10 @@ def test_without_versions_the_order_of_the_rows_counts(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("user,summary\na,x\n", "column 'user_id' is missing"),
+        (
+            'user_id,intermediate_user_profiles_json,profile_changes_json\na,"[""x""]",[]\na,"[""y""]",[]\n',
+            r"row 3, column 'user_id': user 'a' has a row already",
+        ),
         ("user_id,text\na,x\n", "column 'summary' is missing"),
         ("user_id,summary\na,\n", r"row 2, column 'summary': is empty"),
         ("user_id,version,summary\na,1,x\na,1,y\n", r"row 3, column 'version': 1 of user 'a'"),

@@ -119,7 +119,7 @@ MUTANTS = [
         f"{EVALUATION}/bench.py",
         "of_model.answered() if of_model.model == LLM else of_model",
         "of_model.answered()",
-        ABSTAIN,
+        ["tests/test_evaluate.py::test_a_model_that_abstains_ends_a_benchmark"],
     ),
     (f"{EVALUATION}/scores.py", "int((~rows).sum())", "0", ABSTAIN),
     (f"{EVALUATION}/metrics.py", "if silent.any():", "if False:", METRICS),

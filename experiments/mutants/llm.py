@@ -165,7 +165,7 @@ MUTANTS = [
     (LLM + "dialect.py", "if self._now.token_factor >= MAX_TOKEN_FACTOR:", "if False:", DIALECTS),
     (LLM + "question.py", '"schema": without(self.schema, BOUNDS),', '"schema": self.schema,', RATINGS),
     (LLM + "tokens.py", "if n_tokens is None or size < _LONG:", "if n_tokens is None:", PROTOCOL),
-    (LLM + "tokens.py", "if n_counted >= _ENOUGH else 0.0", "if False else 0.0", PROTOCOL),
+    (LLM + "tokens.py", "if n_counted >= _ENOUGH else 0.0", "if False else 0.0", CLIENT),
     (LLM + "tokens.py", "if usage.counted and usage.answers}", "if usage.counted}", PROTOCOL),
     (LLM + "tokens.py", "if usage.counted and usage.answers}", "if usage.answers}", PROTOCOL),
     # replies
@@ -178,7 +178,7 @@ MUTANTS = [
     (PROMPTS + "rating.py", "and not 1 <= number <= n_items:", "and False:", RATINGS),
     (PROMPTS + "rating.py", 'if _folded(entry["reason"]) in examples:', "if False:", RATINGS),
     (PROMPTS + "rating.py", "if len({entry.rating for entry in group}) > 1:", "if False:", RATINGS),
-    (PROMPTS + "rating.py", "if any(entry.problem for entry in group):", "if group[0].problem:", RATINGS),
+    (PROMPTS + "rating.py", "if any(entry.problem for entry in group):", "if False:", RATINGS),
     (PROMPTS + "rating.py", "if isinstance(value, str) and _NUMBER.fullmatch(value):",
      "if isinstance(value, str):", RATINGS),
     (PROMPTS + "rating.py", 'list(reply) != ["ratings"]', '"ratings" not in reply', RATINGS),

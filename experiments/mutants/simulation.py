@@ -109,7 +109,6 @@ MUTANTS = [
     (f"{SIMULATION}/session.py", 'if "simulator" not in self.__dict__:', "if False:", RUN),
     ("hybrid_sim/llm/journal_file.py", "            if path.is_symlink():\n", "            if False:\n", RUN),
     # Standard streams and compiled code
-    (f"{CLI}/terminal.py", "            silence(self._stream)\n", "            pass\n", STREAMS),
     (f"{CLI}/__init__.py", "        if error.errno in FULL:\n", "        if False:\n", STREAMS),
     (f"{CLI}/__init__.py", "    open_standard_streams()\n", "", STREAMS),
     (f"{CORE}/compiled.py", "        except RuntimeError:\n", "        except ZeroDivisionError:\n", STREAMS),

@@ -70,10 +70,8 @@ class _Unfailing(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        try:
+        with suppress(OSError, ValueError):
             self._stream.flush()
-        except (OSError, ValueError):
-            silence(self._stream)
 
     def isatty(self) -> bool:
         return not self._stream.closed and self._stream.isatty()
