@@ -85,7 +85,11 @@ def test_a_better_run_is_told_from_a_worse_one_by_the_same_rows(
     assert "settings.seed: 1 | 2" in said
     assert "95% intervals by paired bootstrap over 40 users" in said
     read = PageReader((tmp_path / "c.html").read_text())
-    assert f"{raw['a']:.4f} {raw['b']:.4f} {raw['difference']:+.4f}" in read.text
+    assert f"{raw['a']:.3f} {raw['b']:.3f} {raw['difference']:+.3f}" in read.text
+    wanted_sentence = f"A predicts the real ratings better: A's RMSE minus B's is {raw['difference']:+.3f} ["
+    assert wanted_sentence in said
+    assert wanted_sentence in read.text
+    assert "Distances between A and B" in read.text
     assert main(["compare", str(b), str(a), "--truth", str(truth), *out[:2]]) == 0
     turned = {row["measure"]: row for row in json.loads((tmp_path / "c.json").read_text())["differences"]}
     assert turned["RMSE, raw"]["difference"] == pytest.approx(-raw["difference"])
@@ -95,7 +99,7 @@ def test_what_is_equal_is_not_listed(write: Write, capsys: pytest.CaptureFixture
     a, b = write("a", table(0.1), settings={"seed": 1}), write("b", table(0.1), settings={"seed": 1})
     assert main(["compare", str(a), str(b)]) == 0
     said = capsys.readouterr().out
-    assert "No figure differs." in said
+    assert "The two are equal in every figure." in said
     assert "No setting differs." in said
     assert "1,000 of 1,000 pairs have the same distribution in both." in said
 
@@ -105,11 +109,12 @@ def test_only_pairs_that_both_have_are_compared(write: Write, tmp_path: Path) ->
     a, b = read_run(write("a", frame[:600])), read_run(write("b", frame[400:]))
     found = compare_runs(a, b, ("a", "b"), n_boot=50)
     assert "200 pairs of 8 users" in found.about
+    assert found.notes[0] == "Intervals over 8 users are too narrow to be believed; at least 30 users are needed."
     assert "400 of a, 400 of b" in found.notes[-1]
     truth = truth_of(frame[:420], tmp_path)
     with_truth = compare_runs(a, b, ("a", "b"), (read_truth(truth, a), read_truth(truth, b)), n_boot=50)
     assert with_truth.differences == ()
-    assert "RMSE, raw" in with_truth.notes[1]
+    assert "RMSE, raw" in with_truth.notes[2]
 
 
 def test_two_benchmarks_are_compared_where_they_share_model_and_folds(
@@ -136,7 +141,27 @@ def test_two_benchmarks_are_compared_where_they_share_model_and_folds(
     assert "The data differ" in said
     assert f"Only in {second}: new." in said
     assert main(["compare", str(first), str(first)]) == 0
-    assert "No figure differs." in capsys.readouterr().out
+    assert "The two are equal in every figure." in capsys.readouterr().out
+
+
+def test_neither_a_distance_nor_an_interval_of_few_users_is_a_finding(write: Write, tmp_path: Path) -> None:
+    """Equally good runs that differ: only their distances, which cannot be negative, exclude zero."""
+    frames = [table(0.4, seed) for seed in (1, 2)]
+    a, b = (read_run(write(name, frame)) for name, frame in zip("ab", frames, strict=True))
+    plain = compare_runs(a, b, ("a", "b"), n_boot=200)
+    distances = [row for row in plain.differences if row.a is None]
+    assert [row.measure for row in distances] == [
+        "distance of the expected ratings",
+        "share of pairs drawn differently",
+    ]
+    assert all((row.low or 0) > 0 and not row.is_clear for row in distances)
+    assert "only real ratings can tell" in plain.conclusion
+    file = truth_of(frames[0], tmp_path)
+    judged = compare_runs(a, b, ("a", "b"), (read_truth(file, a), read_truth(file, b)), n_boot=200)
+    assert judged.conclusion.startswith("Real ratings do not tell the two apart")
+    worse = read_run(write("worse", table(2.0, 3)[:500]))
+    few = compare_runs(a, worse, ("a", "worse"), (read_truth(file, a), read_truth(file, worse)), n_boot=200)
+    assert few.conclusion.startswith("20 users are too few to say which is better")
 
 
 def test_what_cannot_be_compared_is_refused(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

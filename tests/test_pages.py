@@ -31,7 +31,7 @@ from hybrid_sim.core.document import (
 )
 from hybrid_sim.core.errors import InputError, SettingsError
 from hybrid_sim.core.files import printable
-from hybrid_sim.report.charts import inline_svg, save_chart
+from hybrid_sim.report.charts import inline_svgs, save_chart
 from hybrid_sim.report.html import render, write_page
 
 VERDICT = Verdict("v", "Is it?", "fail", "No.", 1.0, None, None, 0.5, "at most", "")
@@ -117,7 +117,7 @@ def test_in_a_browser_hostile_words_do_nothing_and_nothing_is_asked_for(
     for file in hostile_pages:
         window.check(file)
         assert window.ask("document.querySelectorAll('script, img, iframe, base').length") == 0
-        assert window.ask("document.querySelectorAll('svg').length") == 2
+        assert window.ask("document.querySelectorAll('svg').length") == 4
         assert window.ask("getComputedStyle(document.body).display") == "block"
 
 
@@ -176,7 +176,7 @@ def test_a_table_stands_with_its_first_chart_and_later_charts_lead_to_it() -> No
     models = table("models", "x rmse", ("a", 1.0))
     chart = Chart("bars", "RMSE", "models", "x", ("rmse",))
     read = PageReader(render(one_section(models, chart, chart)))
-    assert (read.tags.count("svg"), read.tags.count("table"), read.tags.count("details")) == (2, 1, 1)
+    assert (read.tags.count("svg"), read.tags.count("table"), read.tags.count("details")) == (4, 1, 1)
     assert read.links.count("#table-s-models") == 1
 
 
@@ -199,7 +199,7 @@ def test_a_page_cannot_be_written_where_no_file_can_be(tmp_path: Path) -> None:
 
 def marks(chart: Chart, behind: Table) -> dict[str, tuple[float, float]]:
     """The place of every marker, by what it says when it is pointed at."""
-    root = ElementTree.fromstring(inline_svg(chart, behind, "c"))
+    root = ElementTree.fromstring(inline_svgs(chart, behind, "c")["wide"])
     uses = [use for use in root.iter("use") if use.find("title") is not None]
     return {str(use.findtext("title")): (float(use.attrib["x"]), float(use.attrib["y"])) for use in uses}
 
@@ -207,7 +207,7 @@ def marks(chart: Chart, behind: Table) -> dict[str, tuple[float, float]]:
 def rectangles(chart: Chart, behind: Table) -> dict[str, tuple[float, float, float, float]]:
     """Left, right, top and bottom of every bar, by what it says when it is pointed at."""
     found = {}
-    for path in ElementTree.fromstring(inline_svg(chart, behind, "c")).iter("path"):
+    for path in ElementTree.fromstring(inline_svgs(chart, behind, "c")["wide"]).iter("path"):
         if path.find("title") is not None:
             numbers = [float(number) for number in re.findall(r"-?[\d.]+", path.attrib["d"])]
             x, y = numbers[::2], numbers[1::2]
@@ -258,16 +258,16 @@ def test_unknown_values_leave_gaps() -> None:
 
 def test_series_differ_in_colour_and_in_shape() -> None:
     behind = table("t", "x a b c", ("1", 1, 2, 3))
-    root = ElementTree.fromstring(inline_svg(Chart("lines", "l", "t", "x", ("a", "b", "c")), behind, "c"))
+    root = ElementTree.fromstring(inline_svgs(Chart("lines", "l", "t", "x", ("a", "b", "c")), behind, "c")["wide"])
     points = [use for use in root.iter("use") if use.find("title") is not None]
     assert len({use.attrib["fill"] for use in points}) == len({use.attrib["href"] for use in points}) == 3
 
 
 def test_charts_of_nothing_are_empty_not_broken() -> None:
     for chart, behind in charts("nothing"):
-        drawing = inline_svg(chart, Table("t", "t", behind.columns, ()), "c")
-        assert drawing.startswith("<svg")
-        assert "nan" not in drawing
+        for drawing in inline_svgs(chart, Table("t", "t", behind.columns, ()), "c").values():
+            assert drawing.startswith("<svg")
+            assert "nan" not in drawing
 
 
 def test_equal_charts_are_equal_files_that_name_no_date(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_the_page_of_a_benchmark_holds_its_figures(tmp_path: Path) -> None:
     rmse = (sum(row["n"] * row["rmse"] ** 2 for row in buckets) / n) ** 0.5
     assert f"1-5 {n:,} {rmse:.4f}" in read.text
     assert content["provenance"]["commit"] in read.text
-    assert read.tags.count("svg") == 7
+    assert read.tags.count("svg") == 14
 
 
 def test_a_page_goes_beside_its_result_and_never_over_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,22 +139,23 @@ def test_the_page_of_an_ablation_holds_its_waterfall_and_its_best_buys(tmp_path:
     write_ablation(ablation(), tmp_path / "ablation.json")
     read = page_of(tmp_path / "ablation.json", tmp_path)
     assert (
-        "1.0000 with nothing but the base, 0.9000 with all. Most comes from text: +0.0600 [+0.0500, +0.0700]."
-        in read.text
+        "RMSE (raw, rating units) is 1.0000 with nothing but the base and 0.9000 with all components. "
+        "Most is gained by text: +0.0600 [+0.0500, +0.0700]." in read.text
     )
-    assert "text: -0.0600, from 1.0000 to 0.9400" in read.text
-    assert "all components: 0.9000" in read.text
+    assert "text: +0.0600, from 0.0000 to 0.0600" in read.text
+    assert "all components: +0.1000" in read.text
+    assert read.text.index("A note.") > read.text.index("Error of every subset against its time")
     assert "4 subsets; the best is text + llm with RMSE 0.9000." in read.text
     assert "text + llm (shuffled) 100 0.9400" in read.text
     assert "profile: needs a run" in read.text
     costs = read.text[read.text.index("Error of every subset against its time CPU") :]
     for told in (
-        "base alone 1.000 1.0000 0.9900 1.0100 yes",
-        "llm 2.000 0.9700 0.9600 0.9800 yes",
-        "text 10.000 0.9800 0.9700 0.9900 no",
+        "base alone 1 s 1.0000 0.9900 1.0100 yes",
+        "llm 2 s 0.9700 0.9600 0.9800 yes",
+        "text 10 s 0.9800 0.9700 0.9900 no",
     ):
         assert told in read.text, costs
-    assert "text + llm 11.000 0.9000 0.8900 0.9100 yes" in read.text
+    assert "text + llm 11 s 0.9000 0.8900 0.9100 yes" in read.text
 
 
 def validity(word: str = "svd") -> ValidityReport:
@@ -183,8 +184,12 @@ def validity(word: str = "svd") -> ValidityReport:
         Chart("lines", "Picks", "picks", "x", ("right",), reference=0.5),
     )
     verdicts = (
-        Verdict("good", "Is it good?", "pass", f"It is {word}.", 0.9, 0.8, 1.0, 0.5, "at least", "Half is chance."),
-        Verdict("fair", "Is it fair?", "fail", "It is not.", 0.9, None, None, 0.5, "at most", "More is unfair."),
+        Verdict(
+            "good", "Is it good?", "pass", f"It is {word}.", 0.9, 0.8, 1.0, 0.5, "at least", "Half.", "hits", "share"
+        ),
+        Verdict(
+            "fair", "Is it fair?", "fail", "It is not.", 0.9, 0.7, 1.1, 0.5, "within", "More is unfair.", "bias", "nats"
+        ),
         Verdict("asked", "Was it asked?", "unknown", "No model.", None, None, None, None, "at most", ""),
     )
     tables = (models, groups, curve, shares, cells, quality, picks, loose)
@@ -210,14 +215,14 @@ def validity(word: str = "svd") -> ValidityReport:
 def test_the_page_of_a_validation_draws_every_chart_with_its_table(tmp_path: Path) -> None:
     write_validity(validity(), tmp_path / "validity.json")
     read = page_of(tmp_path / "validity.json", tmp_path)
-    assert read.tags.count("svg") == 8
-    assert read.tags.count("table") == 8
+    assert read.tags.count("svg") == 16
+    assert read.tags.count("table") == 9
     assert read.links.count("#table-evidence-all-models") == 1
     for told in (
         "1 of 3 verdicts pass",
         "✓ passes Is it good? It is svd.",
-        "✗ fails Is it fair?",
-        "? not known Was it asked?",
+        "✗ fails Is it fair? bias 0.900 0.700 1.100 within ±0.5 nats ? cannot tell Was it asked?",
+        "✓ passes Is it good? hits 0.900 0.800 1.000 at least 0.5 share",
     ):
         assert told in read.text
     assert "hybrid 0.930 0.920 0.940 svd 0.950 – –" in read.text

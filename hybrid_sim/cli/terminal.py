@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -103,6 +104,11 @@ def say(text: str, stream: TextIO) -> None:
     else:
         stream.write(f"{line}\n")
     stream.flush()
+
+
+def screen_width() -> int:
+    """Columns that text is wrapped to: those of the terminal, at most 118."""
+    return min(118, shutil.get_terminal_size((118, 24)).columns)
 
 
 def show(*lines: str) -> None:

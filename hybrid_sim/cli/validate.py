@@ -13,7 +13,7 @@ from hybrid_sim.cli.llm_options import add_budget_options, limits
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, one_of
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
 from hybrid_sim.cli.settings import add_settings_options, read_settings
-from hybrid_sim.cli.terminal import show
+from hybrid_sim.cli.terminal import screen_width, show
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     answers = _answers(options, fold)
     probe = None if options.probe is None else _probe(options, fold)
     report = validate_fold(protocol, fold, answers, options.seed, options.command, probe)
-    show(*validity_text(report).split("\n"))
+    show(*validity_text(report, screen_width()).split("\n"))
     if options.json is not None:
         write_validity(report, options.json)
     if options.html is not None:

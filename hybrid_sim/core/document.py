@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 from hybrid_sim.core.errors import InputError
@@ -16,7 +17,7 @@ from hybrid_sim.core.files import printable
 
 ChartKind = Literal["bars", "counts", "histograms", "lines", "band", "reliability", "scatter", "heatmap", "waterfall"]
 VerdictState = Literal["pass", "fail", "unknown"]
-Sense = Literal["at least", "at most"]
+Sense = Literal["at least", "at most", "within"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,35 @@ Cell = str | int | float | bool | Link | None
 class Column:
     """A column: the name that charts use and the heading that people read.
 
-    Numbers have so many `decimals` (None: as they are); with `sign` positive ones have a plus.
+    Numbers have so many `decimals` (None: as they are); with `sign` positive ones have a plus; with `seconds` they are
+    durations.
     """
 
     name: str
     heading: str
     decimals: int | None = None
     sign: bool = False
+    seconds: bool = False
+
+    def shown(self, value: float) -> str:
+        """A finite number as a reader sees it.
+
+        >>> Column("t", "time", seconds=True).shown(300.0), Column("d", "gap", 2, sign=True).shown(0.5)
+        ('5 min', '+0.50')
+        """
+        if self.seconds:
+            return duration(value)
+        sign = "+" if self.sign else ""
+        if self.decimals is not None:
+            return f"{value:{sign},.{self.decimals}f}"
+        return f"{value:{sign},}" if isinstance(value, Integral) else f"{value:{sign},g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that people would use."""
+    size, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    amount = seconds / size
+    return f"{amount:.2g} {unit}" if amount < 10 else f"{amount:,.0f} {unit}"
 
 
 def interval_columns(decimals: int, low: str = "low", high: str = "high", *, sign: bool = False) -> tuple[Column, ...]:
@@ -88,14 +111,16 @@ class Chart:
     """How to draw a table of the same section: which of its columns are what.
 
     `y` names a column per series, or `series` a column whose values group the rows into series. `low` and `high` are
-    the interval of the first of `y`; `label` is written beside points; `reference` is a value to compare with. Kinds:
+    the interval of the first of `y`; `label` is written beside points; `reference` is a value to compare with;
+    `highlight` is the category or series that stands out. Kinds:
 
     - bars: a row per category `x`, a point with its error bar per series; the axis need not begin at zero.
     - counts: a row per category `x`, a horizontal bar from zero.
     - histograms: upright bars from zero, one group per category `x`.
     - lines: a line per series over `x`, numbers or categories.
     - band: the first of `y` as a line with its interval as a band, the others as points.
-    - reliability: forecast against observed frequency; the column `n`, if there is one, is the size of a point.
+    - reliability: forecast against observed frequency; the column `n`, if there is one, is the size of a point, and
+      points of few forecasts are hollow.
     - scatter: points; the yes/no column `front` marks those that are joined, `shade` is a column shown as colour, `tip`
       one that is shown when a point is pointed at; with `log_x` the axis of `x` is logarithmic.
     - heatmap: a row of the table per cell: `x` is its column, the first of `y` its row, the second its value.
@@ -119,6 +144,7 @@ class Chart:
     tip: str | None = None
     front: str | None = None
     log_x: bool = False
+    highlight: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -131,7 +157,8 @@ class Chart:
 class Verdict:
     """An answer to one question: the measured value with its interval, against a threshold and the reason for it.
 
-    "unknown" is the state of a question that the evidence cannot answer; the sentence says why. `to` is a link.
+    "unknown" is the state of a question that the evidence cannot answer; the sentence says why. `measure` says what the
+    value is, in `unit`s; "within" a threshold is from minus to plus it.
     """
 
     name: str
@@ -144,7 +171,15 @@ class Verdict:
     threshold: float | None
     sense: Sense
     reason: str
-    to: str = ""
+    measure: str = ""
+    unit: str = ""
+
+    @property
+    def limit(self) -> str:
+        """The threshold in words; empty where there is none."""
+        if self.threshold is None:
+            return ""
+        return f"{self.sense} {'±' if self.sense == 'within' else ''}{self.threshold:g}"
 
 
 @dataclass(frozen=True)

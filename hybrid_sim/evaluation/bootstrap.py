@@ -19,6 +19,9 @@ from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation.metrics import finite_columns
 
 LEVEL = 0.95
+MIN_GROUPS = 30
+"""Groups (users or items) below which a percentile interval is too narrow to be believed."""
+
 MAX_WEIGHTS = 2_000_000
 """Weights of resamples held in memory at once: 16 MB."""
 

@@ -11,13 +11,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from hybrid_sim.core.document import aligned
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bench_report import BenchResult
-from hybrid_sim.evaluation.bootstrap import Statistic, paired_bootstrap
+from hybrid_sim.evaluation.bootstrap import MIN_GROUPS, Statistic, paired_bootstrap
 from hybrid_sim.evaluation.scores import METRICS, ResultRow, RmseInterval
 from hybrid_sim.simulation.run_folder import FinishedRun, Truth, flat
+
+ERROR, DISTANCE = "RMSE, raw", "distance of the expected ratings"
+"""The measures that a conclusion rests on."""
+
+NO_DIFFERENCE = "The two are equal in every figure."
 
 ROUNDING = 1e-12
 """A difference or interval end up to this size is a rounding error."""
@@ -25,7 +31,8 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of both (None where it is only of their difference), and A minus B with its interval.
+    """A measure of both, and A minus B with its interval; of a distance between the two, which cannot be negative, `a`
+    and `b` are None and `difference` is the distance.
 
     `basis` says what the interval is: "paired" bootstrap, made from the "stored" ones of each, or from the smallest to
     the largest difference over "folds", which is no interval of confidence.
@@ -40,10 +47,29 @@ class Difference:
     n: int
     basis: Literal["paired", "stored", "folds"]
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether its interval of confidence excludes zero; never for a distance."""
+        if self.a is None or self.basis == "folds" or self.low is None or self.high is None:
+            return False
+        return self.low > 0 or self.high < 0
+
+    @property
+    def interval(self) -> str:
+        """Its interval in words, "-" without one."""
+        if self.low is None or self.high is None or not np.isfinite([self.low, self.high]).all():
+            return "-"
+        return f"[{self.low:+.3f}, {self.high:+.3f}]"
+
+    @property
+    def shown(self) -> str:
+        """The difference with its interval in words."""
+        return f"{self.difference:+.3f} {self.interval}"
+
 
 @dataclass(frozen=True)
 class ResultComparison:
-    """What differs between `a` and `b`.
+    """What differs between `a` and `b`, and what follows from it in a sentence.
 
     `how` says where intervals come from; `settings` and `counts` hold a name, A's value and B's.
     """
@@ -52,6 +78,7 @@ class ResultComparison:
     b: str
     about: str
     how: str
+    conclusion: str
     synthetic: bool
     differences: tuple[Difference, ...]
     settings: tuple[tuple[str, str, str], ...]
@@ -90,8 +117,12 @@ def compare_runs(
         if not np.any(np.abs([row.difference, row.low or 0, row.high or 0]) > ROUNDING)
     ]
     same = int(np.isclose(a.distribution.probs[rows[0]], b.distribution.probs[rows[1]], atol=1e-12).all(axis=1).sum())
+    differences = [row for row in differences if row.measure not in equal]
     n_users = len(np.unique(a.user[rows[0]]))
-    notes = [f"{same:,} of {len(rows[0]):,} pairs have the same distribution in both."]
+    notes = [] if n_users >= MIN_GROUPS else [
+        f"Intervals over {n_users} users are too narrow to be believed; at least {MIN_GROUPS} users are needed."
+    ]  # fmt: skip
+    notes += [f"{same:,} of {len(rows[0]):,} pairs have the same distribution in both."]
     if equal:
         notes.append(f"Equal in both: {', '.join(equal)}.")
     left = [f"{len(run) - len(rows[0]):,} of {name}" for run, name in ((a, names[0]), (b, names[1]))]
@@ -101,12 +132,32 @@ def compare_runs(
         *names,
         about=f"{a.dataset}, {len(rows[0]):,} pairs of {n_users:,} users in both runs, seeds {a.seed} and {b.seed}",
         how=f"95% intervals by paired bootstrap over {n_users:,} users, {n_boot:,} resamples, seed {seed}",
+        conclusion=_conclusion(differences, n_users),
         synthetic=a.synthetic or b.synthetic,
-        differences=tuple(row for row in differences if row.measure not in equal),
+        differences=tuple(differences),
         settings=_differing(_settings(a.about), _settings(b.about)),
         counts=_counts(a, b, rows),
         notes=tuple(notes),
     )
+
+
+def _conclusion(differences: Sequence[Difference], n_users: int) -> str:
+    """What two runs come to: by the error against real ratings if these are known, else by how far they are apart."""
+    by_name = {row.measure: row for row in differences}
+    if not differences:
+        return NO_DIFFERENCE
+    if ERROR in by_name:
+        error = by_name[ERROR]
+        if n_users < MIN_GROUPS:
+            return f"{n_users} users are too few to say which is better; A's RMSE minus B's is {error.shown}."
+        if not error.is_clear:
+            return f"Real ratings do not tell the two apart: A's RMSE minus B's is {error.shown} rating units."
+        better = "A" if error.difference < 0 else "B"
+        return f"{better} predicts the real ratings better: A's RMSE minus B's is {error.shown} rating units."
+    if DISTANCE not in by_name:
+        return "The expected ratings are equal."
+    apart = f"On average the expected ratings are {by_name[DISTANCE].difference:.3f} rating units apart"
+    return f"{apart}; which run is better only real ratings can tell (--truth)."
 
 
 def _shared(a: FinishedRun, b: FinishedRun) -> tuple[IntArray, IntArray]:
@@ -133,16 +184,16 @@ def _losses(
     everything = np.arange(len(rows[0]))
     first, second = a.distribution.take(rows[0]), b.distribution.take(rows[1])
     expected, drawn = (first.mean(), second.mean()), (a.rating[rows[0]], b.rating[rows[1]])
-    yield "expected rating, mean", "mean", expected, everything
-    yield "drawn rating, mean", "mean", drawn, everything
-    yield "spread of the distributions", "mean", (first.std(), second.std()), everything
+    yield "mean expected rating", "mean", expected, everything
+    yield "mean drawn rating", "mean", drawn, everything
+    yield "SD of the distributions", "mean", (first.std(), second.std()), everything
     yield (
         "width of the intervals",
         "mean",
         (a.high[rows[0]] - a.low[rows[0]], b.high[rows[1]] - b.low[rows[1]]),
         everything,
     )
-    yield "distance of the expected ratings", "mean", (np.abs(expected[0] - expected[1]), None), everything
+    yield DISTANCE, "mean", (np.abs(expected[0] - expected[1]), None), everything
     yield "share of pairs drawn differently", "mean", ((drawn[0] != drawn[1]).astype(float), None), everything
     if truths is None:
         return
@@ -153,8 +204,8 @@ def _losses(
     real, first, second = real[keep], first.take(keep), second.take(keep)
     means, sampled = (expected[0][keep], expected[1][keep]), (drawn[0][keep], drawn[1][keep])
     rounded = (a.scale.round(means[0]), a.scale.round(means[1]))
-    for name, answers in (("raw", means), ("rounded", rounded), ("of the drawn rating", sampled)):
-        yield f"RMSE, {name}", "rmse", ((answers[0] - real) ** 2, (answers[1] - real) ** 2), keep
+    for name, answers in ((ERROR, means), ("RMSE, rounded", rounded), ("RMSE of the drawn rating", sampled)):
+        yield name, "rmse", ((answers[0] - real) ** 2, (answers[1] - real) ** 2), keep
     yield "MAE, raw", "mean", (np.abs(means[0] - real), np.abs(means[1] - real)), keep
     yield "log loss, nats", "mean", (metrics.log_losses(real, first), metrics.log_losses(real, second)), keep
     scores = metrics.ranked_probability_scores
@@ -221,7 +272,7 @@ def compare_benches(a: BenchResult, b: BenchResult, names: tuple[str, str]) -> R
             continue
         shared.append(key)
         if first != second:
-            differences.append(_stored_difference(f"RMSE, raw: {label}", first, second, _n(a.results, key)))
+            differences.append(_stored_difference(f"{ERROR}: {label}", first, second, _n(a.results, key)))
         differences += _by_fold(label, *(_rows(report.results, key) for report in (a, b)))
     if not shared:
         raise InputError(f"{names[0]} and {names[1]} have no protocol and model on the same folds in common")
@@ -235,11 +286,21 @@ def compare_benches(a: BenchResult, b: BenchResult, names: tuple[str, str]) -> R
         f"{len(shared)} models in both, seeds {a.provenance.seed} and {b.provenance.seed}",
         how="RMSE: intervals from the stored ones as if independent (not paired: the rows are not stored); other "
         "measures: the smallest and largest difference on a fold",
+        conclusion=_bench_conclusion(differences, len(shared)),
         synthetic=a.provenance.synthetic or b.provenance.synthetic,
         differences=tuple(differences),
         settings=_differing(flat(asdict(a.provenance)), flat(asdict(b.provenance))),
         notes=tuple(notes),
     )
+
+
+def _bench_conclusion(differences: Sequence[Difference], n_models: int) -> str:
+    clear = [f"{row.measure.removeprefix(f'{ERROR}: ')} {row.shown}" for row in differences if row.is_clear]
+    if not differences:
+        return NO_DIFFERENCE
+    if not clear:
+        return f"No RMSE of the {n_models} models in both differs by more than chance."
+    return f"{len(clear)} of {n_models} models differ in RMSE by more than chance, A minus B: {'; '.join(clear)}."
 
 
 def _stored_difference(name: str, a: RmseInterval, b: RmseInterval, n: int) -> Difference:
@@ -280,18 +341,15 @@ def comparison_text(comparison: ResultComparison) -> str:
         f"B: {comparison.b}",
         f"{comparison.about}{' (synthetic data)' if comparison.synthetic else ''}",
         "",
-        f"A minus B; {comparison.how}",
+        comparison.conclusion,
+        "",
     ]
-    width = max((len(row.measure) for row in comparison.differences), default=0)
-    if comparison.differences:
-        lines.append(f"{'':<{width}}  {'A':>10}  {'B':>10}  {'A - B':>10}  interval")
-    else:
-        lines.append("No figure differs.")
-    for row in comparison.differences:
-        values = "  ".join(f"{_shown(value):>10}" for value in (row.a, row.b))
-        interval = f"[{_shown(row.low, '+')}, {_shown(row.high, '+')}]"
-        basis = " over folds" if row.basis == "folds" else ""
-        lines.append(f"{row.measure:<{width}}  {values}  {_shown(row.difference, '+'):>10}  {interval}{basis}")
+    cells = [
+        [row.measure, _shown(row.a), _shown(row.b), f"{row.difference:+.3f}", row.interval,
+         "over folds" if row.basis == "folds" else ""]
+        for row in comparison.differences
+    ]  # fmt: skip
+    lines += [f"A minus B; {comparison.how}", aligned(["", "A", "B", "A - B", "interval", ""], cells)] if cells else []
     for heading, rows in (("Counts that differ", comparison.counts), ("Settings that differ", comparison.settings)):
         if rows:
             lines += ["", heading, *(f"  {name}: {first} | {second}" for name, first, second in rows)]
@@ -300,5 +358,5 @@ def comparison_text(comparison: ResultComparison) -> str:
     return "\n".join([*lines, *([""] if comparison.notes else []), *comparison.notes])
 
 
-def _shown(value: float | None, sign: str = "") -> str:
-    return "-" if value is None or not np.isfinite(value) else f"{value:{sign}.4f}"
+def _shown(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.3f}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from hybrid_sim.core.document import Block, Column, Page, Section, Table, interval_columns, slug
+from hybrid_sim.core.document import Block, Column, Page, Prose, Section, Table, interval_columns, slug
 from hybrid_sim.core.provenance import dataset_label
 from hybrid_sim.evaluation.ablation.report import AblationResult, SubsetRow, Waterfall
 from hybrid_sim.report.bench import Candidate, pareto_chart
 
-METRIC_TITLES = {"rmse": "RMSE, raw", "log_loss": "log loss, nats"}
+METRIC_TITLES = {"rmse": "RMSE, raw, in rating units", "log_loss": "log loss, in nats"}
 KIND_TITLES = {
     "shapley": "Shapley: mean gain over all orders",
     "leave_one_out": "lost if left out",
@@ -17,8 +17,9 @@ KIND_TITLES = {
 }
 STEP_COLUMNS = (
     Column("component", "component"), Column("title", "what it is"), Column("gain", "gain", 4, sign=True),
-    *interval_columns(4, sign=True), Column("share", "share of the whole gain", 3), Column("before", "before", 4),
-    Column("after", "after", 4), *interval_columns(4, "after_low", "after_high"),
+    *interval_columns(4, sign=True), Column("share", "share of the whole gain", 3),
+    Column("before", "gain before", 4), Column("after", "gain after", 4),
+    *interval_columns(4, "after_low", "after_high"),
 )  # fmt: skip
 EFFECT_COLUMNS = (
     Column("component", "component"), Column("kind", "kind"), Column("gain", "gain", 4, sign=True),
@@ -30,8 +31,8 @@ SUBSET_COLUMNS = (
     *interval_columns(4, "log_loss_low", "log_loss_high"), Column("ece", "ECE", 4),
 )  # fmt: skip
 COST_COLUMNS = (
-    Column("component", "component"), Column("step", "step"), Column("seconds_fit", "fitting", 2),
-    Column("seconds_rate", "predicting", 2), Column("llm_answers", "LLM answers", 0),
+    Column("component", "component"), Column("step", "step"), Column("seconds_fit", "fitting", seconds=True),
+    Column("seconds_rate", "predicting", seconds=True), Column("llm_answers", "LLM answers", 0),
 )  # fmt: skip
 
 
@@ -42,19 +43,19 @@ def ablation_page(report: AblationResult) -> Page:
         f"{dataset_label(source)}, protocol {report.protocol}, mean over folds {report.folds}, seed {source.seed}; "
         f"{report.level:.0%} intervals by {report.n_boot:,} resamples of {report.n_groups:,} {report.groups}"
     )
-    absent = [f"{row.name}: {row.reason}" for row in report.components if not row.present and row.reason]
+    notes = tuple(Prose(note) for note in [*report.notes, *report.absent])
     sections = [
         *(_waterfall(report, one) for one in report.waterfalls),
         _effects(report),
         _subsets(report),
         _cost(report),
+        Section("notes", "Notes", "", notes) if notes else None,
     ]
     return Page(
         title=f"Ablation on {source.dataset}: {report.protocol}",
         context=context,
         sections=tuple(section for section in sections if section is not None),
         synthetic=source.synthetic,
-        notes=(*report.notes, *absent),
         provenance=source.facts(),
     )
 
@@ -65,28 +66,20 @@ def _metric(name: str) -> str:
 
 def _waterfall(report: AblationResult, fall: Waterfall) -> Section:
     described = {row.name: row.title for row in report.components}
+    start = fall.start
     steps = (
-        (s.component, described.get(s.component, ""), s.gain, s.low, s.high, s.share, s.before, s.after,
-         s.before - s.high, s.before - s.low)
+        (s.component, described.get(s.component, ""), s.gain, s.low, s.high, s.share, start - s.before, start - s.after,
+         start - s.before + s.low, start - s.before + s.high)
         for s in fall.steps
     )  # fmt: skip
-    nothing = (None, None, None, None, None)
-    rows = (
-        ("base", "", *nothing, fall.start, None, None),
-        *steps,
-        ("all components", "", *nothing, fall.end, None, None),
-    )
+    rows = (*steps, ("all components", "", None, None, None, None, 0.0, start - fall.end, None, None))
     note = "Gain: Shapley's mean over all orders of adding components, so that the steps sum to the whole."
-    title = f"From the base to the whole: {_metric(fall.metric)}"
+    title = f"Gains over the base: {_metric(fall.metric)}"
     blocks = Table("waterfall", title, STEP_COLUMNS, rows, note).charted(
-        "waterfall", "component", "before", "after", low="after_low", high="after_high", y_label=_metric(fall.metric),
-        caption="Lower is better; lines are intervals of each step. The axis does not begin at zero.",
+        "waterfall", "component", "before", "after", low="after_low", high="after_high",
+        y_label=f"gain in {_metric(fall.metric)}", caption="Above zero a component helps; lines are its 95% interval.",
     )  # fmt: skip
-    best = max(fall.steps, key=lambda step: step.gain, default=None)
-    finding = f"{fall.start:.4f} with nothing but the base, {fall.end:.4f} with all."
-    if best is not None:
-        finding += f" Most comes from {best.component}: {best.gain:+.4f} [{best.low:+.4f}, {best.high:+.4f}]."
-    return Section(f"gains-{slug(fall.metric)}", f"Gains in {_metric(fall.metric)}", finding, blocks)
+    return Section(f"gains-{slug(fall.metric)}", f"Gains in {_metric(fall.metric)}", fall.finding, blocks)
 
 
 def _effects(report: AblationResult) -> Section | None:
@@ -135,9 +128,9 @@ def _cost(report: AblationResult) -> Section | None:
         for row in report.subsets
         if not row.control
     ]
-    caption = "CPU seconds to fit and rate one fold; what recorded answers cost when they were made is not known."
+    caption = "CPU time to fit and rate one fold; what recorded answers cost when they were made is not known."
     title = "Error of every subset against its time"
-    blocks = pareto_chart(title, caption, candidates, "CPU seconds per fold", "RMSE, raw")
-    table = Table.of("steps", "CPU seconds per fold, by step", COST_COLUMNS, report.costs)
+    blocks = pareto_chart(title, caption, candidates, "CPU time per fold", "RMSE in rating units, raw")
+    table = Table.of("steps", "CPU time per fold, by step", COST_COLUMNS, report.costs)
     finding = "The dotted line joins the Pareto front: subsets that no other beats in both time and error."
     return Section("cost", "Cost and quality", finding, (*blocks, table))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hybrid_sim.core.document import Block, Chart, Column, Page, Section, Table, interval_columns, slug
 from hybrid_sim.core.errors import InputError
@@ -18,6 +19,14 @@ TABLE_TITLES = {
     "distribution": "Distributions, and what is sampled from them",
     "effort": "Abstentions and cost",
 }
+HYBRID = "hybrid"
+"""The model that stands out in charts."""
+
+UNITS = {"rmse": ", rating units", "mae": ", rating units", "log_loss": ", nats"}
+
+MIN_SUPPORTED = 30
+"""Ratings below which error and coverage are not shown by support: they would be chance."""
+
 RMSE_COLUMNS = (Column("model", "model"), Column("fold", "folds"), Column("rmse", "RMSE", 4), *interval_columns(4))
 DIFFERENCE_COLUMNS = (
     Column("models", "models"), Column("fold", "folds"), Column("metric", "measure"),
@@ -116,7 +125,7 @@ def _rmse_chart(intervals: Sequence[RmseInterval], title: str, caption: str) -> 
     note = f"Mean over folds; {best.level:.0%} intervals by bootstrap over {best.n_groups:,} {best.groups}."
     return Table("rmse", title, RMSE_COLUMNS, rows, note).charted(
         "bars", "model", "rmse", low="low", high="high", reference=best.estimate, y_label="RMSE in rating units, raw",
-        caption=caption,
+        caption=caption, highlight=HYBRID,
     )  # fmt: skip
 
 
@@ -130,7 +139,7 @@ def _by_fold(by_model: Mapping[str, Sequence[ResultRow]], models: Sequence[str])
     caption = f"The {len(SERIES)} best models; the table has all." if len(models) > len(SERIES) else ""
     drawn = (f"rmse of {model}" for model in models)
     return Table("folds", "RMSE by fold, raw", columns, rows).charted(
-        "lines", "fold", *drawn, x_label="fold", y_label="RMSE, raw", caption=caption
+        "lines", "fold", *drawn, x_label="fold", y_label="RMSE in rating units, raw", caption=caption, highlight=HYBRID
     )
 
 
@@ -149,8 +158,9 @@ def _differences(compared: Sequence[Comparison]) -> Section:
         )
         title = f"Difference in {metric}, first minus second model"
         blocks += Table(slug(metric), title, DIFFERENCE_COLUMNS, rows, note).charted(
-            "bars", "models", "estimate", low="low", high="high", reference=0.0, caption=caption
-        )
+            "bars", "models", "estimate", low="low", high="high", reference=0.0, caption=caption,
+            y_label=f"difference{UNITS.get(metric, '')}",
+        )  # fmt: skip
     clear = sum(row.high < 0 or row.low > 0 for row in compared)
     finding = f"{clear} of {len(compared)} differences have an interval that excludes zero."
     return Section("differences", "Differences", finding, tuple(blocks))
@@ -172,11 +182,17 @@ def _measures(by_model: Mapping[str, Sequence[ResultRow]]) -> Section:
 
 
 def _support(support: Sequence[SupportRow]) -> Section:
-    rows, title = pooled_support(support), "Error and intervals by support"
-    table = Table.of("support", title, SUPPORT_COLUMNS, rows, "Pooled over folds.")
-    how = {"series": "model", "caption": "By the number of training ratings of the item."}
-    rmse, _ = table.charted("bars", "support", "rmse", title="RMSE by support, raw", **how)
-    coverage, _ = table.charted("bars", "support", "coverage", title="Interval coverage by support", **how)
+    rows = [row for row in pooled_support(support) if row.n >= MIN_SUPPORTED]
+    note = f"Pooled over folds; fewer than {MIN_SUPPORTED} ratings are left out."
+    table = Table.of("support", "Error and intervals by support", SUPPORT_COLUMNS, rows, note)
+    caption = "By the number of training ratings of the item."
+    how: dict[str, Any] = {"series": "model", "highlight": HYBRID}
+    rmse, _ = table.charted("bars", "support", "rmse", title="RMSE by support, raw", caption=caption,
+                            y_label="RMSE in rating units, raw", **how)  # fmt: skip
+    coverage, _ = table.charted("bars", "support", "coverage", title="Interval coverage by support", reference=0.9,
+                                y_label="share of the ratings inside",
+                                caption=f"{caption} The dashed line is the 90% that intervals promise.",
+                                **how)  # fmt: skip
     finding = "How the error and the intervals depend on the number of training ratings of the item."
     return Section("support", "Support", finding, (rmse, coverage, table))
 
@@ -190,7 +206,7 @@ def _cost(by_model: Mapping[str, Sequence[ResultRow]], intervals: Sequence[RmseI
     if not candidates:
         return None
     caption = "Fitting and predicting one fold, mean over folds; answers of a language model were recorded before."
-    blocks = pareto_chart("Error against time", caption, candidates, "seconds per fold", "RMSE, raw")
+    blocks = pareto_chart("Error against time", caption, candidates, "time per fold", "RMSE in rating units, raw")
     return Section("cost", "Cost and quality", "The dotted line joins the Pareto front.", blocks)
 
 
@@ -208,17 +224,17 @@ class Candidate:
 def pareto_chart(
     title: str, caption: str, candidates: Sequence[Candidate], cost: str, loss: str
 ) -> tuple[Chart, Table]:
-    """Cost (logarithmic) against loss, with the Pareto front joined: those that no other beats in both."""
+    """Cost in seconds (logarithmic) against loss, with the Pareto front joined: those that no other beats in both."""
     front: list[Candidate] = []
     for one in sorted(candidates, key=lambda one: (one.cost, one.loss)):
         if not front or one.loss < front[-1].loss:
             front.append(one)
     columns = (
-        Column("model", ""), Column("cost", cost, 3), Column("loss", loss, 4), *interval_columns(4),
+        Column("model", ""), Column("cost", cost, seconds=True), Column("loss", loss, 4), *interval_columns(4),
         Column("front", "on the Pareto front"),
     )  # fmt: skip
     order = sorted(candidates, key=lambda one: one.cost)
     rows = tuple((one.model, one.cost, one.loss, one.low, one.high, one in front) for one in order)
     return Table("cost", title, columns, rows).charted(
-        "scatter", "cost", "loss", label="model", front="front", log_x=True, caption=caption
+        "scatter", "cost", "loss", label="model", front="front", log_x=True, caption=caption, highlight=HYBRID
     )

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from hybrid_sim.core.document import Cell, Chart, ChartKind, Table
 from hybrid_sim.core.errors import SettingsError
@@ -37,11 +37,20 @@ SHADES = [colour for name, colour in PALETTE.items() if name.startswith("q")]
 MARKERS = "osD^vPX*"
 INK, SOFT, LINE = PALETTE["ink"], PALETTE["soft"], PALETTE["line"]
 
-WIDTH, ROW = 720.0, 24.0
-"""Width of a chart and height of a row, in points; a page scales the whole."""
+LAYOUTS = {"wide": 888.0, "narrow": 356.0}
+"""Widths of the two drawings of a chart, in points: those of the cards of a page on a desk and on a telephone."""
+
+FILE_WIDTH, ROW, SMALLEST = 720.0, 24.0, 12.0
+"""Width of a chart in a file, height of a row, and size of the smallest letters, in points."""
+
+FEW_FORECASTS = 30
+"""Points of a reliability diagram that stand for fewer forecasts are hollow."""
 
 MAX_LABEL = 34
 """Letters of a category that are drawn; the table and the tip have all of it."""
+
+TIMES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36000.0)
+"""Ticks of a logarithmic axis of time, in seconds."""
 
 FEW_POINTS = 12
 """Up to so many points of a scatter all have their label, else those of the front."""
@@ -52,16 +61,19 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 12, "axes.edgecolor": LINE, "axes.axisbelow": True, "grid.color": LINE,
     "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.spines.bottom": False,
     "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT,
-    "xtick.labelsize": 11, "ytick.labelsize": 12, "xtick.major.size": 0, "ytick.major.size": 0,
+    "xtick.labelsize": SMALLEST, "ytick.labelsize": SMALLEST, "xtick.major.size": 0, "ytick.major.size": 0,
     "xtick.minor.size": 0, "legend.frameon": False, "legend.fontsize": 12, "axes.formatter.useoffset": False,
     "axes.unicode_minus": False,
 }  # fmt: skip
 
 
-def inline_svg(chart: Chart, table: Table, prefix: str) -> Markup:
-    """The chart as an SVG element of a page; its ids begin with `prefix`, which is unique in the page."""
-    plot = _drawn(chart, table)
-    return svg_element(_saved(plot.figure, "svg"), chart.title, prefix, plot.tips)
+def inline_svgs(chart: Chart, table: Table, prefix: str) -> dict[str, Markup]:
+    """The chart as an SVG element of a page in each layout; ids begin with `prefix`, which is unique in the page."""
+    plots = {layout: _drawn(chart, table, width) for layout, width in LAYOUTS.items()}
+    return {
+        layout: svg_element(_saved(plot.figure, "svg"), chart.title, f"{prefix}-{layout}", plot.tips)
+        for layout, plot in plots.items()
+    }
 
 
 def save_chart(chart: Chart, table: Table, path: Path) -> None:
@@ -74,16 +86,16 @@ def save_chart(chart: Chart, table: Table, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".png", ".svg"):
         raise SettingsError(f"{path}: a figure is saved as .png or .svg; change the suffix")
-    figure = _drawn(chart, table).figure
+    figure = _drawn(chart, table, FILE_WIDTH).figure
     figure.suptitle(printable(chart.title), x=0.01, ha="left", fontsize=12)
     figure.supxlabel(printable(chart.caption), x=0.01, ha="left", fontsize=10, color=SOFT)
     figure.patch.set(visible=True, facecolor="white")
     write_whole(path, _saved(figure, suffix[1:]))
 
 
-def _drawn(chart: Chart, table: Table) -> _Plot:
+def _drawn(chart: Chart, table: Table, width: float) -> _Plot:
     with _style():
-        plot = _Plot(chart, table)
+        plot = _Plot(chart, table, width)
         _DRAW[chart.kind](plot)
     return plot
 
@@ -126,11 +138,13 @@ class _Series:
 class _Plot:
     """A chart with the columns of its table as numbers or text, and the figure that it is drawn on.
 
-    `tips` are the texts that marks show when they are pointed at, by the id of their group in the SVG.
+    `tips` are the texts that marks show when they are pointed at, by the id of their group in the SVG. Where the width
+    is `narrow`, names of rows stand above them.
     """
 
-    def __init__(self, chart: Chart, table: Table) -> None:
-        self.chart, self.table = chart, table
+    def __init__(self, chart: Chart, table: Table, width: float) -> None:
+        self.chart, self.table, self.width = chart, table, width
+        self.narrow = width < FILE_WIDTH
         self.y = chart.y[-1:] if chart.kind in ("heatmap", "waterfall") else chart.y
         self.tips: dict[str, list[str]] = {}
 
@@ -152,8 +166,7 @@ class _Plot:
 
     def shown(self, name: str, value: float) -> str:
         """A number of a column, with its decimals."""
-        decimals = next(column.decimals for column in self.table.columns if column.name == name)
-        return f"{value:,g}" if decimals is None else f"{value:,.{decimals}f}"
+        return next(column for column in self.table.columns if column.name == name).shown(value)
 
     @property
     def x_label(self) -> str:
@@ -206,9 +219,9 @@ class _Plot:
     def begin(self, height: float) -> None:
         """Make the figure; above it the names of the series with their markers, if there are several."""
         names = [shortened(printable(series.name), 40) for series in self.series]
-        n_columns = max(1, min(len(names), int(WIDTH / (7.5 * max(map(len, names), default=1) + 50))))
+        n_columns = max(1, min(len(names), int(self.width / (7.5 * max(map(len, names), default=1) + 50))))
         n_rows = math.ceil(len(names) / n_columns) if len(names) > 1 else 0
-        self.figure = Figure(figsize=(WIDTH / 72, (height + 22 * n_rows) / 72), dpi=72, layout="constrained")
+        self.figure = Figure(figsize=(self.width / 72, (height + 22 * n_rows) / 72), dpi=72, layout="constrained")
         FigureCanvasAgg(self.figure)
         self.figure.patch.set_visible(False)
         self.axes = self.figure.add_subplot()
@@ -218,9 +231,24 @@ class _Plot:
                 mpl.lines.Line2D([], [], color=s.colour, marker=MARKERS[s.number], linestyle="", markersize=7)
                 for s in self.series
             ]
-            self.figure.legend(
+            legend = self.figure.legend(
                 marks, names, loc="outside upper left", ncols=n_columns, handletextpad=0.1, columnspacing=1.2
             )
+            for text, series in zip(legend.get_texts(), self.series, strict=True):
+                text.set_fontweight(self.weight(series.name))
+
+    def begin_rows(self, n: int, marks: int = 1) -> None:
+        """Make the figure for `n` categories from top to bottom, with room for so many marks in each.
+
+        `row` is the height of a category in points, `drop` the part of it that marks are below its middle.
+        """
+        self.row = ROW + 7.0 * (marks - 1) + (16.0 if self.narrow else 0.0)
+        self.drop = (5.0 if self.narrow else 0.0) / self.row
+        self.begin(self.row * max(n, 1) + 52)
+
+    def weight(self, name: str) -> str:
+        """The weight of the letters of a category or series."""
+        return "bold" if name and name == self.chart.highlight else "normal"
 
     def tipped(self, artist: Artist, *tips: str) -> None:
         """Let the marks of an artist, in their order, show these texts."""
@@ -236,52 +264,70 @@ class _Plot:
         size: float | FloatArray = 42.0,
         colours: Sequence[str] | None = None,
         tips: Sequence[str] | None = None,
+        hollow: bool = False,
     ) -> None:
         """Markers of a series, `size` in square points; those that are undefined are left out."""
         there = np.flatnonzero(np.isfinite(x) & np.isfinite(y)).tolist()
         sizes = size[there] if isinstance(size, np.ndarray) else size
         colour = series.colour if colours is None else [colours[row] for row in there]
         marker, texts = MARKERS[series.number], series.tips if tips is None else tips
-        drawn = self.axes.scatter(
-            x[there], y[there], sizes, colour, marker=marker, zorder=3, linewidths=0, clip_on=False
-        )
+        drawn = self.axes.scatter(x[there], y[there], sizes, colour, marker=marker, zorder=3, clip_on=False)
+        drawn.set(linewidths=1.4 if hollow else 0)
+        if hollow:
+            drawn.set(edgecolors=colour, facecolors="none")
         self.tipped(drawn, *(texts[row] for row in there))
 
-    def intervals(self, places: FloatArray, series: _Series, across: bool = False) -> None:
+    def intervals(
+        self, places: FloatArray, series: _Series, across: bool = False, colours: Sequence[str] | None = None
+    ) -> None:
         """Error bars of a series, upright or `across`; those that are undefined are left out."""
-        there = np.isfinite(places) & np.isfinite(series.low) & np.isfinite(series.high)
-        if there.any():
+        there = np.flatnonzero(np.isfinite(places) & np.isfinite(series.low) & np.isfinite(series.high))
+        if len(there):
             draw, width, alpha = (self.axes.hlines, 2.4, 1.0) if across else (self.axes.vlines, 1.4, 0.55)
             ends = series.low[there], series.high[there]
-            draw(places[there], *ends, colors=series.colour, linewidth=width, alpha=alpha, zorder=2)
+            colour = series.colour if colours is None else [colours[k] for k in there.tolist()]
+            draw(places[there], *ends, colors=colour, linewidth=width, alpha=alpha, zorder=2)
 
     def line(self, x: FloatArray, series: _Series, size: float | FloatArray = 32.0, intervals: bool = True) -> None:
         """A line of a series with its markers and error bars."""
-        self.axes.plot(x, series.y, color=series.colour, linewidth=1.8)
+        width = 3.6 if self.weight(series.name) == "bold" else 1.8
+        self.axes.plot(x, series.y, color=series.colour, linewidth=width)
         if intervals:
             self.intervals(x, series)
         self.points(x, series.y, series, size)
 
-    def at_the_right(self, series: _Series, heights: FloatArray) -> None:
+    def at_the_right(self, series: _Series) -> None:
         """The values of a series as text at the right edge."""
-        for value, height in zip(series.y.tolist(), heights.tolist(), strict=True):
+        for value, place in zip(series.y.tolist(), self.places[series.rows].tolist(), strict=True):
             if math.isfinite(value):
-                at, text = (1.01, height), self.shown(series.column, value)
-                self.axes.annotate(text, at, xycoords=("axes fraction", "data"), va="center", fontsize=11)
+                text, where = self.shown(series.column, value), ("axes fraction", "data")
+                if self.narrow:
+                    self.axes.annotate(text, (1.0, place - 0.5), xycoords=where, va="top", ha="right")
+                else:
+                    self.axes.annotate(text, (1.01, place), xycoords=where, va="center")
 
     def rows(self, names: Sequence[str]) -> None:
         """Categories from top to bottom, at the heights 0, 1, ..."""
         labels = [shortened(printable(name), MAX_LABEL) for name in names]
-        self.axes.set_yticks(np.arange(len(names)), labels, color=INK)
+        self.axes.set_yticks(np.arange(len(names)), [""] * len(names) if self.narrow else labels, color=INK)
+        for place, (name, label) in enumerate(zip(names, labels, strict=True)):
+            self.axes.get_yticklabels()[place].set_fontweight(self.weight(name))
+            if self.narrow:
+                at, weight = (0.0, place - 0.5), self.weight(name)
+                self.axes.annotate(label, at, xycoords=("axes fraction", "data"), va="top", fontweight=weight)
         self.axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
         self.axes.set_xlabel(self.y_label)
         self.axes.grid(axis="x")
-        self.axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+        self.axes.xaxis.set_major_locator(self.round_ticks())
+
+    def round_ticks(self, integer: bool = False) -> MaxNLocator:
+        """Round numbers, as many as there is room for."""
+        return MaxNLocator(4 if self.narrow else 8, steps=[1, 2, 2.5, 5, 10], integer=integer)
 
     def columns(self) -> None:
         """Categories from left to right, at the places 0, 1, ...; every so many where there is no room for all."""
         labels = [shortened(printable(name), 12) for name in self.categories]
-        every = max(1, math.ceil(max(map(len, labels), default=1) * 8 * len(labels) / WIDTH))
+        every = max(1, math.ceil(max(map(len, labels), default=1) * 8 * len(labels) / (0.9 * self.width)))
         self.axes.set_xticks(np.arange(len(labels))[::every], labels[::every])
         self.axes.set_xlim(-0.5, max(len(labels), 1) - 0.5)
 
@@ -292,14 +338,24 @@ class _Plot:
         self.axes.set_title(self.y_label)
         self.axes.grid(axis="y")
         y = np.concatenate([series.y[np.isfinite(series.y)] for series in self.series] or [np.zeros(0)])
-        if (y == np.round(y)).all():
-            self.axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+        self.axes.yaxis.set_major_locator(self.round_ticks(integer=bool((y == np.round(y)).all())))
         if len(numbers) and np.isfinite(numbers).all():
-            whole = bool((numbers == np.round(numbers)).all())
-            self.axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10], integer=whole))
+            self.axes.xaxis.set_major_locator(self.round_ticks(integer=bool((numbers == np.round(numbers)).all())))
             return numbers
         self.columns()
         return self.places
+
+    def log_axis(self, x: FloatArray) -> None:
+        """A logarithmic axis with round numbers, or durations, as ticks."""
+        column = next(column for column in self.table.columns if column.name == self.chart.x)
+        every = TIMES if column.seconds else [10.0**power for power in range(-6, 10)]
+        defined = x[np.isfinite(x)]
+        low, high = (float(defined.min()), float(defined.max())) if len(defined) else (1.0, 1.0)
+        ticks = [tick for tick in every if low / 2 <= tick <= 2 * high]
+        self.axes.set_xscale("log")
+        self.axes.set_xlim(low / 2, 2 * high)
+        self.axes.xaxis.set_minor_locator(NullLocator())
+        self.axes.set_xticks(ticks, [column.shown(tick) if column.seconds else f"{tick:g}" for tick in ticks])
 
     def reference(self, draw: Callable[..., Any]) -> None:
         """A dashed line, drawn by `axhline` or `axvline`, at the value to compare with."""
@@ -313,36 +369,36 @@ def _bars(plot: _Plot) -> None:
     there = np.zeros((len(plot.series), max(len(names), 1)), dtype=bool)
     for series in plot.series:
         there[series.number, plot.places[series.rows].astype(int)] = np.isfinite(series.y)
-    spread = ROW + 7.0 * max(int(there.sum(axis=0).max(initial=1)) - 1, 0)
-    plot.begin(spread * len(names) + 52)
+    plot.begin_rows(len(names), max(int(there.sum(axis=0).max(initial=1)), 1))
     plot.reference(plot.axes.axvline)
     for series in plot.series:
         place = plot.places[series.rows].astype(int)
         above, together = there[: series.number].sum(axis=0)[place], there.sum(axis=0)[place]
-        heights = place + 9.0 / spread * (above - (together - 1) / 2)
-        plot.intervals(heights, series, across=True)
-        plot.points(series.y, heights, series)
+        heights = place + plot.drop + 9.0 / plot.row * (above - (together - 1) / 2)
+        stands_out = [plot.weight(names[k]) == "bold" for k in place.tolist()]
+        colours = [SERIES[1] if out else series.colour for out in stands_out] if any(stands_out) else None
+        plot.intervals(heights, series, across=True, colours=colours)
+        plot.points(series.y, heights, series, 110.0 if plot.weight(series.name) == "bold" else 42.0, colours)
         if len(plot.series) == 1:
-            plot.at_the_right(series, heights)
+            plot.at_the_right(series)
     plot.rows(names)
 
 
 def _counts(plot: _Plot) -> None:
     """A horizontal bar from zero per category."""
-    plot.begin(ROW * len(plot.table.rows) + 52)
+    plot.begin_rows(len(plot.categories))
     (series,) = plot.series
-    values, names = np.nan_to_num(series.y), plot.words(plot.chart.x)
-    heights = np.arange(len(values), dtype=float)
-    bars = plot.axes.barh(heights, values, 0.66, color=series.colour)
-    for name, value, bar in zip(names, values, bars, strict=True):
+    values = np.nan_to_num(series.y)
+    bars = plot.axes.barh(plot.places + plot.drop, values, 16.0 / plot.row, color=series.colour)
+    for name, value, bar in zip(plot.words(plot.chart.x), values, bars, strict=True):
         plot.tipped(bar, f"{name}: {plot.shown(series.column, value)}")
-    plot.at_the_right(series, heights)
-    plot.rows(names)
+    plot.at_the_right(series)
+    plot.rows(plot.categories)
 
 
 def _histograms(plot: _Plot) -> None:
     """Upright bars side by side, one group per category."""
-    plot.begin(300)
+    plot.begin(240 if plot.narrow else 300)
     plot.over_x()
     plot.columns()
     width = 0.8 / max(len(plot.series), 1)
@@ -355,7 +411,7 @@ def _histograms(plot: _Plot) -> None:
 
 def _lines(plot: _Plot) -> None:
     """A line per series over numbers or categories, with error bars."""
-    plot.begin(320)
+    plot.begin(260 if plot.narrow else 320)
     x = plot.over_x()
     plot.reference(plot.axes.axhline)
     for series in plot.series:
@@ -364,7 +420,7 @@ def _lines(plot: _Plot) -> None:
 
 def _band(plot: _Plot) -> None:
     """The first series as a line with its interval as a band, the others as points."""
-    plot.begin(320)
+    plot.begin(260 if plot.narrow else 320)
     x = plot.over_x()
     for series in plot.series:
         if series.number == 0:
@@ -376,7 +432,7 @@ def _band(plot: _Plot) -> None:
 
 def _reliability(plot: _Plot) -> None:
     """Forecast against outcome, both from 0 to 1, with the diagonal of a perfect forecaster."""
-    plot.begin(500)
+    plot.begin(380 if plot.narrow else 480)
     x = plot.over_x()
     plot.axes.grid(axis="x")
     plot.axes.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (4, 3)), linewidth=1.2)
@@ -384,18 +440,25 @@ def _reliability(plot: _Plot) -> None:
     share = np.nan_to_num(counts) / max(np.nanmax(counts, initial=1.0), 1.0)
     sizes = (5.0 + 9.0 * np.sqrt(share)) ** 2 if np.isfinite(counts).any() else None
     for series in plot.series:
-        plot.line(x[series.rows], series, 32.0 if sizes is None else sizes[series.rows])
-    plot.axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", anchor="W")
+        few = counts[series.rows] < FEW_FORECASTS
+        many = replace(series, y=np.where(few, np.nan, series.y))
+        plot.line(x[series.rows], many, 32.0 if sizes is None else sizes[series.rows])
+        hollow = replace(series, y=np.where(few, series.y, np.nan))
+        plot.points(x[series.rows], hollow.y, hollow, 32.0, hollow=True)
+    plot.axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
 def _scatter(plot: _Plot) -> None:
     """Points, coloured by series or by the value of a column."""
     chart = plot.chart
-    plot.begin(420)
+    plot.begin(320 if plot.narrow else 420)
     x, tips = plot.numbers(chart.x), plot.words(chart.tip or chart.label)
+    plot.axes.yaxis.set_major_locator(plot.round_ticks())
     if chart.log_x:
         x = np.maximum(x, min(x[x > 0], default=1.0))
-        plot.axes.set_xscale("log")
+        plot.log_axis(x)
+    else:
+        plot.axes.xaxis.set_major_locator(plot.round_ticks())
     shade = plot.numbers(chart.shade)
     colours = _shades(plot, shade) if chart.shade else None
     for series in plot.series:
@@ -403,7 +466,8 @@ def _scatter(plot: _Plot) -> None:
         shown = [
             f"{tips[row]}: {plot.shown(chart.shade, shade[row])}"
             if chart.shade
-            else f"{tips[row] or series.name}: {plot.x_label} {at[k]:.4g}, {plot.y_label} {series.y[k]:.4g}"
+            else f"{tips[row] or series.name}: {plot.x_label} {plot.shown(chart.x, at[k])}, "
+            f"{plot.y_label} {plot.shown(series.column, series.y[k])}"
             for k, row in enumerate(series.rows)
         ]
         plot.intervals(at, series)
@@ -441,16 +505,17 @@ def _labels(plot: _Plot, spots: Sequence[tuple[float, float, str]]) -> None:
         if not math.isfinite(x) or not math.isfinite(y):
             continue
         shown = shortened(printable(name), 28)
-        width, (left, bottom) = 7.2 * len(shown), place((x, y))
+        width, (left, bottom) = 7.6 * len(shown), place((x, y))
         for dx, dy, side in ((9, 0, "left"), (-9, 0, "right"), (0, 13, "center"), (0, -13, "center")):
             start = left + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
             box = (start, bottom + dy - 7, start + width, bottom + dy + 7)
             apart = (box[0] >= o[2] or o[0] >= box[2] or box[1] >= o[3] or o[1] >= box[3] for o in taken)
-            if start >= 0 and box[2] <= WIDTH and all(apart):
+            if start >= 0 and box[2] <= plot.width and all(apart):
                 taken.append(box)
                 text = plot.axes.annotate(
-                    shown, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=11
-                )
+                    shown, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center",
+                    fontweight=plot.weight(name),
+                )  # fmt: skip
                 text.set_in_layout(False)
                 break
 
@@ -461,7 +526,7 @@ def _heatmap(plot: _Plot) -> None:
     row_words, values = plot.words(row_column), plot.numbers(value_column)
     names = list(dict.fromkeys(row_words))
     down = [names.index(word) for word in row_words]
-    width = min(64.0, (WIDTH - 90) / max(len(plot.categories), 1))
+    width = (plot.width - 90) / max(len(plot.categories), 1)
     height = min(40.0, max(width, 16.0))
     plot.begin(height * len(names) + 70)
     shares = np.clip(values / max(np.nanmax(values, initial=0.0), 1e-300), 0.0, 1.0)
@@ -473,13 +538,11 @@ def _heatmap(plot: _Plot) -> None:
         plot.tipped(bar, f"{of}: {plot.shown(value_column, value)}")
         if width >= 34:
             colour = "#ffffff" if share > 0.55 else INK
-            plot.axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=11, color=colour)
+            plot.axes.text(x, y, f"{value:.2f}", ha="center", va="center", color=colour)
     plot.columns()
     plot.axes.set_yticks(np.arange(len(names)), [shortened(printable(name), 12) for name in names])
     plot.axes.set(ylim=(len(names) - 0.4, -0.6), xlabel=plot.x_label)
     plot.axes.set_title(printable(plot.chart.y_label or plot.heading(row_column)))
-    plot.axes.set_box_aspect(height * max(len(names), 1) / (width * max(len(plot.categories), 1)))
-    plot.axes.set_anchor("W")
 
 
 def _waterfall(plot: _Plot) -> None:
@@ -487,7 +550,7 @@ def _waterfall(plot: _Plot) -> None:
     chart = plot.chart
     before, after, low, high = (plot.numbers(name) for name in (chart.y[0], chart.y[1], chart.low, chart.high))
     names, column = plot.words(chart.x), chart.y[1]
-    plot.begin(ROW * len(names) + 52)
+    plot.begin_rows(len(names))
     ends = np.concatenate([before, after, low, high])
     ends = ends[np.isfinite(ends)]
     left, right = (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 1.0)
@@ -496,16 +559,21 @@ def _waterfall(plot: _Plot) -> None:
         whole = not math.isfinite(before[k])
         start = left - room if whole else before[k]
         change = after[k] - start
-        colour = SOFT if whole else SERIES[1 if change > 0 else 0]
-        bar = plot.axes.barh(k, change, 0.66, start, color=colour, alpha=0.55 if whole else 1.0)[0]
+        colour = SOFT if whole else SERIES[0 if change > 0 else 1]
+        at = k + plot.drop
+        bar = plot.axes.barh(at, change, 16.0 / plot.row, start, color=colour, alpha=0.55 if whole else 1.0)[0]
         end = plot.shown(column, after[k])
         shown = end if whole else f"{'+' if change > 0 else ''}{plot.shown(column, change)}"
         plot.tipped(bar, f"{name}: {shown}" + ("" if whole else f", from {plot.shown(column, before[k])} to {end}"))
-        at = (max(v for v in (start, after[k], low[k], high[k]) if math.isfinite(v)), k)
-        plot.axes.annotate(shown, at, (6, 0), textcoords="offset points", va="center", fontsize=11)
+        if plot.narrow:
+            plot.axes.annotate(shown, (1.0, k - 0.5), xycoords=("axes fraction", "data"), va="top", ha="right")
+        else:
+            end_of_bar = max(v for v in (start, after[k], low[k], high[k]) if math.isfinite(v))
+            plot.axes.annotate(shown, (end_of_bar, k), (6, 0), textcoords="offset points", va="center")
         if k:
-            plot.axes.plot([after[k - 1]] * 2, [k - 1, k], color=SOFT, linestyle=(0, (2, 3)), linewidth=1, zorder=0.5)
-    plot.axes.hlines(np.arange(len(names), dtype=float), low, high, colors=INK, linewidth=1.4, zorder=4)
+            join = [at - 1, at]
+            plot.axes.plot([after[k - 1]] * 2, join, color=SOFT, linestyle=(0, (2, 3)), linewidth=1, zorder=0.5)
+    plot.axes.hlines(np.arange(len(names)) + plot.drop, low, high, colors=INK, linewidth=1.4, zorder=4)
     plot.rows(names)
     plot.axes.set_xlim(left - room, right + room)
 

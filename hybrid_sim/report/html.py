@@ -16,8 +16,11 @@ from markupsafe import Markup
 
 from hybrid_sim.core.document import Cell, Chart, Column, Link, Page, Section, Table, slug
 from hybrid_sim.core.files import printable, write_whole
-from hybrid_sim.report.charts import inline_svg
+from hybrid_sim.report.charts import inline_svgs
 from hybrid_sim.report.svg import PALETTE
+
+STATES = {"fail": "✗ fails", "unknown": "? cannot tell", "pass": "✓ passes"}
+"""Verdicts in words."""
 
 MAX_ROWS = 1000
 """A longer table is cut: a page must stay quick to open."""
@@ -36,7 +39,7 @@ def render(page: Page) -> str:
     if twice:
         raise ValueError(f"anchors of a page are unique, these are not: {', '.join(twice)}")
     parts = [(section, _lists(section)) for section in page.sections]
-    return _environment().get_template("page.html").render(page=page, parts=parts, palette=PALETTE)
+    return _environment().get_template("page.html").render(page=page, parts=parts, palette=PALETTE, states=STATES)
 
 
 def write_page(page: Page, path: Path) -> None:
@@ -67,7 +70,7 @@ def _lists(section: Section) -> list[tuple[str, list[dict[str, Any]]]]:
         entry: dict[str, Any] = {"block": block}
         if isinstance(block, Chart):
             table = tables[block.table]
-            entry["svg"] = inline_svg(block, table, slug("chart", section.name, str(len(entries))))
+            entry["svgs"] = inline_svgs(block, table, slug("chart", section.name, str(len(entries))))
             entry |= {"table": table, "anchor": anchor(section, table), "first": block.table not in drawn}
             drawn.add(block.table)
         elif isinstance(block, Table):
@@ -119,10 +122,7 @@ def _shown(value: Cell, column: Column) -> str:
         return "–" if np.isnan(value) else ("∞" if value > 0 else "-∞")
     if not isinstance(value, int | float | np.number):  # a file of results may hold anything
         return str(value)
-    sign = "+" if column.sign else ""
-    if column.decimals is not None:
-        return f"{value:{sign},.{column.decimals}f}"
-    return f"{value:{sign},}" if isinstance(value, int | np.integer) else f"{value:{sign}g}"
+    return column.shown(value)
 
 
 def _is_number(value: object) -> bool:

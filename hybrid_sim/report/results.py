@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Column, KeyFigure, Page, Prose, Section, Table, interval_columns, slug
+from hybrid_sim.core.document import Block, Column, Link, Page, Prose, Section, Table, interval_columns, slug
 from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError
 from hybrid_sim.evaluation.ablation.report import AblationResult
 from hybrid_sim.evaluation.bench_report import BenchResult
@@ -22,7 +22,7 @@ from hybrid_sim.evaluation.scores import ResultRow
 from hybrid_sim.evaluation.validity.report import FORMAT, ValidityReport
 from hybrid_sim.report.ablation import ablation_page
 from hybrid_sim.report.bench import bench_page
-from hybrid_sim.report.html import write_page
+from hybrid_sim.report.html import STATES, write_page
 from hybrid_sim.report.run_page import run_page
 from hybrid_sim.simulation.run_folder import FinishedRun, RunFolder, read_run, read_truth
 from hybrid_sim.simulation.session import Run
@@ -32,9 +32,19 @@ NULLABLE = ("commit", "embedder", "reason", "coverage", "width", "seconds", "pea
 """Where null means that there is none; elsewhere it stands for a number that is undefined."""
 
 DIFFERENCE_COLUMNS = (
-    Column("measure", "measure"), Column("a", "A", 4), Column("b", "B", 4),
-    Column("difference", "A − B", 4, sign=True), *interval_columns(4, sign=True), Column("basis", "interval"),
+    Column("measure", "measure"), Column("a", "A", 3), Column("b", "B", 3),
+    Column("difference", "A − B", 3, sign=True), *interval_columns(3, sign=True), Column("basis", "interval"),
     Column("n", "ratings"),
+)  # fmt: skip
+DISTANCE_COLUMNS = (
+    Column("measure", "measure"), Column("difference", "distance", 3), *interval_columns(3), Column("n", "ratings"),
+)  # fmt: skip
+
+DISTANCE_NOTE = "A distance cannot be negative: that its interval excludes zero says only that A and B are not equal."
+
+VERDICT_COLUMNS = (
+    Column("state", "verdict"), Column("question", "question"), Column("measure", "what is measured"),
+    Column("value", "value", 3), *interval_columns(3), Column("limit", "required"), Column("unit", "unit"),
 )  # fmt: skip
 
 Stored = FinishedRun | BenchResult | AblationResult | ValidityReport
@@ -124,24 +134,31 @@ def _validity_page(report: ValidityReport) -> Page:
 
 
 def _overview(report: ValidityReport, evidence: list[Section]) -> Section:
-    states = [verdict.state for verdict in report.verdicts]
-    counts = (("pass", "verdicts pass"), ("fail", "verdicts fail"), ("unknown", "cannot be told"))
-    figures = (KeyFigure(name, str(states.count(state))) for state, name in counts if state in states)
-    verdicts = (replace(v, reason="", to=f"#{section.name}") for section in evidence for v in section.verdicts)
-    return Section("verdicts", "Verdicts", report.summary, (*figures, *verdicts))
+    """A table of the verdicts, failures first, each with a link to its evidence."""
+    place = {verdict.name: f"#{section.name}" for section in evidence for verdict in section.verdicts}
+    rows = (
+        (STATES[v.state], Link(v.question, place[v.name]), v.measure, v.value, v.low, v.high, v.limit, v.unit)
+        for v in report.failures_first
+    )
+    note = (
+        "A verdict passes where the whole 95% interval keeps to what is required, and fails where all of it is beyond."
+    )
+    table = Table("verdicts", "Verdicts, failures first", VERDICT_COLUMNS, tuple(rows), note)
+    return Section("verdicts", "Verdicts", report.summary, (table,))
 
 
 def _comparison_page(comparison: ResultComparison) -> Page:
     """The page of a comparison: differences with their intervals, and the settings that differ."""
-    rows = comparison.differences
+    signed = [row for row in comparison.differences if row.a is not None]
+    apart = [row for row in comparison.differences if row.a is None]
     how = f"{comparison.how[0].upper()}{comparison.how[1:]}."
-    differences = Table.of("differences", "A minus B", DIFFERENCE_COLUMNS, rows).charted(
-        "bars", "measure", "difference", low="low", high="high", reference=0.0, caption=how
-    )
-    with_ends = ((row.low, row.high) for row in rows if row.basis != "folds")
-    intervals = [(low, high) for low, high in with_ends if low is not None and high is not None]
-    clear = sum(low > 0 or high < 0 for low, high in intervals)
-    finding = f"{clear} of {len(intervals)} differences have an interval that excludes zero."
+    blocks: list[Block] = []
+    if signed:
+        blocks += Table.of("differences", "A minus B", DIFFERENCE_COLUMNS, signed).charted(
+            "bars", "measure", "difference", low="low", high="high", reference=0.0, caption=how
+        )
+    if apart:
+        blocks.append(Table.of("distances", "Distances between A and B", DISTANCE_COLUMNS, apart, DISTANCE_NOTE))
     columns = Column("name", ""), Column("a", "A"), Column("b", "B")
     tables = (
         Table("settings", "Settings and provenance that differ", columns, comparison.settings),
@@ -153,7 +170,7 @@ def _comparison_page(comparison: ResultComparison) -> Page:
         title="Two results compared",
         context=f"A: {comparison.a}; B: {comparison.b}. {comparison.about}",
         sections=(
-            Section("differences", "Differences", finding if intervals else "No figure differs.", differences),
+            Section("differences", "Differences", comparison.conclusion, tuple(blocks)),
             Section("settings", "Settings", f"{len(comparison.settings)} settings differ.", differing or nothing),
         ),
         synthetic=comparison.synthetic,

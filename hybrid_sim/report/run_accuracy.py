@@ -130,5 +130,5 @@ def _reliability(judged: _Judged) -> tuple[Chart, Table]:
     return replace(table, note=f"Class-wise calibration error (ECE): {ece:.4f}.").charted(
         "reliability", "forecast", "observed", title="Forecast probability and observed frequency", series="level",
         x_label="forecast probability", y_label="observed frequency",
-        caption="On the diagonal forecasts are right; larger points stand for more forecasts.",
+        caption="On the diagonal forecasts are right; larger points: more forecasts, hollow ones: fewer than 30.",
     )  # fmt: skip

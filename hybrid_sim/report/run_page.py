@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.document import Block, Column, KeyFigure, Page, Section, Table
+from hybrid_sim.core.document import Block, Column, KeyFigure, Page, Prose, Section, Table
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.llm.budget import Ledger, PromptUsage, dollars
@@ -21,8 +21,20 @@ from hybrid_sim.simulation.simulator import Simulator
 MAX_SAMPLE = 200
 """Rows of `ratings.csv` that are shown of each kind."""
 
+MAX_ITEMS = 40
+"""Items that are shown: of more, half of them the best and half the worst."""
+
+LIKED = 0.6
+"""Part of the scale's range from which on a rating is one of liking: 4 and 5 of 1 to 5."""
+
+ITEM_COLUMNS = (
+    Column("item", "item"), Column("n", "users"), Column("mean", "expected rating", 2),
+    Column("lowest", "lowest of a user", 2), Column("highest", "highest of a user", 2),
+    Column("liked", "share who would like it", 2),
+)  # fmt: skip
+
 SOURCES = {
-    "llm+stat": "a language model's word corrected the statistical answer",
+    "llm+stat": "a language model's rating of the pair corrected the statistical answer",
     "llm-item+stat": "a language model was asked about the new item for others, and this corrected the answer",
     "stat": "statistics: user and item are known",
     "user": "statistics: only the user is known",
@@ -65,8 +77,9 @@ def run_page(
         DataError: a file of the run is damaged.
     """
     user = _most_rated_user(run, truth) if user_id is None else run.user_of(user_id)
-    view = RunView(run, truth, _titles(dataset), user, beside)
+    view = RunView(run, truth, _titles(run, dataset), user, beside)
     sections = [
+        _items(view),
         _overview(run, truth),
         _ratings(run, truth),
         None if truth is None else accuracy_section(run, truth),
@@ -101,11 +114,56 @@ def _most_rated_user(run: FinishedRun, truth: Truth | None) -> int:
     return int(np.bincount(run.user[rows], minlength=len(run.user_ids)).argmax())
 
 
-def _titles(dataset: Dataset | None) -> Mapping[str, str]:
+def _titles(run: FinishedRun, dataset: Dataset | None) -> Mapping[str, str]:
+    """Titles by item id: those of the dataset, else those that the run has kept."""
     if dataset is None or "title" not in dataset.items:
-        return {}
+        kept = run.about.get("titles")
+        return {str(item): str(title) for item, title in kept.items()} if isinstance(kept, dict) else {}
     titles = zip(dataset.items.index, dataset.items["title"], strict=True)
     return {str(item): str(title) for item, title in titles if title}
+
+
+def _items(view: RunView) -> Section:
+    """What the users of the run would think of its items, the best first."""
+    run = view.run
+    expected, n_items = run.distribution.mean(), len(run.item_ids)
+    likes = run.distribution.probs[:, run.scale.values >= run.scale.low + LIKED * (run.scale.high - run.scale.low)]
+    count = np.bincount(run.item, minlength=n_items)
+    mean, liked = (np.bincount(run.item, column, minlength=n_items) / count for column in (expected, likes.sum(axis=1)))
+    order = np.argsort(-mean, kind="stable").tolist()
+    names = [view.titles.get(item, item) for item in run.item_ids.tolist()]
+    shown = order if n_items <= MAX_ITEMS else [*order[: MAX_ITEMS // 2], *order[-MAX_ITEMS // 2 :]]
+    rows = tuple(
+        (names[k], int(count[k]), float(mean[k]), float(expected[run.item == k].min()),
+         float(expected[run.item == k].max()), float(liked[k]))
+        for k in shown
+    )  # fmt: skip
+    best, worst = order[0], order[-1]
+    users = f"{len(run.user_ids):,} user{'s' * (len(run.user_ids) > 1)}"
+    finding = f"The {users} would give {names[best]} {mean[best]:.2f} on average, on the scale {run.scale}."
+    if n_items > 1:
+        finding = (
+            f"Of {n_items:,} items the {users} would like {names[best]} most, {mean[best]:.2f} on average on the scale "
+            f"{run.scale}, and {names[worst]} least, {mean[worst]:.2f}."
+        )
+    cut = "" if n_items <= MAX_ITEMS else f", the {MAX_ITEMS // 2} best and the {MAX_ITEMS // 2} worst of {n_items:,}"
+    blocks = Table("items", f"Expected rating of each item{cut}", ITEM_COLUMNS, rows).charted(
+        "bars", "item", "mean", low="lowest", high="highest", y_label="expected rating, mean over users",
+        caption="Lines reach from the user who would like it least to the one who would like it most.",
+    )  # fmt: skip
+    return Section("items", "What these users would think of these items", finding, (*blocks, *_of_llm(run)))
+
+
+def _of_llm(run: FinishedRun) -> tuple[Block, ...]:
+    """How far a language model moved the answers, and what its ratings were found to be worth."""
+    shift = run.about.get("llm_shift")
+    words = [f"{row['sentence']}." for row in run.about.get("llm_value", ())]
+    if shift:
+        moved = f"The language model moved {shift['pairs']:,} of {len(run):,} expected ratings, by {shift['mean']:.2f} "
+        words.insert(0, f"{moved}rating units on average and {shift['largest']:.2f} at most.")
+    elif np.isfinite(run.llm_rating).any():
+        words.insert(0, "The language model moved no expected rating.")
+    return tuple(Prose(sentence) for sentence in words)
 
 
 def _overview(run: FinishedRun, truth: Truth | None) -> Section:
@@ -128,7 +186,7 @@ def _overview(run: FinishedRun, truth: Truth | None) -> Section:
     chart, table = Table("sources", title, SOURCE_COLUMNS, rows).charted("counts", "source", "n")
     most, n = counts.most_common(1)[0]
     finding = f"{len(run):,} ratings were simulated; {n / len(run):.0%} of the answers have the source {most!r}."
-    return Section("overview", "Overview", finding, (*figures, chart, table))
+    return Section("overview", "Answers and their sources", finding, (*figures, chart, table))
 
 
 def _ratings(run: FinishedRun, truth: Truth | None) -> Section:
@@ -176,7 +234,7 @@ def _calls(run: FinishedRun) -> Section:
         f"{ledger.calls:,} calls were sent, {ledger.answered:,} were answered and {ledger.failed:,} failed; "
         f"known costs are {dollars(ledger.money)}."
     )
-    notes = [f"{row['sentence']}." for row in run.about.get("llm_value", ())]
+    notes = []
     if ledger.possibly_paid:
         notes.append(f"{ledger.possibly_paid:,} calls without an answer may have been paid all the same.")
     if ledger.unknown_cost:

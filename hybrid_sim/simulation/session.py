@@ -197,9 +197,18 @@ class FolderRun:
             "asked": int(simulation.asked.sum()),
             "answered": int(simulation.llm.answered.sum()),
             "llm_value": list(simulation.value),
+            "llm_shift": simulation.llm_shift(),
+            "titles": self._titles(simulation),
             "ledger": None if use is None else asdict(use.ledger),
             "failures": None if use is None else use.failures,
         }
+
+    def _titles(self, simulation: Simulation) -> dict[str, str]:
+        """Titles of the items of a simulation by item id, as far as they have one."""
+        items = self.dataset.items
+        known = np.unique(simulation.pairs.item[simulation.pairs.item >= 0])
+        titles = items["title"].iloc[known] if "title" in items else pd.Series(dtype=object)
+        return {str(item): str(title) for item, title in titles.items() if title}
 
 
 class Run(FolderRun):

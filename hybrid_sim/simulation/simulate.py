@@ -77,6 +77,16 @@ class Simulation(Framed):
     def __repr__(self) -> str:
         return f"Simulation({len(self.ratings):,} ratings, {int(self.llm.answered.sum()):,} with a language model)"
 
+    def llm_shift(self) -> dict[str, float] | None:
+        """How far the language model moved expected ratings, in rating units: mean and largest shift of `pairs` pairs;
+        None where it moved none.
+        """
+        shift = np.abs(self.prediction.distribution.mean() - self.statistical.mean())
+        moved = shift[shift > 0.0]
+        if not len(moved):
+            return None
+        return {"pairs": len(moved), "mean": float(moved.mean()), "largest": float(moved.max())}
+
     def to_frame(self) -> pd.DataFrame:
         """A row per pair: `user_id, item_id, rating` (drawn), the prediction's columns, `llm_rating, known_rating`."""
         return ratings_frame(self.prediction, self.ratings, self.llm.mean(), self.known)

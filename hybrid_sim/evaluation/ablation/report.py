@@ -14,7 +14,7 @@ from hybrid_sim.core.files import printable, write_json_file
 from hybrid_sim.core.provenance import Provenance, dataset_label
 from hybrid_sim.evaluation.scores import METRICS, Groups
 
-UNITS = {"rmse": "RMSE (raw)", "log_loss": "log loss (nats)"}
+UNITS = {"rmse": "RMSE (raw, rating units)", "log_loss": "log loss (nats)"}
 """Headings of the gains; those of other metrics are their titles."""
 
 
@@ -95,6 +95,16 @@ class Waterfall:
     end: float
     steps: tuple[WaterfallStep, ...]
 
+    @property
+    def finding(self) -> str:
+        """What all components gain together, and which gains most."""
+        title = UNITS.get(self.metric) or METRICS[self.metric].title
+        finding = f"{title} is {self.start:.4f} with nothing but the base and {self.end:.4f} with all components."
+        if not self.steps:
+            return finding
+        best = max(self.steps, key=lambda step: step.gain)
+        return f"{finding} Most is gained by {best.component}: {best.gain:+.4f} [{best.low:+.4f}, {best.high:+.4f}]."
+
 
 @dataclass(frozen=True)
 class CostRow:
@@ -144,6 +154,11 @@ class AblationResult:
         shapley = self.to_frame().query("kind == 'shapley'").drop(columns="kind")
         return shapley.to_html(index=False, float_format="{:+.4f}".format, na_rep="-")
 
+    @property
+    def absent(self) -> list[str]:
+        """Why components are in all subsets or in none."""
+        return [f"{row.name}: {row.reason}" for row in self.components if not row.present and row.reason]
+
     def subset(self, components: Sequence[str], control: bool = False) -> SubsetRow:
         """The row of the subset with just these components."""
         wanted = set(components)
@@ -165,23 +180,21 @@ def write_ablation(report: AblationResult, path: Path) -> None:
 
 
 def ablation_text(report: AblationResult) -> str:
-    """The report as tables: gains, the subsets that a reader looks for first, costs, notes."""
+    """The report for a screen: the findings, then tables of gains, the subsets that a reader looks for first and costs,
+    then notes.
+    """
     source = report.provenance
     title = (
         f"{dataset_label(source)}, protocol {report.protocol}, mean over folds {report.folds}, seed {source.seed}; "
         f"{report.level:.0%} intervals by {report.n_boot} resamples of {report.n_groups} {report.groups}"
     )
-    parts = [printable(title)]
+    parts = [printable(title), "\n".join(printable(fall.finding) for fall in report.waterfalls)]
     for fall in report.waterfalls:
-        metric = fall.metric
-        heading = UNITS.get(metric) or METRICS[metric].title
-        parts += [
-            f"{heading}: {fall.start:.4f} with nothing but the base, {fall.end:.4f} with all. Gains:",
-            _gains(report, metric, {step.component: step.share for step in fall.steps}),
-        ]
+        heading = UNITS.get(fall.metric) or METRICS[fall.metric].title
+        shares = {step.component: step.share for step in fall.steps}
+        parts += [f"Gains in {heading}, above zero a component helps:", _gains(report, fall.metric, shares)]
     parts += ["Subsets (all of them are in the JSON):", _subset_table(report), "CPU seconds per fold:", _costs(report)]
-    absent = [f"{row.name}: {row.reason}" for row in report.components if not row.present]
-    return "\n\n".join([*parts, *(printable(f"Note: {note}") for note in [*report.notes, *absent])])
+    return "\n\n".join([*parts, *(printable(f"Note: {note}") for note in [*report.notes, *report.absent])])
 
 
 def _gains(report: AblationResult, metric: str, shares: dict[str, float]) -> str:

@@ -11,7 +11,7 @@ from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.scores import SUPPORT_BUCKETS, support_buckets
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, judge, table, undecided, without_interval
+from hybrid_sim.evaluation.validity.verdicts import judge, table, undecided, without_interval
 
 HISTOGRAMS = ("global_mean", "user_mean", "item_mean")
 """The baselines that are histograms of training ratings."""
@@ -22,14 +22,24 @@ NOT_DEFINED = without_interval(np.nan)
 N_NULL = 20
 """Sets of ratings drawn from the simulator itself, whose mean calibration error is due to chance alone."""
 
+MIN_RATINGS = 30
+"""Ratings below which coverage is not shown by support: it would be chance."""
+
+N_BINS = 10
+"""Bins of probability, of equal width."""
+
 
 def accuracy(data: ValidationData) -> Section:
     """Errors of the expected ratings, raw and rounded, and the difference to every baseline."""
     own = data.simulator.name
     expected = {own: data.simulator.expected(), **{name: data.baseline_ratings(name) for name in data.baselines}}
     rmse = {name: data.by_group.root_mean((p - data.truth) ** 2, data.group) for name, p in expected.items()}
+    against = {
+        name: data.by_group.rmse_difference(expected[own] - data.truth, predicted - data.truth, data.group)
+        for name, predicted in expected.items()
+    }
     rows = (
-        (name, rmse[name], *_errors(data, predicted), NOT_DEFINED if name == own else _rmse_difference(data, predicted))
+        (name, rmse[name], *_errors(data, predicted), NOT_DEFINED if name == own else against[name])
         for name, predicted in expected.items()
     )
     columns = (
@@ -39,10 +49,10 @@ def accuracy(data: ValidationData) -> Section:
         Column("difference", "simulator - model", 4), *interval_columns(4, "difference_low", "difference_high"),
     )  # fmt: skip
     title = "Errors on held-out ratings, raw and rounded to the nearest level"
-    note = f"Intervals resample {data.groups}; differences below zero favour the simulator."
-    chart = Chart("bars", "RMSE, raw", "accuracy", "model", ("rmse",), "low", "high", y_label="RMSE")
-    in_stars = _rmse_difference(data, expected["biases"], data.unit)
-    verdict = judge("accuracy", in_stars, "its RMSE minus theirs, in stars, is")
+    note = f"In rating units. Intervals resample {data.groups}; differences below zero favour the simulator."
+    chart = Chart("bars", "RMSE, raw", "accuracy", "model", ("rmse",), "low", "high", y_label="RMSE, rating units",
+                  highlight=own)  # fmt: skip
+    verdict = judge("accuracy", against["biases"], data.scale)
     best = min(data.baselines, key=lambda name: rmse[name].estimate)
     finding = f"RMSE {rmse[own].estimate:.4f}, the best of the simple models ({best}) has {rmse[best].estimate:.4f}."
     notes = () if data.simulator.has_distributions else (
@@ -60,18 +70,12 @@ def _errors(data: ValidationData, predicted: FloatArray) -> tuple[float, ...]:
     return *of_raw, metrics.rmse(truth, rounded), metrics.mae(truth, rounded), metrics.pearson(truth, rounded)
 
 
-def _rmse_difference(data: ValidationData, predicted: FloatArray, unit: float = 1.0) -> Interval:
-    """RMSE of the simulator minus that of a prediction, in multiples of `unit`."""
-    own, other = ((ratings - data.truth) / unit for ratings in (data.simulator.expected(), predicted))
-    return data.by_group.rmse_difference(own, other, data.group)
-
-
 def information(data: ValidationData) -> Section:
     """Proper scores of the probabilities: log loss and ranked probability score."""
     title = "What the probabilities are worth"
     if not data.simulator.has_distributions:
         why = "Only drawn ratings are known, no probabilities; name a run folder to have them judged."
-        return Section("information", title, why, (undecided("information", why),))
+        return Section("information", title, why, (undecided("information", why, data.scale),))
     own = data.simulator.name
     distributions = {own: data.simulator.distribution, **data.baselines}
     losses = {name: metrics.log_losses(data.truth, distribution) for name, distribution in distributions.items()}
@@ -90,38 +94,55 @@ def information(data: ValidationData) -> Section:
     )
     heading = "Proper scores of the probabilities on held-out ratings (smaller is better)"
     best = min((name for name in HISTOGRAMS if name in losses), key=lambda name: float(losses[name].mean()))
-    verdict = judge("information", gains[best], f"its log loss minus that of the best histogram ({best}) is")
-    finding = f"Log loss {losses[own].mean():.4f}; against the best histogram ({best}) {describe(gains[best])} nats."
-    chart = Chart("bars", "Log loss", "information", "model", ("log_loss",), y_label="nats")
+    verdict = judge("information", gains[best], data.scale, f"the best histogram is {best}")
+    of_best = f"that of the best histogram of past ratings ({best}) {losses[best].mean():.4f}"
+    finding = f"Log loss {losses[own].mean():.4f} nats, {of_best}."
+    chart = Chart("bars", "Log loss", "information", "model", ("log_loss",), y_label="nats", highlight=own)
     return Section("information", title, finding, (verdict, chart, table("information", heading, columns, rows, note)))
 
 
 def calibration(data: ValidationData) -> Section:
     """Reliability diagram, calibration error, bias of the mean, and coverage of intervals by support of the item."""
-    bias, shift = _bias(data)
+    shift = data.by_group.mean(data.simulator.expected() - data.truth, data.group)
+    bias = judge("bias", shift, data.scale)
     coverage, holds = _coverage(data)
     if not data.simulator.has_distributions:
         why = "Only drawn ratings are known, no probabilities that could come true."
-        finding = f"Simulated minus real mean: {describe(shift)}. {why}"
-        return Section("calibration", "Calibration", finding, (undecided("calibration", why), bias, holds, *coverage))
-    error, chance = _calibration_error(data)
-    words = f"calibration error {error:.4f}, of which chance makes {chance:.4f}; the rest is"
-    verdict = judge("calibration", without_interval(error - chance), words)
-    finding = f"Calibration error {error:.4f} (chance alone: {chance:.4f}); mean off by {describe(shift)} stars."
+        blocks = undecided("calibration", why, data.scale), bias, holds, *coverage
+        return Section("calibration", "Calibration", why, blocks)
+    error, chance, beyond = _calibration_error(data)
+    verdict = judge("calibration", beyond, data.scale)
+    finding = f"The class-wise calibration error is {error:.4f}, of which chance alone makes {chance:.4f}."
     chart = Chart(
         "reliability", "Probability of a level and how often it was given", "reliability", "forecast", ("observed",),
         series="level", x_label="probability", y_label="share of ratings",
+        caption="On the diagonal probabilities come true; hollow points stand for fewer than 30 forecasts.",
     )  # fmt: skip
     reliability = reliability_table(data.truth, data.simulator.distribution)
     return Section("calibration", "Calibration", finding, (verdict, bias, holds, chart, reliability, *coverage))
 
 
-def _calibration_error(data: ValidationData) -> tuple[float, float]:
-    """Class-wise calibration error, and its mean where the ratings are drawn from the simulator itself."""
-    distribution = data.simulator.distribution
+def _calibration_error(data: ValidationData) -> tuple[float, float, Interval]:
+    """Class-wise calibration error, its mean where ratings are drawn from the simulator itself, and the difference.
+
+    A resample adds noise to the error, which is a sum of distances; the drawn ratings are resampled likewise, so that
+    their mean error has the same noise in it.
+    """
+    distribution, weights = data.simulator.distribution, data.by_group.weights
+    probs, n_levels = distribution.probs, data.scale.n_levels
+    bins = np.minimum((probs * N_BINS).astype(np.int64), N_BINS - 1)
+    cell = ((data.group[:, None] * n_levels + np.arange(n_levels)) * N_BINS + bins).ravel()
+    shape = weights.shape[1], n_levels * N_BINS
+    n_events = n_levels * (weights @ np.bincount(data.group, minlength=shape[0]))
+
+    def errors(ratings: FloatArray) -> FloatArray:
+        gap = probs - (data.scale.index(ratings)[:, None] == np.arange(n_levels))
+        by_group = np.bincount(cell, gap.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+        return np.asarray(np.abs(weights @ by_group).sum(axis=1) / n_events)
+
     rng = stream(data.seed, "validity", "calibration")
-    null = [metrics.calibration_error(distribution.sample(rng), distribution) for _ in range(N_NULL)]
-    return metrics.calibration_error(data.truth, distribution), float(np.mean(null))
+    error, chance = errors(data.truth), np.mean([errors(distribution.sample(rng)) for _ in range(N_NULL)], axis=0)
+    return float(error[0]), float(chance[0]), data.by_group.interval(error - chance)
 
 
 def reliability_table(truth: FloatArray, distribution: RatingDistribution, by_level: bool = True) -> Table:
@@ -140,36 +161,30 @@ def reliability_table(truth: FloatArray, distribution: RatingDistribution, by_le
     return table("reliability", "Forecast and outcome in bins of probability, level by level", columns, rows)
 
 
-def _bias(data: ValidationData) -> tuple[Verdict, Interval]:
-    """The verdict on the mean, and simulated minus real mean in stars."""
-    shift = data.by_group.mean((data.simulator.expected() - data.truth) / data.unit, data.group)
-    size = Interval(abs(shift.estimate), shift.low, shift.high, shift.level)
-    if shift.estimate < 0:
-        size = Interval(-shift.estimate, -shift.high, -shift.low, shift.level)
-    direction = "above" if shift.estimate >= 0 else "below"
-    return judge("bias", size, f"stars that their mean is {direction} the real one:"), shift
-
-
-def _coverage(data: ValidationData) -> tuple[tuple[Table, ...], Verdict]:
+def _coverage(data: ValidationData) -> tuple[tuple[Chart | Table, ...], Verdict]:
     """Coverage and width of the intervals by support of the item, and the verdict on the whole."""
     low, high = data.simulator.low, data.simulator.high
     if low is None or high is None:
-        return (), undecided("coverage", "The simulator gives no intervals.")
+        return (), undecided("coverage", "The simulator gives no intervals.", data.scale)
     inside = metrics.inside_interval(data.truth, low, high)
     bucket = support_buckets(data.train.item_counts[data.held_out.item])
     parts = {"all": bucket >= 0, **{name: bucket == k for k, name in enumerate(SUPPORT_BUCKETS)}}
     rows = (
         (name, here.sum(), data.by_group.mean(inside[here], data.group[here]), (high - low)[here].mean())
         for name, here in parts.items()
-        if here.any()
+        if here.sum() >= MIN_RATINGS
     )
+    note = f"Fewer than {MIN_RATINGS} ratings are left out."
     columns = (
         Column("support", "training ratings"), Column("n", "ratings"), Column("coverage", "coverage", 4),
-        *interval_columns(4), Column("width", "mean width", 3),
+        *interval_columns(4), Column("width", "mean width, rating units", 3),
     )  # fmt: skip
     title = "Coverage of 90% intervals by the number of training ratings of the item"
-    verdict = judge("coverage", data.by_group.mean(inside, data.group), "share of the ratings inside:")
-    return (table("coverage", title, columns, rows),), verdict
+    verdict = judge("coverage", data.by_group.mean(inside, data.group), data.scale)
+    chart = Chart("bars", title, "coverage", "support", ("coverage",), "low", "high", reference=0.9,
+                  y_label="share of the ratings inside",
+                  caption="The dashed line is the 90% that intervals promise.")  # fmt: skip
+    return (chart, table("coverage", title, columns, rows, note)), verdict
 
 
 def cost(data: ValidationData) -> Section:

@@ -20,7 +20,7 @@ from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.data.world import fictional_titles
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.validity.inputs import Probe, ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, judge, table, undecided
+from hybrid_sim.evaluation.validity.verdicts import judge, table, undecided
 from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest
 
 N_USERS, N_ITEMS = 20, 10
@@ -44,7 +44,7 @@ def contamination(data: ValidationData) -> Section:
     title, probe = "Recall of the data set", data.probe
     if probe is None or len(probe.truth) < MIN_ANSWERS:
         why = NO_PROBE if probe is None else f"Only {len(probe.truth)} of {MIN_ANSWERS} pairs were answered both ways."
-        return Section("contamination", title, why, (undecided("contamination", why),))
+        return Section("contamination", title, why, (undecided("contamination", why, data.scale),))
     answers = {"real title and text": probe.with_title, "invented title, no text": probe.without}
     exact = {kind: (np.abs(ratings - probe.truth) < 1e-9).astype(float) for kind, ratings in answers.items()}
     rows = (
@@ -59,8 +59,8 @@ def contamination(data: ValidationData) -> Section:
     hits = table("contamination", heading, columns, rows, "Intervals resample users.")
     with_title, without = exact.values()
     gain = data.by_user.mean(with_title - without, probe.user)
-    verdict = judge("contamination", gain, "exact hits gained by the real title:")
-    finding = f"Real titles add {describe(gain)} to the share of exact hits."
+    verdict = judge("contamination", gain, data.scale)
+    finding = f"{with_title.mean():.1%} of its ratings hit exactly with real titles, {without.mean():.1%} without."
     return Section("contamination", title, finding, (verdict, hits))
 
 

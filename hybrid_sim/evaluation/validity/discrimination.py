@@ -13,7 +13,7 @@ from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import RULES, describe, judge, table, undecided
+from hybrid_sim.evaluation.validity.verdicts import RULES, judge, table, undecided
 from hybrid_sim.models import make_rater
 from hybrid_sim.models.biases import Biases
 
@@ -64,24 +64,20 @@ def discrimination(data: ValidationData) -> Section:
     right = table("picks", "Share of right picks of the liked item", columns, rows, _NOTE)
     chart = Chart("lines", "Picking the liked item among others", "picks", "others", ("accuracy",), "low", "high",
                   series="kind", x_label="liked : others", y_label="share of right picks")  # fmt: skip
-    verdict, finding = _verdict(picks)
+    verdict, finding = _verdict(data, picks)
     notes = () if data.simulator.rater is not None else ("Items that were not rated cannot be asked about.",)
     return Section("discrimination", "Telling liked items from others", finding, (verdict, chart, right), notes)
 
 
-def _verdict(picks: list[Picks]) -> tuple[Verdict, str]:
+def _verdict(data: ValidationData, picks: list[Picks]) -> tuple[Verdict, str]:
     """The verdict on one liked and one disliked item, and the finding."""
     decisive = next((p for p in picks if p.kind == "disliked" and p.n_others == 1), None)
     if decisive is None:
         why = "No user has both a liked and a disliked held-out item."
-        return undecided("discrimination", why), why
+        return undecided("discrimination", why, data.scale), why
     share, by_means = decisive.share.estimate, decisive.by_means
-    words = f"{share:.1%} of picks are right, {by_means:.1%} by the items' means, the difference is"
-    finding = (
-        f"Of one liked and one disliked item {share:.1%} of picks are right ({by_means:.1%} by the items' means, "
-        f"difference {describe(decisive.difference)})."
-    )
-    return judge("discrimination", decisive.difference, words), finding
+    finding = f"Of one liked and one disliked item {share:.1%} of picks are right, {by_means:.1%} by the items' means."
+    return judge("discrimination", decisive.difference, data.scale), finding
 
 
 def _all_picks(data: ValidationData) -> Iterator[Picks]:
@@ -196,23 +192,27 @@ def signal(data: ValidationData) -> Section:
         f"Intervals resample {data.groups}.",
     )
     chart = Chart("bars", "Personal signal", "signal", "model", ("correlation",), "low", "high",
-                  reference=RULES["personal-signal"].threshold, y_label="partial correlation")  # fmt: skip
+                  reference=RULES["personal-signal"].threshold, y_label="partial correlation",
+                  caption="The dashed line is what is required of the whole.",
+                  highlight=data.simulator.name)  # fmt: skip
     whole = intervals[data.simulator.name]
-    verdict = judge("personal-signal", whole, "the partial correlation with the rating is")
-    finding = f"Beyond the means of user and item, prediction and rating correlate by {describe(whole)}."
-    blocks = (verdict, _above_members(data, values), chart, correlations)
+    verdict = judge("personal-signal", whole, data.scale)
+    above, finding = _above_members(data, values)
+    blocks = (verdict, above, chart, correlations)
     return Section("signal", "Personal signal", finding, blocks)
 
 
-def _above_members(data: ValidationData, values: dict[str, FloatArray]) -> Verdict:
-    """Whether the whole has more signal than its best member."""
+def _above_members(data: ValidationData, values: dict[str, FloatArray]) -> tuple[Verdict, str]:
+    """Whether the whole has more signal than its best member, and the finding."""
     whole, *members = values
     known = [name for name in members if np.isfinite(values[name][0])]
     if not known:
-        return undecided("above-members", "The parts of the simulator are not known.")
+        why = "The members of the simulator are not known."
+        return undecided("above-members", why, data.scale), why
     best = max(known, key=lambda name: float(values[name][0]))
     difference = data.by_group.interval(values[whole] - values[best])
-    return judge("above-members", difference, f"its partial correlation minus that of {best} is")
+    finding = f"Of the members {best} knows most: its partial correlation is {values[best][0]:.3f}."
+    return judge("above-members", difference, data.scale, f"the best member is {best}"), finding
 
 
 def _moments(data: ValidationData, predictions: list[FloatArray]) -> FloatArray:
@@ -232,7 +232,9 @@ def _moments(data: ValidationData, predictions: list[FloatArray]) -> FloatArray:
 
 
 def _partial(moments: FloatArray, k: int) -> FloatArray:
-    """Partial correlation of the rating and prediction `k`, per resample; NaN where the prediction has no residual."""
+    """Partial correlation of the rating and prediction `k`, per resample; 0 for a prediction that is a function of the
+    means, which explains nothing beyond them; NaN where that is so of the rating.
+    """
     given, both = np.arange(3), np.array([3, 4 + k])
     explained = moments[:, given[:, None], both]
     inverse = np.linalg.pinv(moments[:, :3, :3], rcond=1e-10, hermitian=True)
@@ -242,4 +244,4 @@ def _partial(moments: FloatArray, k: int) -> FloatArray:
     nothing = variance <= 1e-8 * np.maximum(total[:, [0, 1], [0, 1]], 1e-300)
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = left[:, 0, 1] / np.sqrt(variance[:, 0] * variance[:, 1])
-    return np.asarray(np.where(nothing.any(axis=1), np.nan, correlation))
+    return np.asarray(np.where(nothing[:, 0], np.nan, np.where(nothing[:, 1], 0.0, correlation)))

@@ -13,19 +13,12 @@ from scipy.special import ndtri
 
 from hybrid_sim.core.document import Chart, Column, Section, interval_columns
 from hybrid_sim.core.types import FloatArray, IntArray
-from hybrid_sim.evaluation.bootstrap import Interval
+from hybrid_sim.evaluation.bootstrap import MIN_GROUPS, Interval
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import (
-    describe,
-    judge,
-    lower_bound_of_abs,
-    table,
-    undecided,
-    without_interval,
-)
+from hybrid_sim.evaluation.validity.verdicts import RULES, judge, table, undecided
 
-MIN_RATINGS, MIN_UNITS = 200, 20
-"""Held-out ratings, and users (or items) that are resampled, that a group needs to be judged."""
+MIN_RATINGS = 200
+"""Held-out ratings that a group needs to be judged, of at least `MIN_GROUPS` users (or items)."""
 
 MOST_GROUPS = 25
 """Groups of one feature that are shown, the largest ones."""
@@ -38,43 +31,46 @@ Membership = tuple[str, str, NDArray[np.bool_]]
 """Feature, group, and which held-out rows belong to it."""
 
 COLUMNS = (
-    Column("feature", "feature"), Column("group", "group"), Column("n", "ratings"), Column("rmse", "RMSE", 4),
-    *interval_columns(4, "rmse_low", "rmse_high"), Column("real", "real mean", 3),
-    Column("simulated", "simulated mean", 3), Column("bias", "bias", 3), *interval_columns(3),
+    Column("feature", "feature"), Column("group", "group"), Column("n", "ratings"), Column("rmse", "RMSE", 3),
+    *interval_columns(3, "rmse_low", "rmse_high"), Column("real", "real mean", 3),
+    Column("simulated", "simulated mean", 3), Column("bias", "bias, rating units", 3, sign=True),
+    *interval_columns(3, sign=True),
 )  # fmt: skip
 
 
 def groups(data: ValidationData) -> Section:
     """Bias and RMSE by age, gender, occupation, activity, popularity and genre, as far as these are known."""
-    members = [(feature, group, rows) for feature, group, rows in _memberships(data) if rows.any()]
-    biases = {(f, g): _bias(data, rows) for f, g, rows in members}
-    shown = table(
-        "groups",
-        "Real and simulated ratings of groups of users and items",
-        COLUMNS,
-        (_row(data, *member) for member in members),
-        f"Bias: expected minus real rating. Groups of fewer than {MIN_RATINGS} ratings or {MIN_UNITS} {data.groups} "
-        f"are shown but not judged. Intervals resample {data.groups}; for the verdict they are widened, as the worst "
-        "of many groups is looked for (Bonferroni).",
+    everybody = [(feature, f"{feature}: {name}", rows) for feature, name, rows in _memberships(data) if rows.any()]
+    large = [member for member in everybody if _is_large(data, member[2])]
+    if not large:
+        why = f"No group has {MIN_RATINGS} held-out ratings of {MIN_GROUPS} {data.groups}."
+        return Section("groups", "Groups", why, (undecided("groups", why, data.scale),))
+    rows = {member[1]: _row(data, *member, n_intervals=len(large)) for member in large}
+    left_out = len(everybody) - len(large)
+    note = (
+        f"Bias: expected minus real rating. Intervals resample {data.groups}; those of the bias are widened so that "
+        f"all {len(large)} hold together with 95% (Bonferroni), as the worst of many groups is looked for. {left_out} "
+        f"groups of fewer than {MIN_RATINGS} ratings or {MIN_GROUPS} {data.groups} are left out."
     )
+    shown = table("groups", "Real and simulated ratings of groups of users and items", COLUMNS, rows.values(), note)
     chart = Chart("bars", "Bias by group", "groups", "group", ("bias",), "low", "high", series="feature",
-                  reference=0.0, y_label="simulated - real mean")  # fmt: skip
-    large_enough = [
-        (f, g) for f, g, rows in members if rows.sum() >= MIN_RATINGS and len(np.unique(data.group[rows])) >= MIN_UNITS
-    ]
-    judged = {key: _widened(biases[key], len(large_enough)) for key in large_enough}
-    if not judged:
-        why = f"No group has {MIN_RATINGS} held-out ratings of {MIN_UNITS} {data.groups}."
-        return Section("groups", "Groups", why, (undecided("groups", why), shown))
-    worst = max(judged, key=lambda key: (lower_bound_of_abs(judged[key]), abs(judged[key].estimate)))
-    name = f"{worst[0]} {worst[1]}"
-    verdict = judge(
-        "groups",
-        without_interval(lower_bound_of_abs(judged[worst])),
-        f"the worst of {len(judged)} groups is {name}, bias {describe(judged[worst])} stars, beyond doubt",
-    )
-    finding = f"The most biased of {len(judged)} groups is {name}: {describe(judged[worst])} stars."
+                  reference=0.0, y_label="simulated minus real mean, rating units",
+                  caption="With simultaneous 95% intervals.")  # fmt: skip
+    limit = RULES["groups"].limit(data.scale)
+
+    def distance(group: str) -> tuple[float, float]:
+        """Distances from zero of the interval's nearer end, beyond the limit, and of its farther end."""
+        bias: Interval = rows[group][-1]
+        return max(bias.low, -bias.high, limit), max(-bias.low, bias.high)
+
+    worst = max(rows, key=distance)
+    verdict = judge("groups", rows[worst][-1], data.scale, f"of {len(large)} groups {worst} is worst off")
+    finding = f"{len(large)} groups are judged; {left_out} others are too small."
     return Section("groups", "Groups of users and items", finding, (verdict, chart, shown))
+
+
+def _is_large(data: ValidationData, rows: NDArray[np.bool_]) -> bool:
+    return bool(rows.sum() >= MIN_RATINGS and len(np.unique(data.group[rows])) >= MIN_GROUPS)
 
 
 def drift(data: ValidationData) -> Section:
@@ -82,7 +78,7 @@ def drift(data: ValidationData) -> Section:
     title, times = "Drift over time", data.held_out.timestamp
     if times is None:
         why = "No times of the held-out ratings are known."
-        return Section("drift", title, why, (undecided("drift", why),))
+        return Section("drift", title, why, (undecided("drift", why, data.scale),))
     by_time = _fifths(times.astype(float), np.zeros(len(times), dtype=np.int64))
     by_place = _fifths(times.astype(float), data.held_out.user)
     members: list[Membership] = [
@@ -91,26 +87,23 @@ def drift(data: ValidationData) -> Section:
         for k in range(N_PARTS)
         if (part == k).any()
     ]
-    rows, note = (_row(data, *member) for member in members), f"Intervals resample {data.groups}."
+    rows, note = (_row(data, *member, n_intervals=1) for member in members), f"Intervals resample {data.groups}."
     shown = table("drift", "Real and simulated ratings by fifths of time", COLUMNS, rows, note)
     chart = Chart("lines", "Bias over time", "drift", "group", ("bias",), "low", "high", series="feature",
-                  reference=0.0, y_label="simulated - real mean")  # fmt: skip
+                  reference=0.0, y_label="simulated minus real mean, rating units")  # fmt: skip
     if min((by_time == 0).sum(), (by_time == N_PARTS - 1).sum()) < MIN_RATINGS:
         why = f"Fewer than {MIN_RATINGS} held-out ratings in a fifth of the time."
-        return Section("drift", title, why, (undecided("drift", why), shown))
-    change = _change(data, by_time)
-    verdict = judge(
-        "drift",
-        without_interval(lower_bound_of_abs(change)),
-        f"from the first to the last fifth the bias changes by {describe(change)} stars, beyond doubt by",
-    )
-    finding = f"From the first to the last fifth of the time the bias changes by {describe(change)} stars."
+        return Section("drift", title, why, (undecided("drift", why, data.scale), shown))
+    verdict = judge("drift", _change(data, by_time), data.scale)
+    error = data.simulator.expected() - data.truth
+    first, last = (float(error[by_time == k].mean()) for k in (0, N_PARTS - 1))
+    finding = f"The bias is {first:+.3f} in the first fifth of the time and {last:+.3f} rating units in the last."
     return Section("drift", title, finding, (verdict, chart, shown))
 
 
 def _change(data: ValidationData, part: IntArray) -> Interval:
-    """Bias in the last part minus that in the first, in stars."""
-    error = (data.simulator.expected() - data.truth) / data.unit
+    """Bias in the last part minus that in the first, in rating units."""
+    error = data.simulator.expected() - data.truth
     late, early = (part == N_PARTS - 1).astype(float), (part == 0).astype(float)
     columns = np.column_stack([error * late, late, error * early, early])
     return data.by_group.of(columns, data.group, lambda s: s[:, 0] / s[:, 1] - s[:, 2] / s[:, 3])
@@ -126,24 +119,19 @@ def _fifths(key: FloatArray, group: IntArray) -> IntArray:
     return part
 
 
-def _bias(data: ValidationData, rows: NDArray[np.bool_]) -> Interval:
-    """Expected minus real rating, in stars."""
-    error = (data.simulator.expected() - data.truth)[rows] / data.unit
-    return data.by_group.mean(error, data.group[rows])
-
-
 def _widened(bias: Interval, n: int) -> Interval:
-    """The interval that all of `n` such intervals hold together with the same certainty."""
+    """The interval that all of `n` such intervals hold together with the same certainty (Bonferroni)."""
     alpha = 1.0 - bias.level
     factor = float(ndtri(1.0 - alpha / (2 * n)) / ndtri(1.0 - alpha / 2))
     low = bias.estimate - factor * (bias.estimate - bias.low)
     return Interval(bias.estimate, low, bias.estimate + factor * (bias.high - bias.estimate), bias.level)
 
 
-def _row(data: ValidationData, feature: str, group: str, rows: NDArray[np.bool_]) -> tuple[Any, ...]:
+def _row(data: ValidationData, feature: str, group: str, rows: NDArray[np.bool_], n_intervals: int) -> tuple[Any, ...]:
+    """The cells of a group, the last its bias with an interval that is one of `n_intervals`."""
     expected, truth = data.simulator.expected()[rows], data.truth[rows]
     error = data.by_group.root_mean((expected - truth) ** 2, data.group[rows])
-    bias = data.by_group.mean(expected - truth, data.group[rows])
+    bias = _widened(data.by_group.mean(expected - truth, data.group[rows]), n_intervals)
     return feature, group, rows.sum(), error, truth.mean(), expected.mean(), bias
 
 
@@ -151,8 +139,8 @@ def _memberships(data: ValidationData) -> Iterator[Membership]:
     """All groups, feature by feature."""
     users, items = data.held_out.users, data.held_out.items
     of_user, of_item = data.held_out.user, data.held_out.item
-    yield from _by_count("past ratings of the user", data.train.user_counts[of_user])
-    yield from _by_count("past ratings of the item", data.train.item_counts[of_item])
+    yield from _by_count("ratings by the user", data.train.user_counts[of_user])
+    yield from _by_count("ratings of the item", data.train.item_counts[of_item])
     if "age" in users and pd.api.types.is_numeric_dtype(users["age"]):
         yield from _by_age(users["age"].to_numpy(dtype=float)[of_user])
     for name in ("age_group", "gender", "occupation"):

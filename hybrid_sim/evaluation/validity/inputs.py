@@ -18,7 +18,7 @@ import pandas as pd
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, InputError, SettingsError
 from hybrid_sim.core.rater import Rater, expected
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import SUSPICIOUS, read_recorded
 from hybrid_sim.ensemble.correction import cross_fitted_correction
 from hybrid_sim.evaluation.bootstrap import Resampler
@@ -121,9 +121,9 @@ class ValidationData:
         return self.held_out.rating
 
     @property
-    def unit(self) -> float:
-        """A quarter of the range of the scale: a star from 1 to 5."""
-        return (self.held_out.scale.high - self.held_out.scale.low) / 4.0
+    def scale(self) -> RatingScale:
+        """The rating scale."""
+        return self.held_out.scale
 
     @property
     def group(self) -> IntArray:

@@ -11,7 +11,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bootstrap import Interval, Resampler
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import describe, judge, table, undecided, without_interval
+from hybrid_sim.evaluation.validity.verdicts import judge, table, undecided, without_interval
 
 MIN_RATINGS = 5
 """Held-out ratings that a user (or item) needs to have a histogram or a mean of its own."""
@@ -36,12 +36,12 @@ class Quantity:
         """The row of a table with columns `PER_USER`."""
         return self.name, self.real, self.simulated, self.ratio
 
-    def verdict(self, rule: str, why_undefined: str) -> Verdict:
+    def verdict(self, rule: str, why_undefined: str, scale: RatingScale) -> Verdict:
         """Whether the relative difference is small."""
         if np.isnan(self.real):
-            return undecided(rule, why_undefined)
-        words = f"{self.name} is {self.simulated:.3f}, really {self.real:.3f}; the relative difference is"
-        return judge(rule, without_interval(abs(self.ratio.estimate - 1.0)), words)
+            return undecided(rule, why_undefined, scale)
+        low, ratio, high = self.ratio.low, self.ratio.estimate, self.ratio.high
+        return judge(rule, Interval(ratio - 1.0, low - 1.0, high - 1.0, self.ratio.level), scale)
 
 
 def _undefined(name: str) -> Quantity:
@@ -69,9 +69,10 @@ def histogram(data: ValidationData) -> Section:
         Chart("heatmap", "Real and drawn rating", "confusion", "simulated", ("real", "share"), x_label="drawn rating"),
     )
     distance = _wasserstein(data)
-    verdict = judge("histogram", distance, "the distance of the histograms, in stars, is")
-    divergence = metrics.kl_divergence(drawn, truth, scale)
-    finding = f"The histograms are {describe(distance)} stars apart (Kullback-Leibler {divergence:.4f} nats)."
+    verdict = judge("histogram", distance, scale)
+    finding = (
+        f"The Kullback-Leibler divergence of the histograms is {metrics.kl_divergence(drawn, truth, scale):.4f} nats."
+    )
     return Section("histogram", "The histogram of ratings", finding, (verdict, *charts, *tables))
 
 
@@ -93,20 +94,19 @@ def confusion_table(truth: FloatArray, drawn: FloatArray, scale: RatingScale) ->
 
 
 def _wasserstein(data: ValidationData) -> Interval:
-    """Wasserstein distance of the histograms of all ratings, in stars."""
-    scale = data.held_out.scale
+    """Wasserstein distance of the histograms of all ratings, in rating units."""
+    scale = data.scale
     gap = scale.index(data.simulator.drawn)[:, None] <= np.arange(scale.n_levels - 1)
     gap = gap.astype(float) - (scale.index(data.truth)[:, None] <= np.arange(scale.n_levels - 1))
-    steps = np.diff(scale.values) / data.unit
     columns = np.column_stack([gap, np.ones(len(gap))])
-    return data.by_group.of(columns, data.group, lambda s: np.abs(s[:, :-1] / s[:, -1:]) @ steps)
+    return data.by_group.of(columns, data.group, lambda s: np.abs(s[:, :-1] / s[:, -1:]) @ np.diff(scale.values))
 
 
 def realism(data: ValidationData) -> Section:
     """Spread of one user's simulated ratings, and their distance to the same user's real ones."""
     spread = _spread(data)
-    verdict = spread.verdict("spread", "No user has two held-out ratings.")
-    finding = f"Standard deviation within users: simulated {spread.simulated:.3f}, real {spread.real:.3f}."
+    verdict = spread.verdict("spread", "No user has two held-out ratings.", data.scale)
+    finding = f"Standard deviation within users: simulated {spread.simulated:.3f}, real {spread.real:.3f} rating units."
     if np.isnan(spread.real):
         finding = "The standard deviation within users is undefined."
     distances, nearer = _user_distances(data)
@@ -142,19 +142,19 @@ def _user_distances(data: ValidationData) -> tuple[Table, Verdict]:
     means = (data.by_user.mean(one, users) if len(users) else without_interval(np.nan) for one in distance.values())
     distances = table(
         "user-distances",
-        f"Distance of a user's drawn ratings from the same user's real ones, in stars ({len(users)} users)",
+        f"Distance of a user's drawn ratings from the same user's real ones, in rating units ({len(users)} users)",
         (Column("model", "drawn by"), Column("distance", "mean", 4), *interval_columns(4)),
         zip(distance, means, strict=True),
         f"Users with at least {MIN_RATINGS} held-out ratings. {_RESAMPLED} Two honest draws differ too: compare rows.",
     )
     if not len(users):
-        return distances, undecided("user-histograms", f"No user has {MIN_RATINGS} held-out ratings.")
+        return distances, undecided("user-histograms", f"No user has {MIN_RATINGS} held-out ratings.", data.scale)
     difference = data.by_user.mean(distance[data.simulator.name] - distance["global_mean"], users)
-    return distances, judge("user-histograms", difference, "its mean distance minus theirs, in stars, is")
+    return distances, judge("user-histograms", difference, data.scale)
 
 
 def _wasserstein_by_user(data: ValidationData, drawn: FloatArray) -> FloatArray:
-    """Wasserstein distance between drawn and real ratings of each user, in stars, shape `(n_users,)`."""
+    """Wasserstein distance between drawn and real ratings of each user, in rating units, shape `(n_users,)`."""
     scale, user, n_users = data.held_out.scale, data.held_out.user, data.held_out.n_users
     n = scale.n_levels
     counts = [
@@ -163,7 +163,7 @@ def _wasserstein_by_user(data: ValidationData, drawn: FloatArray) -> FloatArray:
     ]
     n_ratings = np.maximum(counts[1].sum(axis=1), 1)
     below = np.abs(np.cumsum(counts[0] - counts[1], axis=1)[:, :-1]) / n_ratings[:, None]
-    return np.asarray(below @ np.diff(scale.values) / data.unit)
+    return np.asarray(below @ np.diff(scale.values))
 
 
 def diversity(data: ValidationData) -> Section:
@@ -176,7 +176,7 @@ def diversity(data: ValidationData) -> Section:
         real, simulated = (_entropy(data, ratings, group) for ratings in (data.truth, drawn))
         ratio = without_interval(simulated / real if real else np.nan)
         quantities.append(Quantity(name, real, simulated, ratio))
-    verdict = users.verdict("heterogeneity", "Fewer than two users have enough ratings.")
+    verdict = users.verdict("heterogeneity", "Fewer than two users have enough ratings.", data.scale)
     note = f"Means of users (items) with at least {MIN_RATINGS} held-out ratings, which are resampled."
     rows = (quantity.row for quantity in quantities)
     varied = table("diversity", "How varied ratings, users and items are", PER_USER, rows, note)

@@ -22,14 +22,7 @@ from hybrid_sim.core.seeding import derive_seed, stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
 from hybrid_sim.evaluation.bootstrap import Interval
 from hybrid_sim.evaluation.validity.inputs import ValidationData
-from hybrid_sim.evaluation.validity.verdicts import (
-    describe,
-    judge,
-    lower_bound_of_abs,
-    table,
-    undecided,
-    without_interval,
-)
+from hybrid_sim.evaluation.validity.verdicts import judge, table, undecided, without_interval
 from hybrid_sim.models import make_rater
 
 MIN_RECOMMENDERS = 8
@@ -91,7 +84,8 @@ def recommenders(data: ValidationData) -> Section:
         why = "Too few users have several held-out items to choose among."
         if size is not None:
             why = f"Only {len(data.recommenders)} of {MIN_RECOMMENDERS} recommenders can tell held-out items apart."
-        return Section("recommenders", title, why, (undecided("ranking", why), undecided("good-against-bad", why)))
+        undecidable = (undecided(rule, why, data.scale) for rule in ("ranking", "good-against-bad"))
+        return Section("recommenders", title, why, tuple(undecidable))
     slates = {name: _slate(data, score, size) for name, score in data.recommenders.items()}
     columns = {"real": data.truth, "simulated": data.simulator.expected(), "drawn": data.simulator.drawn}
     quality = {kind: _qualities(data, column, slates) for kind, column in columns.items()}
@@ -106,14 +100,14 @@ def recommenders(data: ValidationData) -> Section:
     qualities = table("recommenders", "Quality of recommenders by real and by simulated ratings", _COLUMNS, rows, note)
     chart = Chart("scatter", "Real and simulated quality", "recommenders", "real", ("simulated",), label="recommender",
                   x_label="mean real rating", y_label="mean simulated rating")  # fmt: skip
-    tau = data.by_group.interval(kendall(quality["real"], quality["simulated"]))
-    of_draws = data.by_group.interval(kendall(quality["real"], quality["drawn"]))
-    clear, right = _clear_pairs(data, quality)
-    taus = _tau_table(data, tau, of_draws, _between_halves(data, slates))
-    verdict = judge("ranking", tau, f"Kendall's tau over {len(slates)} recommenders is")
-    finding = f"Kendall's tau over {len(slates)} recommenders is {describe(tau)}; {right} of {clear} pairs that real "
-    finding += "ratings tell apart are in the right order."
-    blocks = (verdict, _good_against_bad(clear, right), chart, qualities, taus)
+    tau, of_draws = (_tau(data, quality["real"], quality[kind]) for kind in ("simulated", "drawn"))
+    halves = _between_halves(data, slates)
+    n_clear, right_order = _good_against_bad(data, quality)
+    taus = _tau_table(data, tau, of_draws, halves)
+    verdict = judge("ranking", tau, data.scale, f"{len(slates)} recommenders")
+    finding = f"Real ratings tell {n_clear} pairs of {len(slates)} recommenders apart; between one half of the users "
+    finding += f"and the other Kendall's tau of real ratings is {halves:.3f}."
+    blocks = (verdict, right_order, chart, qualities, taus)
     return Section("recommenders", title, finding, blocks, _NOTES)
 
 
@@ -168,20 +162,25 @@ def kendall(a: FloatArray, b: FloatArray) -> FloatArray:
         return np.asarray((signs[0] * signs[1]).sum(axis=1) / np.sqrt(untied[0] * untied[1]))
 
 
-def _clear_pairs(data: ValidationData, quality: Mapping[str, FloatArray]) -> tuple[int, int]:
-    """How many pairs of recommenders real ratings tell apart, and how many of these the simulator orders rightly."""
+def _tau(data: ValidationData, real: FloatArray, simulated: FloatArray) -> Interval:
+    """Kendall's tau; 0 for a simulator to which all recommenders are equal."""
+    return data.by_group.interval(np.nan_to_num(kendall(real, simulated)))
+
+
+def _good_against_bad(data: ValidationData, quality: Mapping[str, FloatArray]) -> tuple[int, Verdict]:
+    """How many pairs of recommenders real ratings tell apart, and the verdict on the simulator's order of these."""
     first, second = np.triu_indices(quality["real"].shape[1], 1)
     real = quality["real"][:, first] - quality["real"][:, second]
-    clear: NDArray[np.bool_] = np.array([lower_bound_of_abs(data.by_group.interval(column)) > 0 for column in real.T])
-    simulated = np.round(quality["simulated"][0, first] - quality["simulated"][0, second], 9)
-    return int(clear.sum()), int((clear & (np.sign(simulated) == np.sign(real[0]))).sum())
-
-
-def _good_against_bad(clear: int, right: int) -> Verdict:
-    if not clear:
-        return undecided("good-against-bad", "Real ratings tell no two recommenders apart; more are needed.")
-    words = f"{right} of {clear} pairs that real ratings tell apart are in the right order, a share of"
-    return judge("good-against-bad", without_interval(right / clear), words)
+    intervals = [data.by_group.interval(column) for column in real.T]
+    clear: NDArray[np.bool_] = np.array([one.low > 0 or one.high < 0 for one in intervals])
+    n_clear = int(clear.sum())
+    if not n_clear:
+        why = "Real ratings tell no two recommenders apart; more are needed."
+        return 0, undecided("good-against-bad", why, data.scale)
+    simulated = np.round(quality["simulated"][:, first] - quality["simulated"][:, second], 9)
+    right = (np.sign(simulated) == np.sign(real[0]))[:, clear].mean(axis=1)
+    detail = f"{n_clear} pairs that real ratings tell apart"
+    return n_clear, judge("good-against-bad", data.by_group.interval(right), data.scale, detail)
 
 
 def _between_halves(data: ValidationData, slates: Mapping[str, IntArray]) -> float:

@@ -20,14 +20,14 @@ from hybrid_sim.models import RATERS, make_rater
 BASELINES = ("global_mean", "user_mean", "item_mean", "biases", "knn", "svd", "nmf")
 """Histograms of all, of the user's and of the item's ratings; biases; and the three models of Lusifer's paper."""
 
-TOO_HIGH = 0.5
-"""Stars by which the over-positive simulator is too high, as far as the scale goes."""
+TOO_HIGH = 0.125
+"""Part of the scale's range by which ratings of the over-positive simulator are too high, as far as the scale goes."""
 
 NEGATIVE_CONTROLS = {
     "constant": "gives everybody's most frequent rating to everything",
     "users-shuffled": "answers about a user as it would about another one",
     "item-mean": "draws from the past ratings of the item, whoever is asked",
-    "over-positive": f"is {TOO_HIGH:g} stars too friendly",
+    "over-positive": "rates higher by an eighth of the range of the scale",
 }
 """What each bad simulator does."""
 
@@ -71,13 +71,12 @@ def users_shuffled(rater: Rater, train: Dataset, seed: int) -> FittedRater:
     return FittedRater(lambda pairs: rater.rate(Pairs(other[pairs.user], pairs.item)))
 
 
-def over_positive(rater: Rater, stars: float = TOO_HIGH) -> FittedRater:
-    """The answers of a fitted `rater`, moved to the nearest distributions with means higher by `stars`."""
+def over_positive(rater: Rater, by: float = TOO_HIGH) -> FittedRater:
+    """The answers of a fitted `rater`, moved to the nearest distributions with means higher by a part of the range."""
 
     def rate(pairs: Pairs) -> RatingDistribution:
         honest = rater.rate(pairs)
-        unit = (honest.scale.high - honest.scale.low) / 4.0
-        return honest.tilted_to(honest.mean() + stars * unit)
+        return honest.tilted_to(honest.mean() + by * (honest.scale.high - honest.scale.low))
 
     return FittedRater(rate)
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from textwrap import fill
-from typing import Any
 
-from hybrid_sim.core.document import Chart, Section, Table, Verdict
+from hybrid_sim.core.document import Section, Verdict, aligned
 from hybrid_sim.core.files import printable, write_json_file
 from hybrid_sim.core.provenance import Provenance
 
-KIND, FORMAT = "validity", 1
+KIND, FORMAT = "validity", 2
 """The marks of the JSON of a validity report."""
 
-ADDED_FIELDS = ("sign", "caption", "shade", "tip", "front", "log_x", "to")
-"""Fields of the document model that format 1 does not have; they are left out while they have no value."""
-
-WIDTH = 118
-MARKS = {"pass": "pass", "fail": "FAIL", "unknown": "  ? "}
+MARKS = {"fail": "FAIL", "unknown": "  ? ", "pass": "pass"}
+"""How states are shown, in the order of tables: failures first."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,11 @@ class ValidityReport:
         """The verdicts of all sections, in order."""
         return tuple(verdict for section in self.sections for verdict in section.verdicts)
 
+    @property
+    def failures_first(self) -> list[Verdict]:
+        """The verdicts that fail, those that cannot be told, and those that pass."""
+        return sorted(self.verdicts, key=lambda verdict: [*MARKS].index(verdict.state))
+
 
 def summarise(sections: tuple[Section, ...]) -> str:
     """How many verdicts pass, and which do not."""
@@ -58,25 +59,35 @@ def summarise(sections: tuple[Section, ...]) -> str:
     return "; ".join(parts) + "."
 
 
-def validity_text(report: ValidityReport) -> str:
-    """The verdicts with their thresholds, then the finding of each section, wrapped for a screen."""
+def validity_text(report: ValidityReport, width: int = 118) -> str:
+    """A table of the verdicts, then what was found in each section, wrapped to a screen of so many columns."""
     data = " (synthetic data)" if report.synthetic else ""
     head = (
         f"{report.title}{data}: {report.subject}; protocol {report.protocol}, fold {report.folds}, seed {report.seed}, "
         f"{report.n_train:,} training and {report.n_ratings:,} held-out ratings; intervals are 95%, over "
         f"{report.groups} unless the section says otherwise."
     )
-    lines = [_wrapped("", head), ""]
-    lines += [_wrapped(f"{MARKS[v.state]}  {v.name:<16}  ", v.sentence) for v in report.verdicts]
-    lines += ["", "Findings", ""]
-    lines += [_wrapped(f"{section.name:<16}  ", section.finding) for section in report.sections]
-    lines += ["", _wrapped("", report.summary), *(_wrapped("Note: ", note) for note in report.notes)]
+    cells = [[v.name, MARKS[v.state], _shown(v.value), _interval(v), v.limit, v.unit] for v in report.failures_first]
+    lines = [_wrapped(head, width), "", aligned(["verdict", "", "value", "95% interval", "required", "unit"], cells)]
+    lines += ["", _wrapped(report.summary, width), *(_wrapped(f"Note: {note}", width) for note in report.notes)]
+    for section in report.sections:
+        lines += ["", section.title]
+        lines += [_wrapped(f"{v.name}: {v.sentence}", width, "  ") for v in section.verdicts]
+        if section.finding not in [v.sentence for v in section.verdicts]:
+            lines.append(_wrapped(section.finding, width, "  "))
     return "\n".join(lines)
 
 
-def _wrapped(start: str, text: str) -> str:
-    """The text behind its start, further lines indented to where it begins."""
-    return fill(printable(text), WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(verdict: Verdict) -> str:
+    return "-" if verdict.low is None else f"[{_shown(verdict.low)}, {_shown(verdict.high)}]"
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> str:
+    return fill(printable(text), width, initial_indent=indent, subsequent_indent=2 * indent)
 
 
 def write_validity(report: ValidityReport, path: Path) -> None:
@@ -91,18 +102,11 @@ def write_validity(report: ValidityReport, path: Path) -> None:
             "name": section.name,
             "title": section.title,
             "finding": section.finding,
-            "tables": [_fields(table) for table in section.tables],
-            "charts": [_fields(chart) for chart in section.charts],
-            "verdicts": [_fields(verdict) for verdict in section.verdicts],
+            "tables": [asdict(table) for table in section.tables],
+            "charts": [asdict(chart) for chart in section.charts],
+            "verdicts": [asdict(verdict) for verdict in section.verdicts],
             "notes": section.notes,
         }
         for section in report.sections
     ]
     write_json_file(path, {"kind": KIND, "format": FORMAT, **asdict(report), "sections": sections})
-
-
-def _fields(record: Table | Chart | Verdict) -> dict[str, Any]:
-    def known(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in fields if value or name not in ADDED_FIELDS}
-
-    return asdict(record, dict_factory=known)

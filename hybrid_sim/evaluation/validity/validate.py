@@ -14,6 +14,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.provenance import Provenance, provenance
+from hybrid_sim.evaluation.bootstrap import MIN_GROUPS
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.evaluation.validity.accuracy import accuracy, calibration, cost, information
 from hybrid_sim.evaluation.validity.contamination import contamination
@@ -24,7 +25,6 @@ from hybrid_sim.evaluation.validity.realism import diversity, histogram, realism
 from hybrid_sim.evaluation.validity.recommenders import recommenders, scores
 from hybrid_sim.evaluation.validity.references import baseline_answers
 from hybrid_sim.evaluation.validity.report import ValidityReport, summarise
-from hybrid_sim.evaluation.validity.verdicts import MIN_USERS
 from hybrid_sim.retrieval.embedder import embedder_for
 from hybrid_sim.simulation.simulator import Simulator
 
@@ -97,12 +97,13 @@ def validation_data(
     )
 
 
-def _if_told(section: Section, data: ValidationData) -> Section:
-    """The section; of fewer than `MIN_USERS` users nothing is told."""
-    n_users = len(np.unique(data.held_out.user))
-    if n_users >= MIN_USERS:
+def _if_enough(section: Section, data: ValidationData) -> Section:
+    """The section; with fewer than `MIN_GROUPS` users (or items) to resample none of its verdicts is decided."""
+    n = min(len(np.unique(data.held_out.user)), len(np.unique(data.group)))
+    if n >= MIN_GROUPS:
         return section
-    why = f"It cannot be told: {n_users} users have held-out ratings, at least {MIN_USERS} are needed."
+    noun = "users" if n == len(np.unique(data.held_out.user)) else data.groups
+    why = f"It cannot be told: {n} {noun} have held-out ratings, at least {MIN_GROUPS} are needed."
     blocks = [replace(b, state="unknown", sentence=why) if isinstance(b, Verdict) else b for b in section.blocks]
     return replace(section, blocks=tuple(blocks))
 
@@ -114,7 +115,7 @@ def validate_data(
     sections: list[Section] = []
     with track("validate", len(EVIDENCE)) as task:
         for evidence in EVIDENCE:
-            sections.append(_if_told(evidence(data), data))
+            sections.append(_if_enough(evidence(data), data))
             task.advance(1, sections[-1].name)
     return ValidityReport(
         title=f"Validity of a simulator on {data.train.name}",
