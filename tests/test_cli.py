@@ -301,6 +301,17 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "evaluate:" in capsys.readouterr().out
 
 
+def test_descriptions_wrap_at_the_width_of_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main(["validate", "--help"])
+    lines = capsys.readouterr().out.split("\n")
+    assert [line for line in lines if len(line) > 60 and not line.startswith("  hybrid-sim ")] == []
+    assert "  --run RUN_DIR         a finished run of `hybrid-sim" in lines
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])

@@ -221,8 +221,8 @@ def test_the_page_of_a_validation_draws_every_chart_with_its_table(tmp_path: Pat
     for told in (
         "1 of 3 verdicts pass",
         "✓ passes Is it good? It is svd.",
-        "✗ fails Is it fair? bias 0.900 0.700 1.100 within ±0.5 nats ? cannot tell Was it asked?",
-        "✓ passes Is it good? hits 0.900 0.800 1.000 at least 0.5 share",
+        "✗ fails Is it fair? 0.900 0.700 1.100 within ±0.5 nats bias ? cannot tell Was it asked?",
+        "✓ passes Is it good? 0.900 0.800 1.000 at least 0.5 share hits",
     ):
         assert told in read.text
     assert "hybrid 0.930 0.920 0.940 svd 0.950 – –" in read.text

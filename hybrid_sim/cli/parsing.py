@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NoReturn
 
 from hybrid_sim import __version__
@@ -26,8 +29,28 @@ Exit status: 0 done, 1 a defect of the program, 2 bad input or settings, 3 an en
 """
 
 
+COLUMNS = re.compile(r" *\S.*?\S {2,}(?=\S)")
+"""The first column of a line of two, with the space behind it."""
+
 AddOption = Callable[..., None]
 """`add_option` for a parser or for a group of its options."""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Wraps paragraphs and lines of two columns to the terminal; other indented lines (commands) stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled: list[str] = []
+        for is_prose, group in groupby(text.splitlines(), key=lambda line: bool(line) and "  " not in line):
+            lines = list(group)
+            for line in [" ".join(lines)] if is_prose else lines:
+                columns = COLUMNS.match(line)
+                if columns is None and not is_prose:
+                    filled.append(line)
+                else:
+                    hanging = " " * (columns.end() if columns else 0)
+                    filled += wrap(line, width, subsequent_indent=hanging, break_on_hyphens=False)
+        return "\n".join(f"{indent}{line}" for line in filled)
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,7 +61,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("formatter_class", HelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
         self.option: AddOption = partial(add_option, self)
 

@@ -510,7 +510,8 @@ def _labels(plot: _Plot, spots: Sequence[tuple[float, float, str]]) -> None:
             start = left + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
             box = (start, bottom + dy - 7, start + width, bottom + dy + 7)
             apart = (box[0] >= o[2] or o[0] >= box[2] or box[1] >= o[3] or o[1] >= box[3] for o in taken)
-            if start >= 0 and box[2] <= plot.width and all(apart):
+            inside = start >= 0 and box[2] <= plot.width and box[3] <= plot.axes.bbox.y1 + 4
+            if inside and all(apart):
                 taken.append(box)
                 text = plot.axes.annotate(
                     shown, (x, y), (dx, dy), textcoords="offset points", ha=side, va="center",

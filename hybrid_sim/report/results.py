@@ -43,8 +43,8 @@ DISTANCE_COLUMNS = (
 DISTANCE_NOTE = "A distance cannot be negative: that its interval excludes zero says only that A and B are not equal."
 
 VERDICT_COLUMNS = (
-    Column("state", "verdict"), Column("question", "question"), Column("measure", "what is measured"),
-    Column("value", "value", 3), *interval_columns(3), Column("limit", "required"), Column("unit", "unit"),
+    Column("state", "verdict"), Column("question", "question"), Column("value", "value", 3), *interval_columns(3),
+    Column("limit", "required"), Column("unit", "unit"), Column("measure", "what is measured"),
 )  # fmt: skip
 
 Stored = FinishedRun | BenchResult | AblationResult | ValidityReport
@@ -137,7 +137,7 @@ def _overview(report: ValidityReport, evidence: list[Section]) -> Section:
     """A table of the verdicts, failures first, each with a link to its evidence."""
     place = {verdict.name: f"#{section.name}" for section in evidence for verdict in section.verdicts}
     rows = (
-        (STATES[v.state], Link(v.question, place[v.name]), v.measure, v.value, v.low, v.high, v.limit, v.unit)
+        (STATES[v.state], Link(v.question, place[v.name]), v.value, v.low, v.high, v.limit, v.unit, v.measure)
         for v in report.failures_first
     )
     note = (

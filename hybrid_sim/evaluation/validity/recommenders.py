@@ -178,7 +178,7 @@ def _good_against_bad(data: ValidationData, quality: Mapping[str, FloatArray]) -
         why = "Real ratings tell no two recommenders apart; more are needed."
         return 0, undecided("good-against-bad", why, data.scale)
     simulated = np.round(quality["simulated"][:, first] - quality["simulated"][:, second], 9)
-    right = (np.sign(simulated) == np.sign(real[0]))[:, clear].mean(axis=1)
+    right = (np.sign(simulated) == np.sign(real))[:, clear].mean(axis=1)
     detail = f"{n_clear} pairs that real ratings tell apart"
     return n_clear, judge("good-against-bad", data.by_group.interval(right), data.scale, detail)
 
