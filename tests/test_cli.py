@@ -210,7 +210,7 @@ def test_predict_refuses_a_damaged_model(model: Path, tmp_path: Path, capsys: py
         (["fit", "--data", ".", "-o", "model"], "either --dataset NAME (for example world) or --ratings FILE"),
         (["fit", "--dataset", "world", "--ratings", "r.csv", "-o", "m"], "either --dataset NAME"),
         (["fit", "--dataset", "world", "--tmdb-votes", "-o", "m"], "--tmdb-votes needs the table"),
-        (["fit", "--teach", "m", "--members", "svd", "-o", "m"], "--members and --without belong to a new fit"),
+        (["fit", "--teach", "m", "--members", "svd", "-o", "m"], "--without and --memory belong to a new fit"),
         (["predict"], "the following arguments are required: MODEL_DIR, --pairs, -o/--output"),
         (["data", "gett"], "data 'gett' is not known; did you mean 'get'?"),
         (["bench", "--duplicates", "lats"], "'lats' is not known; did you mean 'last'?"),

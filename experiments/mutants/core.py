@@ -3,6 +3,7 @@
 SERIALIZATION, STORE = "hybrid_sim/core/serialization.py", ["tests/test_store.py"]
 
 MEMORY, CLI_MAIN, PROCESS = "hybrid_sim/core/memory.py", "hybrid_sim/cli/__init__.py", ["tests/test_process.py"]
+COST, FITS = "hybrid_sim/ensemble/cost.py", ["tests/test_memory.py"]
 
 MUTANTS = [
     (
@@ -44,4 +45,11 @@ MUTANTS = [
     (MEMORY, "        os.environ.setdefault(name, value)\n", "        pass\n", PROCESS),
     (CLI_MAIN, "if not isinstance(error, MemoryError) and not is_used_up():", "if False:", PROCESS),
     (CLI_MAIN, "if not isinstance(error, MemoryError) and not is_used_up():", "if True:", PROCESS),
+    (MEMORY, "return min(_rooms(root), default=", "return max(_rooms(root), default=", FITS),
+    (MEMORY, ".read_text()) - cache\n", ".read_text())\n", FITS),
+    (COST, "    if memory is None and cost.total.memory > available.size:\n", "    if False:\n", FITS),
+    (COST, "    while memory is not None and cost.total.memory > memory:\n", "    while False:\n", FITS),
+    (COST, "        if len(left) == 1:\n", "        if False:\n", FITS),
+    (COST, "fits[: n_workers(n_jobs)]", "fits[:1]", FITS),
+    ("hybrid_sim/cli/parsing.py", "if parts is None or not float(parts[1]):", "if parts is None:", FITS),
 ]

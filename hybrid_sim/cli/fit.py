@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, size_in_bytes
 from hybrid_sim.core.errors import SettingsError
 
 DESCRIPTION = """\
@@ -28,13 +28,14 @@ def _add_options(parser: Parser) -> None:
         Path,
     )
     add_run_options(parser.option)
+    parser.option("--memory 8GB", "leave out members that do not fit, the largest first", size_in_bytes)
     add_data_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read, fit and save."""
-    if options.teach is not None and (options.members is not None or options.without is not None):
-        raise SettingsError("--members and --without belong to a new fit; leave them or --teach out")
+    if options.teach and any(given is not None for given in (options.members, options.without, options.memory)):
+        raise SettingsError("--members, --without and --memory belong to a new fit; leave them or --teach out")
     from hybrid_sim.core.model_files import refuse_other_content
 
     refuse_other_content(options.output)
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 def _simulator(options: argparse.Namespace, dataset: hs.Dataset) -> hs.Simulator:
     """A new simulator, or a fitted one that is refitted to the data."""
     if options.teach is None:
-        return new_simulator(options).fit(dataset)
+        return new_simulator(options).fit(dataset, options.memory)
     from hybrid_sim.simulation.refit import refitted
 
     return refitted(hs.load(options.teach), dataset, options.jobs)

@@ -192,6 +192,19 @@ def whole_number(low: int) -> Callable[[str], int]:
     return convert
 
 
+def size_in_bytes(word: str) -> float:
+    """A converter for sizes of memory.
+
+    >>> size_in_bytes("8gb"), size_in_bytes("1.5 GiB")
+    (8000000000.0, 1610612736.0)
+    """
+    parts = re.fullmatch(r"(\d+\.?\d*) ?([kmgt])(i?)b?", word.strip().lower(), re.ASCII)
+    if parts is None or not float(parts[1]):
+        raise argparse.ArgumentTypeError(f"{word!r} is no size of memory, as in 8GB or 500MB")
+    unit = 1024.0 if parts[3] else 1000.0
+    return float(parts[1]) * float(unit ** ("kmgt".index(parts[2]) + 1))
+
+
 def check_output(option: str, target: Path | None, *sources: Path) -> None:
     """Refuse at once what cannot be written, or would replace what it is made from; nothing for None.
 

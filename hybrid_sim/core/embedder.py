@@ -29,3 +29,8 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit rows of shape `(n_texts, dim)`; a row of zeros where a text says nothing."""
+
+
+def vector_length(embedder: Embedder) -> int:
+    """Numbers of a vector, for estimates of memory: the embedder's `dim` where it has one, else MiniLM's 384."""
+    return int(getattr(embedder, "dim", 384))

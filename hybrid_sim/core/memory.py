@@ -25,13 +25,13 @@ class Room(NamedTuple):
     bound: str
 
 
-def in_gb(size: float) -> str:
-    """A size in bytes for messages, as in `2.1 GB`.
+def shown_size(size: float) -> str:
+    """A size in bytes for messages.
 
-    >>> in_gb(2_100_000_000), in_gb(35_000_000)
-    ('2.1 GB', '0.04 GB')
+    >>> shown_size(2_100_000_000), shown_size(35_000_000)
+    ('2.1 GB', '35 MB')
     """
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e9:.2f} GB"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def room(root: Path = Path("/")) -> Room:
@@ -44,7 +44,7 @@ def room(root: Path = Path("/")) -> Room:
 
 def _rooms(root: Path) -> Iterator[Room]:
     with suppress(OSError, KeyError):
-        yield Room(_table(root / "proc/meminfo")["MemAvailable"] * 1024, "the machine's available memory")
+        yield Room(_table(root / "proc/meminfo")["MemAvailable"] * 1024, "the machine")
     for folder, limit, current in (
         ("sys/fs/cgroup", "memory.max", "memory.current"),
         ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -53,7 +53,7 @@ def _rooms(root: Path) -> Iterator[Room]:
             group = root / folder
             cache = _table(group / "memory.stat")["inactive_file"]  # is given back when memory is wanted
             used = int((group / current).read_text()) - cache
-            yield Room(max(int((group / limit).read_text()) - used, 0), "the control group's memory limit")
+            yield Room(max(int((group / limit).read_text()) - used, 0), "the control group (a container's limit)")
     if address_space := address_space_limit():
         with suppress(OSError, KeyError):
             size = _table(root / "proc/self/status")["VmSize"] * 1024
@@ -89,8 +89,8 @@ def fit_libraries_into_limit() -> None:
         os.environ.setdefault(name, value)
     if limit < LIBRARIES:
         raise SettingsError(
-            f"the address space is limited to {in_gb(limit)}, less than the {in_gb(LIBRARIES)} that the libraries "
-            "alone take; raise the limit (ulimit -v)"
+            f"the address space is limited to {shown_size(limit)}, less than the {shown_size(LIBRARIES)} that the "
+            "libraries alone take; raise the limit (ulimit -v)"
         )
 
 

@@ -6,7 +6,7 @@ changes nothing. Saving writes exactly these two things (see `hybrid_sim.core.mo
 
 from __future__ import annotations
 
-from typing import Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -42,3 +42,19 @@ def expected(rater: Rater, pairs: Pairs) -> FloatArray:
     """
     expect = getattr(rater, "expect", None)
     return rater.rate(pairs).mean() if expect is None else np.asarray(expect(pairs), dtype=float)
+
+
+class FitCost(NamedTuple):
+    """What fitting takes: bytes beside the data set at the peak, and seconds of one core. Both are rough."""
+
+    memory: float
+    seconds: float
+
+
+def fit_cost(rater: Rater, dataset: Dataset) -> FitCost:
+    """An estimate of what `rater.fit(dataset)` takes; nothing is fitted.
+
+    Raters whose memory or time grows faster than a few columns of numbers per rating offer `fit_cost(dataset)`.
+    """
+    of_rater = getattr(rater, "fit_cost", None)
+    return FitCost(100.0 * len(dataset), 2e-6 * len(dataset)) if of_rater is None else FitCost(*of_rater(dataset))

@@ -17,6 +17,7 @@ from scipy.special import ndtr, ndtri
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
@@ -94,6 +95,12 @@ class BayesianFactorization:
             raise SettingsError(
                 f"{self.n_iterations} iterations less {self.burn_in} of burn-in do not give {self.n_draws} draws"
             )
+
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Draws as they are gathered, and once more stacked; columns of the ratings; two sweeps over the factors."""
+        n_rows, n_vector = dataset.n_users + dataset.n_items, self.n_factors + 1
+        memory = 20.0 * self.n_draws * n_rows * n_vector + 150.0 * len(dataset) + 40.0 * n_rows * MAX_RANK
+        return FitCost(memory, self.n_iterations * (3.5e-7 * len(dataset) + 3e-6 * n_rows))
 
     def fit(self, dataset: Dataset) -> Self:
         """Run the sampler and keep draws.

@@ -23,6 +23,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from hybrid_sim.core.compiled import compiled
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.features import Features, SideEncoder, leading_axes
@@ -82,6 +83,12 @@ class KernelGP:
     def __post_init__(self) -> None:
         require_positive(self, rank=self.rank, noise_support=self.noise_support)
         require_positive(self, noise_factor=self.noise_factor, tolerance=self.tolerance)
+
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Axes of users and items, columns of the ratings, and the dense system of the smaller side's biases."""
+        n_rows, smaller = dataset.n_users + dataset.n_items, min(dataset.n_users, dataset.n_items)
+        memory = 24.0 * smaller**2 + 300.0 * len(dataset) + 60.0 * n_rows * self.rank
+        return FitCost(memory, 2e-5 * len(dataset) + 1e-10 * float(smaller) ** 3)
 
     def fit(self, dataset: Dataset) -> Self:
         """Solve for the weights of the observed ratings and fold them into one vector per user and item."""

@@ -16,9 +16,13 @@ from scipy import sparse
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
+from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
 from hybrid_sim.models.registry import Member, rater
 from hybrid_sim.models.training import BellRater, require_positive, require_ratings, require_seed, residual_spread
+
+PER_RATING = 350.0
+"""Bytes per rating of Surprise's training set: lists of tuples of Python numbers, by user and by item."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,12 @@ class SVD(_Factorization):
         require_positive(self, n_factors=self.n_factors, n_epochs=self.n_epochs, learning_rate=self.learning_rate)
         require_seed(self, self.seed)
 
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Surprise's lists, and factors; one pass over the factors per rating and epoch."""
+        n_rows = dataset.n_users + dataset.n_items
+        seconds = 4e-9 * len(dataset) * self.n_epochs * self.n_factors
+        return FitCost(PER_RATING * len(dataset) + 16.0 * n_rows * self.n_factors, seconds)
+
     def _algorithm(self) -> Any:
         import surprise
 
@@ -326,6 +336,14 @@ class KNN(SurpriseRater):
         require_positive(self, k=self.k, min_k=self.min_k)
         if self.similarity not in SIMILARITIES:
             raise SettingsError(f"similarity of KNN is one of {', '.join(SIMILARITIES)}, got {self.similarity!r}")
+
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Five square matrices of users (or items); every two who rated the same add to three of them."""
+        own, other = (
+            (dataset.n_users, dataset.item_counts) if self.user_based else (dataset.n_items, dataset.user_counts)
+        )
+        memory = PER_RATING * len(dataset) + 5 * 8.0 * own**2
+        return FitCost(memory, 2.5e-8 * float(np.square(other, dtype=float).sum()) + 5e-8 * own**2)
 
     def _fit(self, data: SurpriseData, dataset: Dataset) -> None:
         """Keep per item (or user) the ratings' neighbours and residuals, in the order of the ratings."""

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.embedder import Embedder, vector_length
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.registry import Member, rater
@@ -115,6 +116,13 @@ class ContentGP:
                 raise SettingsError(f"{name} of ContentGP is a variance, at least 0 (noise: above 0), got {value}")
         if self.text_dim < 1:
             raise SettingsError(f"text_dim of ContentGP is a number of directions, at least 1, got {self.text_dim}")
+
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Vectors of items and features cut from them, weights of users; a small system per user."""
+        n_features = self.text_dim + 40
+        of_items = dataset.n_items * (20.0 * vector_length(self.embedder) + 40.0 * n_features)
+        memory = of_items + 8.0 * n_features * dataset.n_users + 100.0 * len(dataset)
+        return FitCost(memory, 1e-4 * dataset.n_users + 5e-10 * n_features**2 * len(dataset))
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn every user's deviation; one Cholesky factorization per user.

@@ -10,7 +10,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.embedder import Embedder, vector_length
+from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.models.biases import Biases
 from hybrid_sim.models.registry import Member, rater
@@ -92,6 +93,12 @@ class SignedFacets(ResidualRater):
     dislikes_: FloatArray = field(init=False, repr=False)
     slope_: float = field(init=False, repr=False)
 
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Two vectors per rating, its item's and its user's; vectors of items and both profiles of users."""
+        n_rows = 2 * len(dataset) + 3 * dataset.n_users + 4 * dataset.n_items
+        memory = 8.0 * vector_length(self.embedder) * n_rows
+        return FitCost(memory, 3e-8 * vector_length(self.embedder) * len(dataset))
+
     def fit(self, dataset: Dataset) -> Self:
         """Build both profiles, shape `(n_users, dim)`, and the slope in rating units per unit score."""
         self.biases_ = Biases().fit(dataset)
@@ -159,6 +166,11 @@ class HistoryNeighbours(HistoryRater):
     vectors_: FloatArray = field(init=False, repr=False)
     has_text_: NDArray[np.bool_] = field(init=False, repr=False)
 
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Vectors of items and what they are centred from; a few columns of the ratings."""
+        memory = 24.0 * vector_length(self.embedder) * dataset.n_items + 100.0 * len(dataset)
+        return FitCost(memory, 2e-6 * len(dataset))
+
     def fit(self, dataset: Dataset) -> Self:
         """Keep each user's items and residuals; `vectors_` has shape `(n_items, dim)`."""
         self.biases_ = Biases().fit(dataset)
@@ -220,6 +232,14 @@ class ProfileNeighbours(HistoryRater):
     neighbours_: IntArray = field(init=False, repr=False)
     weights_: FloatArray = field(init=False, repr=False)
     item_rated_: NDArray[np.bool_] = field(init=False, repr=False)
+
+    def fit_cost(self, dataset: Dataset) -> FitCost:
+        """Likes and dislikes first; then every user's profile twice, and neighbours with their weights."""
+        of_facets, length = SignedFacets(self.embedder).fit_cost(dataset), 2 * vector_length(self.embedder)
+        of_search = dataset.n_users * (30.0 * length + 40.0 * min(self.k, dataset.n_users))
+        return FitCost(
+            max(of_facets.memory, of_search), of_facets.seconds + 1e-9 * length * float(dataset.n_users) ** 2
+        )
 
     def fit(self, dataset: Dataset) -> Self:
         """Find every user's neighbours; `neighbours_` (-1: none) and `weights_` have shape `(n_users, k)`."""

@@ -30,6 +30,7 @@ from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.ensemble.components import default_members, shapes_among, switched
+from hybrid_sim.ensemble.cost import affordable
 from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.models.registry import foreign_modules
@@ -110,19 +111,21 @@ class Simulator:
     item_index_: VectorIndex | None = field(init=False, repr=False)
     profile_index_: ProfileIndex | None = field(init=False, repr=False)
 
-    def fit(self, dataset: Dataset) -> Self:
+    def fit(self, dataset: Dataset, memory: float | None = None) -> Self:
         """Fit the ensemble to the ratings of `dataset`; predictions can be about its users and items.
+
+        Members that do not fit into `memory` bytes are left out (see `hybrid_sim.ensemble.cost`).
 
         Raises:
             DataError: there are no ratings, or too few to hold any out.
-            SettingsError: a member's name is not known.
+            SettingsError: a member's name is not known, or the members need more memory than there is.
         """
         self.set_catalogue(dataset, item_texts(dataset))
         embedder = embedder_for(dataset, self.embedder)
         self.embedder_name_ = embedder.name
         members = self._selected(default_members(dataset.scale, embedder, self.seed, self.members or ()))
         remaining = switched(tuple(members), self.without)
-        members = {name: members[name] for name in remaining.members}
+        members = affordable({name: members[name] for name in remaining.members}, dataset, self.n_jobs, memory)
         reads_texts = any(getattr(member, "embedder", None) is not None for member in members.values())
         self.item_index_, self.profile_index_ = _indexes(dataset, embedder) if reads_texts else (None, None)
         self.ensemble_ = Ensemble(
@@ -262,8 +265,9 @@ def fit(
     without: Sequence[str] = (),
     embedder: Embedder | None = None,
     n_jobs: int | None = None,
+    memory: float | None = None,
 ) -> Simulator:
-    """A simulator fitted to all ratings of `dataset`; the options are those of `Simulator`.
+    """A simulator fitted to all ratings of `dataset`; the options are those of `Simulator` and of its `fit`.
 
     Takes about a minute per 100,000 ratings with all members; `members=["biases", "svd"]` is much quicker.
 
@@ -277,9 +281,9 @@ def fit(
 
     Raises:
         DataError: there are no ratings, or too few to hold any out.
-        SettingsError: the name of a member or component is not known.
+        SettingsError: the name of a member or component is not known, or members do not fit into memory.
     """
-    return Simulator(seed, members, embedder, n_jobs, without).fit(dataset)
+    return Simulator(seed, members, embedder, n_jobs, without).fit(dataset, memory)
 
 
 load = Simulator.load
