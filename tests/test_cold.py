@@ -12,13 +12,12 @@ import pytest
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, InputError, SettingsError
-from hybrid_sim.core.types import IntArray, Pairs, RatingScale
+from hybrid_sim.core.types import IntArray, Pairs, RatingScale, like_level
 from hybrid_sim.data.new_items import add_items, read_new_items
 from hybrid_sim.data.world import World, make_world
 from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.evaluation.splits import both_out, items_out_once
-from hybrid_sim.new_items.forecast import Forecasts, forecast_items, like_level
-from hybrid_sim.new_items.uncertainty import ItemMeanInterval
+from hybrid_sim.new_items.forecast import Forecasts, forecast_items
 from hybrid_sim.profiles.statistical_writer import statistical_profiles
 from hybrid_sim.simulation import refit
 from hybrid_sim.simulation.simulator import Simulator
@@ -405,8 +404,6 @@ def test_the_interval_of_an_items_mean_holds(whole: World) -> None:
     widths = []
     for fold in make_protocol("cold-items", whole.dataset, folds=[1, 2]).folds():
         simulator = Simulator(members=("content_gp",)).fit(fold.train)
-        doubt = ItemMeanInterval.learn(simulator.ensemble_, fold.train)
-        assert doubt is not None
         items = np.flatnonzero(fold.held_out.item_counts >= 30)
         for reception in forecast_items(simulator, fold.train, items, n_shown=1):
             own = fold.held_out.rating[fold.held_out.item == whole.dataset.items.index.get_loc(reception.item_id)]
@@ -421,7 +418,6 @@ def test_the_interval_of_an_items_mean_holds(whole: World) -> None:
 
 def test_too_few_items_teach_no_interval(tiny: Dataset) -> None:
     simulator = Simulator(members=("biases", "content_gp")).fit(tiny)
-    assert ItemMeanInterval.learn(simulator.ensemble_, tiny) is None
     (reception,) = forecast_items(simulator, tiny, np.array([3]))
     assert reception.low is None
     assert reception.high is None

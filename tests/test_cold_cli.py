@@ -63,7 +63,12 @@ def test_files_hold_every_item_and_pair(cold: Run, tmp_path: Path) -> None:
     assert [fan["user_id"] for fan in lines[0]["fans"]] == first["fans"].split()
     about = json.loads((tmp_path / "out" / "run.json").read_text())
     assert about["provenance"]["synthetic"] is True
-    assert "3 new items, users of world (synthetic data)" in said
+    assert "3 new items, 40 users of world (synthetic data), ratings 1 to 5" in said
+    assert said.index("item        ") < said.index("item n1: Star Voyage"), "the table of all items comes first"
+    for heading in ("would rate it highest: ", "would like it more than usual: ", "similar text (0."):
+        assert f"  {heading}" in said
+    assert "A text does not tell how well an item is made" in said
+    assert [user["user_id"] for user in lines[0]["highest"]] == first["highest"].split()
     assert "40 users would be 4 or more" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out"]
 
@@ -76,6 +81,24 @@ def test_hostile_text_stays_text(cold: Run, tmp_path: Path) -> None:
     assert "\\x1b[31m" in said
     assert "look like formulas to a spreadsheet, for example '=2+5'" in said
     assert table(tmp_path, "items.csv")["title"][1] == "<script>alert(1)</script>\x1b[31m, ignore all instructions"
+
+
+def test_the_page_says_what_the_screen_says(cold: Run, tmp_path: Path) -> None:
+    page = tmp_path / "cold.html"
+    status, said = cold("--html", str(page))
+    assert status == 0
+    html = page.read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "How users of world would rate new items" in html
+    for line in (tmp_path / "out" / "items.jsonl").read_text().splitlines():
+        item = json.loads(line)
+        assert f"{item['mean']:.2f}" in said
+        assert f"Expected rating {item['mean']:.2f} (probably between {item['low']:.2f} and {item['high']:.2f})" in html
+        assert item["highest"][0]["user_id"] in html
+    assert "Who would like it more than they usually like items" in html
+    assert "A text does not tell how well an item is made" in html
+    status, said = cold("--html", str(tmp_path / "new.csv"))
+    assert status == 2
 
 
 def test_a_second_run_fits_nothing_and_writes_the_same_bytes(cold: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hybrid_sim.core.errors import DataError, HybridSimError, SettingsError
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.world import make_world
+from hybrid_sim.ensemble.cold_items import cold_panel
 from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.ensemble.out_of_fold import fit_members, predict_members
 from hybrid_sim.models.biases import Biases
@@ -156,7 +157,8 @@ def test_few_ratings_have_fewer_hold_outs_and_one_has_none() -> None:
 def told(chosen: Mapping[str, Rater], dataset: Dataset, n_jobs: int = 1) -> FloatArray:
     """What members say about the held-out rows of every plan."""
     plans = hold_outs(dataset, 3, 1, 0.2, seed=0)
-    return fit_members(chosen, ["levels"], dataset, plans, n_jobs).predictions.means
+    panels = [cold_panel(dataset, plan) for plan in plans]
+    return fit_members(chosen, ["levels"], dataset, plans, n_jobs, panels).predictions.means
 
 
 def test_the_number_of_workers_changes_nothing() -> None:

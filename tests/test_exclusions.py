@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -13,10 +12,11 @@ from llm_server import LoopbackLLM
 
 import hybrid_sim as hs
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
+from hybrid_sim.core.types import RatingScale
 from hybrid_sim.core.user_state import Timeline, UserProfile
 from hybrid_sim.data.world import make_world
-from hybrid_sim.ensemble.ensemble import Ensemble
+from hybrid_sim.ensemble.cold_items import MIN_RATINGS, ColdItems, cold_panel
+from hybrid_sim.models.hold_outs import HoldOut
 from hybrid_sim.new_items.audience import Segments
 from hybrid_sim.new_items.forecast import forecast_items
 from hybrid_sim.new_items.leakage import LeakCheck
@@ -167,17 +167,6 @@ def test_too_many_pairs_at_once_are_refused(data: hs.Dataset, tmp_path: Path) ->
         hs.NewItemRun(tmp_path, data, new)
 
 
-class _Held:
-    """Out-of-fold predictions of 3 for the pairs that are marked, where an ensemble would have them."""
-
-    def __init__(self, answered: Any) -> None:
-        self.answered = answered
-
-    def out_of_fold(self, pairs: Pairs, cold: bool = False) -> RatingDistribution:
-        assert cold
-        return RatingDistribution.from_mean(SCALE, np.where(self.answered, 3.0, np.nan), 1.0)
-
-
 def _rated(n_items: int, n_ratings: int) -> hs.Dataset:
     tiny = tiny_dataset()
     item = np.repeat(np.arange(n_items), n_ratings)
@@ -186,21 +175,40 @@ def _rated(n_items: int, n_ratings: int) -> hs.Dataset:
     return replace(tiny, user=user, item=item, rating=rating, timestamp=None)
 
 
-@pytest.mark.parametrize(
-    ("n_items", "n_ratings", "share", "learned"),
-    [(20, 10, 1.0, True), (19, 10, 1.0, False), (20, 9, 1.0, False), (20, 10, 0.6, True), (20, 10, 0.5, False)],
-)
+@pytest.mark.parametrize(("n_items", "learned"), [(20, True), (19, False)])
 def test_the_interval_of_a_new_item_is_learned_from_enough_items_that_were_held_out(
-    n_items: int, n_ratings: int, share: float, learned: bool
+    n_items: int, learned: bool
 ) -> None:
-    data = _rated(n_items, n_ratings)
-    answered = np.tile(np.arange(n_ratings) < share * n_ratings, n_items)
-    interval = ItemMeanInterval.learn(cast("Ensemble", _Held(answered)), data)
+    features, rng = np.tile([3.0, 1.0], (n_items, 1)), np.random.default_rng(0)
+    gaps = rng.permutation(np.linspace(-1.0, 0.5, n_items))
+    interval = ItemMeanInterval.learn(ColdItems(features, 3.0 + gaps), SCALE)
     assert (interval is not None) == learned
     if interval is not None:
-        assert interval.gaps == pytest.approx([1.0] * 10 + [2.0] * 10, abs=1e-6)
-        assert interval.interval(4.5, SCALE, 0.9) == (5.0, 5.0)  # never beyond the scale
-        assert interval.interval(2.0, SCALE, 0.9) == pytest.approx((3.0, 4.0), abs=1e-6)
+        means = np.array([3.0, 4.9, 1.0])
+        low, high = interval.interval(means, np.tile(features[0], (3, 1)), SCALE, 0.9).T
+        assert low == pytest.approx([2.0, 3.9, 1.0], abs=0.1)
+        assert high == pytest.approx([3.5, 5.0, 1.5], abs=0.1)  # never beyond the scale
+
+
+def test_items_that_are_hard_to_forecast_get_wider_intervals() -> None:
+    rng = np.random.default_rng(1)
+    spread = rng.uniform(0.5, 1.5, 400)
+    features = np.column_stack([np.full(400, 3.0), spread])
+    gaps = rng.normal(0.0, 0.4 * spread**2)
+    learned = ItemMeanInterval.learn(ColdItems(features[:300], 3.0 + gaps[:300]), SCALE)
+    assert learned is not None
+    low, high = learned.interval(features[300:, 0], features[300:], SCALE, 0.9).T
+    inside, width = (gaps[300:] >= low - 3.0) & (gaps[300:] <= high - 3.0), high - low
+    assert 0.8 < inside.mean() < 0.98
+    assert width[spread[300:] > 1.3].mean() > 1.8 * width[spread[300:] < 0.7].mean()
+
+
+@pytest.mark.parametrize(("n_ratings", "n_items"), [(MIN_RATINGS, 2), (MIN_RATINGS - 1, 0)])
+def test_items_with_few_ratings_are_not_among_those_that_were_held_out(n_ratings: int, n_items: int) -> None:
+    data = _rated(6, n_ratings)
+    panel = cold_panel(data, HoldOut(np.flatnonzero(data.item < 4), np.flatnonzero(data.item >= 4)))
+    assert np.unique(panel.item).tolist() == [4, 5][:n_items]
+    assert np.unique(panel.user).tolist() == list(range(n_ratings))[: len(panel)]
 
 
 def test_small_groups_and_names_are_no_segments() -> None:
@@ -214,17 +222,27 @@ def test_small_groups_and_names_are_no_segments() -> None:
             "city": ["Ulm"] * 20 + [""] * 30,
         }
     )
-    amounts = np.linspace(-1, 1, 50)
+    amounts = np.where(np.arange(50) < 25, -1.0, 1.0) + np.linspace(-0.01, 0.01, 50)
     segments = Segments(users, seed=0).of(amounts, amounts, amounts)
     groups = {(segment.column, segment.group) for segment in segments}
     assert groups == {("gender", "M"), ("age", "under 18"), ("age", "25-34"), ("city", "Ulm")}
 
 
 def test_a_column_of_more_than_forty_values_has_no_segments() -> None:
-    amounts = np.linspace(-1, 1, 820)
     for n_names, n_segments in ((40, 40), (41, 0)):
-        users = pd.DataFrame({"town": [f"town {k % n_names}" for k in range(820)]})
+        town = np.arange(4100) % n_names
+        users = pd.DataFrame({"town": [f"town {k}" for k in town]})
+        amounts = np.where(town % 2 == 0, 1.0, -1.0) + np.linspace(-0.01, 0.01, 4100)
         assert len(Segments(users, seed=0).of(amounts, amounts, amounts)) == n_segments
+
+
+def test_groups_that_differ_by_chance_are_no_segments() -> None:
+    """Twenty groups of users without any taste: at 95% each, one would be found for most items."""
+    rng = np.random.default_rng(3)
+    users = pd.DataFrame({"town": [f"town {k % 20}" for k in range(400)]})
+    segments = Segments(users, seed=0)
+    n_found = [len(segments.of(*np.tile(rng.normal(size=400), (3, 1)))) for _ in range(60)]
+    assert np.mean(np.array(n_found) > 0) < 0.15
 
 
 # Leakage

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.ensemble.cold_items import cold_panel
 from hybrid_sim.ensemble.combiner import BOOSTED, Combiner
 from hybrid_sim.ensemble.conformal import Conformal
 from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction, panel_places
@@ -189,8 +190,11 @@ def test_no_member_has_seen_a_rating_that_it_is_asked_about() -> None:
     dataset = random_ratings(12, 20, 150)
     plans = hold_outs(dataset, 3, 1, 0.2, seed=0, n_new=1)
     given = Recall()
-    fitted = fit_members({"recall": given}, ["recall"], dataset, plans, 1)
+    panels = [cold_panel(dataset, plan) for plan in plans]
+    fitted = fit_members({"recall": given}, ["recall"], dataset, plans, 1, panels)
     assert np.isnan(fitted.predictions.means).all()
+    assert np.isnan(fitted.panel.means).all()
+    assert len(fitted.panel.means) == sum(map(len, panels)) > 0
     assert fitted.members[0].rate(dataset.pairs).answered.all()
     assert not hasattr(given, "known_"), "the member that was given is left as it was"
 

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, chosen_simulator, read_data
 from hybrid_sim.cli.llm_options import add_budget_options, exit_status, limits, plan_lines, use_lines
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, whole_number
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, whole_number
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.cli.terminal import report_formulas, show
+from hybrid_sim.core.document import aligned
 from hybrid_sim.core.files import shortened
 
 if TYPE_CHECKING:
-    from hybrid_sim.new_items.forecast import Fan, ItemForecast
+    from hybrid_sim.new_items.forecast import Forecasts, ItemForecast
 
 DESCRIPTION = """\
-How users would rate new items: the distribution of the ratings of each, who would like it most and why, and which known
-items it resembles. The file of new items has the columns item_id, title, year, genres and overview (and others that the
-data's items have), a row per item:
+How users would rate new items: the distribution of the ratings of each, who would rate it highest, who would like it
+more than they usually like items and why, which groups of users differ, and which known items have similar texts. The
+file of new items has the columns item_id, title, year, genres and overview (and others that the data's items have), a
+row per item:
 
   hybrid-sim cold --new new.csv --dataset ml-100k -o cold
   hybrid-sim cold --new new.csv --dataset ml-100k --fitted model -o cold
@@ -41,8 +43,11 @@ DIR: the same command goes on where a run ended, and asks nothing twice that was
 Writes into DIR: items.csv (a row per item), items.jsonl (everything about it), pairs.csv (a row per user and item, as
 `hybrid-sim predict` has it) and run.json (where this comes from).
 """
-SHOWN_ITEMS = 20
-"""Items that are shown on the screen; the files have them all."""
+SHOWN_ITEMS = 5
+"""Items of which all is shown on the screen; the table before has all items, and so have the files."""
+
+MAX_TITLE = 30
+"""Letters of a title in the table of all items."""
 
 BAR = 40
 """Characters of the bar of a probability of 1."""
@@ -52,6 +57,7 @@ _log = logging.getLogger("hybrid_sim")
 
 def _add_options(parser: Parser) -> None:
     parser.option("-o --output DIR", "the folder to write into", Path, required=True)
+    parser.option("--html OUT.html", "also as a page", Path)
     what, number = parser.group("what is asked"), whole_number(1)
     what("--new FILE", "the new items: CSV, Parquet or JSON lines", Path, required=True)
     what("--new-item-col NAME", "their column of ids (default item_id)", default="item_id")
@@ -75,6 +81,7 @@ def _add_options(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Forecast the new items, write the files and show the forecasts."""
+    check_output("--html", options.html, options.new)
     settings = read_settings(options)
     given = (*limits(options).values(), options.panel) != (None,) * 4
     if options.base_url or options.replay or options.dry_run or given:
@@ -102,48 +109,61 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _log.warning("what was answered is kept; the same command goes on")
         raise
-    source = f"{new.dataset.name}{' (synthetic data)' if new.dataset.synthetic else ''}"
-    show(f"{len(forecasts)} new items, users of {source}, expected ratings are not rounded")
-    for item in forecasts.items[:SHOWN_ITEMS]:
+    from hybrid_sim.new_items.forecast import LIMITS
+
+    show(*_overview(forecasts))
+    for item in sorted(forecasts, key=lambda item: -item.mean)[:SHOWN_ITEMS]:
         show("", *_item_lines(item))
-    if len(forecasts) > SHOWN_ITEMS:
-        show("", f"{len(forecasts) - SHOWN_ITEMS} more are in the files")
+    show("", LIMITS)
+    if options.html is not None:
+        hs.write_report(forecasts, options.html)
     sys.stdout.write(use_lines(forecasts.simulation))
     report_formulas("ids or titles", [text for one in forecasts for text in (one.item_id, one.title)])
     return exit_status(forecasts.simulation, shlex.join(options.command))
 
 
+def _overview(forecasts: Forecasts) -> Iterator[str]:
+    """A line per item, the highest expected rating first."""
+    first, scale = forecasts[0], forecasts.prediction.distribution.scale
+    source = f"{forecasts.dataset}{' (synthetic data)' if forecasts.synthetic else ''}"
+    yield f"{len(forecasts)} new items, {first.n_users:,} users of {source}, ratings {scale.low:g} to {scale.high:g}"
+    yield f"interval: holds the mean of the ratings of {first.level:.0%} of items; liked: {first.like_from:g} or more"
+    rows = [
+        (
+            *(shortened(item.item_id, MAX_TITLE), shortened(item.title, MAX_TITLE), f"{item.mean:.2f}"),
+            *("not known" if item.low is None else f"{item.low:.2f} to {item.high:.2f}", f"{item.likes:.0%}"),
+        )
+        for item in sorted(forecasts, key=lambda item: -item.mean)
+    ]
+    yield from ("", *aligned(("item", "title", "expected", "interval", "liked"), rows).split("\n"))
+    if len(forecasts) > SHOWN_ITEMS:
+        yield from ("", f"More about the first {SHOWN_ITEMS}; the files have the same of all {len(forecasts)}")
+
+
 def _item_lines(item: ItemForecast) -> Iterator[str]:
-    span = ""
-    if item.low is not None and item.high is not None:
-        span = f", {item.level:.0%} sure that its ratings will average {item.low:.2f} to {item.high:.2f}"
     yield f"item {shortened(item.item_id)}: {shortened(item.title)}"
-    yield f"  expected {item.mean:.2f}{span}"
     if item.panel:
         moved = f"its correction moves the expected rating by {item.shift:+.2f}"
         yield f"  a language model answered for {item.panel} users; {moved}"
     yield f"  {item.likes:.0%} of ratings by {item.n_users:,} users would be {item.like_from:g} or more"
     for level, prob in item.probs.items():
         yield f"  {level:>5} {prob:6.1%} {'#' * round(BAR * prob)}".rstrip()
+    highest = ", ".join(f"{user.user_id} {user.mean:.2f}" for user in item.highest)
+    yield f"  would rate it highest: {highest}"
     for fan in item.fans:
-        yield f"  fan {fan.user_id}: {fan.mean:.2f}, {fan.above_usual:+.2f} to the own usual{_because(fan)}"
+        because = f", because of {fan.own_ratings}" if fan.own_ratings else ""
+        usual = f"{fan.mean:.2f}, {fan.above_usual:+.2f} to the own usual"
+        yield f"  would like it more than usual: {fan.user_id} {usual}{because}"
     if item.keywords:
         yield f"  in common with what they liked: {', '.join(item.keywords)}"
-    for segment in [*item.segments[:2], *item.segments[2:][-1:]]:
+    for segment in item.segments:
         interval = f"[{segment.low:+.2f}, {segment.high:+.2f}], {segment.n_users} users"
         yield f"  {segment.column} {segment.group}: {segment.difference:+.2f} to the others {interval}"
-    if item.similar:
-        alike = ", ".join(f"{shortened(other.title)} ({other.mean_rating:.2f})" for other in item.similar[:3])
-        yield f"  resembles: {alike}"
+    for other in item.similar[:3]:
+        rated = f"mean rating {other.mean_rating:.2f} of {other.n_ratings}"
+        yield f"  similar text ({other.similarity:.2f}): {shortened(other.title)}, {rated}"
     if item.fits:
         yield f"  fits the profiles of: {', '.join(fit.user_id for fit in item.fits)}"
-
-
-def _because(fan: Fan) -> str:
-    """The ratings of the fan's own that speak most for the item."""
-    cited = [cited for cited in fan.explanation.evidence if cited.contribution > 0][:2]
-    ratings = " and ".join(f"{one.rating:g} for {shortened(one.title)}" for one in cited)
-    return f", because of {ratings}" if cited else ""
 
 
 COMMANDS.add("cold", Command("how users would receive new items", DESCRIPTION, _add_options, run, "simulate"))

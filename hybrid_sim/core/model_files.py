@@ -31,7 +31,7 @@ if sys.platform != "win32":
     import fcntl
 
 FORMAT = "hybrid-sim model"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 MANIFEST, MODEL, ARRAYS = "manifest.json", "model.json", "arrays.npz"
 NEW, OLD = "new", "old"
 """In the working folder of a writer: the model being written, and the earlier one between the two renames."""

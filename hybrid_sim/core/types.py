@@ -9,10 +9,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hybrid_sim.core.errors import ScaleError
+from hybrid_sim.core.errors import ScaleError, SettingsError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+LIKED_FROM = 0.6
+"""Ratings in the upper 40% of the scale's range are likes: 4 and 5 of 1 to 5, 3.5 and more of 0.5 to 5."""
 
 MAX_LEVELS = 201
 """Levels a scale may have at most (0 to 100 in halves); more is a continuous quantity and must be binned."""
@@ -94,6 +97,24 @@ class RatingScale:
         return np.searchsorted(middles, ratings, side="right").clip(0, self.n_levels - 1).astype(np.int64)
 
 
+def like_level(scale: RatingScale, like_from: float | None = None) -> float:
+    """The lowest level that is a like: the first from `like_from` upwards, or from 60% of the way up the scale.
+
+    >>> like_level(RatingScale((1, 2, 3, 4, 5)))
+    4.0
+
+    Raises:
+        SettingsError: no level of the scale, or every one, would be a like.
+    """
+    wanted = scale.low + LIKED_FROM * (scale.high - scale.low) if like_from is None else like_from
+    liked = [level for level in scale.levels if level >= wanted - 1e-9]
+    if not 0 < len(liked) < scale.n_levels:
+        raise SettingsError(
+            f"likes from {wanted:g} upwards are all or none of the scale {scale}; choose a level within"
+        )
+    return liked[0]
+
+
 def dot_rows(rows: NDArray[np.floating], weights: FloatArray) -> FloatArray:
     """Inner products of `weights` with the last axis of `rows`, in double precision.
 
@@ -126,6 +147,10 @@ class Pairs:
     def take(self, rows: NDArray[np.bool_] | IntArray | slice) -> Pairs:
         """The pairs of these rows, in this order."""
         return Pairs(self.user[rows], self.item[rows])
+
+    def followed_by(self, others: Pairs) -> Pairs:
+        """These pairs, then the others."""
+        return Pairs(np.concatenate([self.user, others.user]), np.concatenate([self.item, others.item]))
 
     @property
     def known(self) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.parallel import parallel_map
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
+from hybrid_sim.ensemble.cold_items import ColdItems, cold_panel, item_features, panel_of
 from hybrid_sim.ensemble.combiner import Combiner
 from hybrid_sim.ensemble.conformal import Conformal, Interval
 from hybrid_sim.ensemble.contributions import Contributions, column_names
@@ -51,6 +52,7 @@ class Ensemble:
     combiner_: Combiner = field(init=False, repr=False)
     conformal_: Conformal = field(init=False, repr=False)
     out_of_fold_: OutOfFoldTable = field(init=False, repr=False)
+    cold_items_: ColdItems = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -76,7 +78,8 @@ class Ensemble:
         """
         require_ratings(dataset)
         plans = hold_outs(dataset, self.n_warm, self.n_cold, self.cold_share, self.seed, self.n_new)
-        fitted = fit_members(self.members, self._shapes, dataset, plans, self.n_jobs)
+        panels = [cold_panel(dataset, plan) for plan in plans]
+        fitted = fit_members(self.members, self._shapes, dataset, plans, self.n_jobs, panels)
         ratings, support = dataset.rating[fitted.rows], fitted.predictions.support
         self.members_ = dict(zip(self.members, fitted.members, strict=True))
         self.support_ = SupportTable().fit(dataset)
@@ -87,6 +90,7 @@ class Ensemble:
         self.conformal_ = Conformal().fit(held.take(rest), ratings[rest], support.take(rest), weights)
         pairs = dataset.pairs.take(fitted.rows)
         self.out_of_fold_ = OutOfFoldTable.gather(held, pairs, support.regime, dataset.n_items)
+        self.cold_items_ = ColdItems.gather(self.combiner_, fitted, dataset, panels)
         return self
 
     def rate(self, pairs: Pairs) -> RatingDistribution:
@@ -107,6 +111,14 @@ class Ensemble:
         ratings at all and the user had, which was made for a part of them (`n_cold` draws of `cold_share`).
         """
         return self.out_of_fold_.of(pairs, cold)
+
+    def item_features(self, items: IntArray) -> FloatArray:
+        """The features of `items`, row numbers, as `cold_items_` holds them of items that were held out."""
+        panel = panel_of(self.support_, items)
+        predictions = predict_members(self.members_, self._shapes, panel, self.support_.of(panel))
+        means = self.combiner_.combine(predictions).mean()
+        place = np.repeat(np.arange(len(items)), len(panel) // max(len(items), 1))
+        return item_features(means, predictions, self.combiner_.scale_, place, len(items))
 
     def interval(self, pairs: Pairs, distribution: RatingDistribution) -> Interval:
         """The calibrated interval of each pair around its distribution."""

@@ -35,7 +35,13 @@ class MemberPredictions:
     probs: NDArray[np.float32]
     support: Support
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> MemberPredictions:
+    @classmethod
+    def concatenate(cls, parts: Sequence[MemberPredictions]) -> MemberPredictions:
+        """The rows of several, one after the other."""
+        means, probs = (np.concatenate([getattr(part, name) for part in parts]) for name in ("means", "probs"))
+        return cls(means, probs, Support.concatenate([part.support for part in parts]))
+
+    def take(self, rows: NDArray[np.bool_] | IntArray | slice) -> MemberPredictions:
         """The predictions of these rows."""
         return MemberPredictions(self.means[rows], self.probs[rows], self.support.take(rows))
 
@@ -44,12 +50,14 @@ class MemberPredictions:
 class FittedMembers:
     """Members fitted to everything, and their out-of-fold predictions of `rows` of the same ratings.
 
-    `of_new` marks the rows that were held out of users who were left a few ratings.
+    `of_new` marks the rows that were held out of users who were left a few ratings. `panel` are predictions of further
+    pairs by the members of each hold-out, one hold-out after the other.
     """
 
     members: list[Rater]
     rows: IntArray
     predictions: MemberPredictions
+    panel: MemberPredictions
     of_new: NDArray[np.bool_]
 
 
@@ -59,13 +67,15 @@ def fit_members(
     dataset: Dataset,
     plans: Sequence[HoldOut],
     n_jobs: int | None,
+    panels: Sequence[Pairs],
 ) -> FittedMembers:
     """Fit every member to every plan's training rows and to all ratings; `n_jobs` at a time.
 
-    Members are copied before they are fitted. The result does not depend on `n_jobs`.
+    Beside the rows that a plan holds out it is asked about the pairs of its panel. Members are copied before they are
+    fitted. The result does not depend on `n_jobs`.
     """
     parts = [dataset.take(plan.train_rows) for plan in plans]
-    held = [dataset.pairs.take(plan.held_rows) for plan in plans]
+    held = [dataset.pairs.take(plan.held_rows).followed_by(panel) for plan, panel in zip(plans, panels, strict=True)]
 
     def work(name: str, plan: int) -> Any:
         """The member fitted to everything (plan -1), or its predictions of the rows that the plan holds out."""
@@ -79,14 +89,12 @@ def fit_members(
     done = dict(zip(slowest_first, results, strict=True))
     supports = [Support.of(part, pairs) for part, pairs in zip(parts, held, strict=True)]
     by_plan = [_stacked([done[name, plan] for name in members], supports[plan]) for plan in range(len(plans))]
+    n_held = [len(plan.held_rows) for plan in plans]
     return FittedMembers(
         [done[name, -1] for name in members],
         np.concatenate([plan.held_rows for plan in plans]),
-        MemberPredictions(
-            np.concatenate([part.means for part in by_plan]),
-            np.concatenate([part.probs for part in by_plan]),
-            Support.concatenate(supports),
-        ),
+        MemberPredictions.concatenate([part.take(slice(n)) for part, n in zip(by_plan, n_held, strict=True)]),
+        MemberPredictions.concatenate([part.take(slice(n, None)) for part, n in zip(by_plan, n_held, strict=True)]),
         np.concatenate([np.full(len(plan.held_rows), plan.of_new) for plan in plans]),
     )
 

@@ -50,7 +50,7 @@ class Support:
         cold = (self.n_item == 0) + 2 * (self.n_user == 0).astype(np.int64)
         return np.where((cold == 0) & (self.n_user <= NEW_USER), REGIMES.index("new user"), cold)
 
-    def take(self, rows: NDArray[np.bool_] | IntArray) -> Support:
+    def take(self, rows: NDArray[np.bool_] | IntArray | slice) -> Support:
         """The support of these rows."""
         return Support(*(getattr(self, f.name)[rows] for f in fields(self)))
 

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import shortened
 from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import IntArray, Pairs, RatingScale
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, like_level
 from hybrid_sim.ensemble.correction import N_PANEL
+from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.new_items.audience import Segment, Segments
 from hybrid_sim.new_items.uncertainty import ItemMeanInterval
 from hybrid_sim.retrieval.index import Neighbours
@@ -33,15 +35,18 @@ from hybrid_sim.simulation.interviewer import Interviewer
 from hybrid_sim.simulation.simulate import LLMUse, Simulation, simulate
 from hybrid_sim.simulation.simulator import Prediction, Simulator
 
-LIKED_FROM = 0.6
-"""Ratings in the upper 40% of the scale's range are likes: 4 and 5 of 1 to 5, 3.5 and more of 0.5 to 5."""
-
 N_KEYWORDS = 5
+
+LIMITS = (
+    "A text does not tell how well an item is made, nor who will come across it: items that are alike on paper are "
+    "rated differently, so the intervals are wide."
+)
+"""What a forecast from texts cannot know, in a sentence."""
 
 
 @dataclass(frozen=True)
 class Fan:
-    """A user who would like an item, with an explanation.
+    """A user who would like an item or rate it highly, with an explanation.
 
     `likes` is the probability of a like, `above_usual` the expected rating less the user's own mean.
     """
@@ -51,6 +56,12 @@ class Fan:
     likes: float
     above_usual: float
     explanation: Explanation
+
+    @property
+    def own_ratings(self) -> str:
+        """The two ratings of the user's own that speak most for the item, in words; "" without any."""
+        cited = [cited for cited in self.explanation.evidence if cited.contribution > 0][:2]
+        return " and ".join(f"{one.rating:g} for {shortened(one.title)}" for one in cited)
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,9 @@ class ItemForecast:
     distribution over the levels, all averaged over `n_users` users. `low` and `high` enclose the mean that the item's
     ratings will have, with probability `level` (see `ItemMeanInterval`); None where that could not be learned. A
     language model answered for `panel` users, and its correction moved `mean` by `shift`. `fans` would like the item
-    most, `segments` are groups of users, and `keywords` what the item shares with what its fans liked. `similar` are
-    the rated items with the most similar texts, `fits` the users whose profiles it fits best.
+    more than they usually like items, `highest` would rate it highest, `segments` are groups that differ from the other
+    users, and `keywords` what the item shares with what its fans liked. `similar` are the rated items with the most
+    similar texts, `fits` the users whose profiles it fits best.
     """
 
     item_id: str
@@ -98,23 +110,32 @@ class ItemForecast:
     probs: dict[str, float]
     keywords: tuple[str, ...]
     fans: tuple[Fan, ...]
+    highest: tuple[Fan, ...]
     segments: tuple[Segment, ...]
     similar: tuple[SimilarItem, ...]
     fits: tuple[Fit, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        fans = [{**vars(fan), "explanation": fan.explanation.to_json()} for fan in self.fans]
+        users = {
+            name: [{**vars(fan), "explanation": fan.explanation.to_json()} for fan in getattr(self, name)]
+            for name in ("fans", "highest")
+        }
         parts = {name: [asdict(part) for part in getattr(self, name)] for name in ("segments", "similar", "fits")}
-        return {**vars(self), "keywords": list(self.keywords), "fans": fans, **parts}
+        return {**vars(self), "keywords": list(self.keywords), **users, **parts}
 
 
 @dataclass(frozen=True)
 class Forecasts(Framed, Sequence[ItemForecast]):
-    """The forecast of each item, and the simulation of every pair, all users of the first item first."""
+    """The forecast of each item, and the simulation of every pair, all users of the first item first.
+
+    `dataset` is the name of the data, `synthetic` if it is made up.
+    """
 
     items: list[ItemForecast]
     simulation: Simulation
+    dataset: str
+    synthetic: bool = False
 
     def __len__(self) -> int:
         return len(self.items)
@@ -142,6 +163,7 @@ class Forecasts(Framed, Sequence[ItemForecast]):
                 **{name: getattr(item, name) for name in plain},
                 **{f"p_{level}": prob for level, prob in item.probs.items()},
                 "fans": " ".join(fan.user_id for fan in item.fans),
+                "highest": " ".join(user.user_id for user in item.highest),
                 "keywords": " ".join(item.keywords),
                 "similar": " ".join(other.item_id for other in item.similar),
                 "fits": " ".join(fit.user_id for fit in item.fits),
@@ -185,26 +207,9 @@ def forecast_items(
     has_text = np.array([bool(text) for text in item_texts(dataset)])
     asked = np.flatnonzero(np.isin(pairs.user, panel) & has_text[pairs.item])
     simulation = simulate(simulator, dataset, user_ids, item_ids, interviewer, seed, ask_about=asked)
-    forecaster = _Forecaster(simulator, dataset, users, simulation, like_from, level, n_shown)
-    return Forecasts([forecaster.of(row, item) for row, item in enumerate(items.tolist())], simulation)
-
-
-def like_level(scale: RatingScale, like_from: float | None = None) -> float:
-    """The lowest level that is a like: the first from `like_from` upwards, or from 60% of the way up the scale.
-
-    >>> like_level(RatingScale((1, 2, 3, 4, 5)))
-    4.0
-
-    Raises:
-        SettingsError: no level of the scale, or every one, would be a like.
-    """
-    wanted = scale.low + LIKED_FROM * (scale.high - scale.low) if like_from is None else like_from
-    liked = [level for level in scale.levels if level >= wanted - 1e-9]
-    if not 0 < len(liked) < scale.n_levels:
-        raise SettingsError(
-            f"likes from {wanted:g} upwards are all or none of the scale {scale}; choose a level within"
-        )
-    return liked[0]
+    forecaster = _Forecaster(simulator, dataset, items, users, simulation, like_from, level, n_shown)
+    forecasts = [forecaster.of(row, item) for row, item in enumerate(items.tolist())]
+    return Forecasts(forecasts, simulation, dataset.name, dataset.synthetic)
 
 
 class _Forecaster:
@@ -218,6 +223,7 @@ class _Forecaster:
         self,
         simulator: Simulator,
         dataset: Dataset,
+        items: IntArray,
         users: IntArray,
         simulation: Simulation,
         like_from: float,
@@ -233,9 +239,14 @@ class _Forecaster:
         shift = prediction.distribution.mean() - simulation.statistical.mean()
         self.shift = shift.reshape(shape).mean(axis=1)
         self.answered = simulation.llm.answered.reshape(shape).sum(axis=1)
-        self.uncertainty = ItemMeanInterval.learn(simulator.ensemble_, dataset)
+        self.intervals = self._intervals(simulator.ensemble_, items)
         self.segments = Segments(dataset.users.iloc[users], simulator.seed)
-        self.fans = self._fans(simulator, simulation)
+        # Among those who like it rather than not, if there are any: for a user who likes nothing a rating above the
+        # usual is no like yet. Nobody is a fan whose rating would be below the usual.
+        probable = self.likes > 0.5
+        eager = (probable | ~probable.any(axis=1, keepdims=True)) & (self.above > 0.0)
+        self.fans = self._first_users(simulator, simulation, np.where(eager, self.above, -np.inf))
+        self.highest = self._first_users(simulator, simulation, self.means)
         titles = dataset.items["title"] if "title" in dataset.items else [""] * dataset.n_items
         self.titles = [title or str(item_id) for title, item_id in zip(titles, dataset.items.index, strict=True)]
         self.totals = np.bincount(dataset.item, weights=dataset.rating, minlength=dataset.n_items)
@@ -245,7 +256,7 @@ class _Forecaster:
         """The forecast of the item in a row of the arrays; `item` is its row number in the dataset."""
         means, likes, scale = self.means[row], self.likes[row], self.dataset.scale
         mean, probs = float(means.mean()), self.probs[row].mean(axis=0).tolist()
-        low, high = self.uncertainty.interval(mean, scale, self.level) if self.uncertainty else (None, None)
+        low, high = self.intervals[row]
         return ItemForecast(
             item_id=str(self.dataset.items.index[item]),
             title=self.titles[item],
@@ -261,21 +272,25 @@ class _Forecaster:
             probs={f"{level:g}": prob for level, prob in zip(scale.levels, probs, strict=True)},
             keywords=_common_keywords(self.fans[row]),
             fans=self.fans[row],
+            highest=self.highest[row],
             segments=self.segments.of(means, likes, self.above[row]),
             similar=self._similar(item),
             fits=self._fits(item),
         )
 
-    def _fans(self, simulator: Simulator, simulation: Simulation) -> list[tuple[Fan, ...]]:
-        """For each item the users who would like it most beyond their own usual.
+    def _intervals(self, ensemble: Ensemble, items: IntArray) -> Sequence[tuple[float, float] | tuple[None, None]]:
+        """The interval of each item's mean rating; nothing where too few items were held out to learn them."""
+        scale = self.dataset.scale
+        learned = ItemMeanInterval.learn(ensemble.cold_items_, scale)
+        if learned is None:
+            return [(None, None)] * len(items)
+        ends = learned.interval(self.means.mean(axis=1), ensemble.item_features(items), scale, self.level)
+        return [(low, high) for low, high in ends.tolist()]
 
-        Among those who like it rather than not, if there are any: some users like everything, and for a user who likes
-        nothing a rating above the usual is no like yet. Nobody is a fan whose rating would be below the usual.
-        """
-        probable = self.likes > 0.5
-        eager = np.where((probable | ~probable.any(axis=1, keepdims=True)) & (self.above > 0.0), self.above, -np.inf)
-        order = np.argsort(-eager, axis=1, kind="stable")[:, : self.n_shown]
-        row, place = np.nonzero(np.isfinite(np.take_along_axis(eager, order, axis=1)))
+    def _first_users(self, simulator: Simulator, simulation: Simulation, score: FloatArray) -> list[tuple[Fan, ...]]:
+        """For each item the users with the highest finite scores."""
+        order = np.argsort(-score, axis=1, kind="stable")[:, : self.n_shown]
+        row, place = np.nonzero(np.isfinite(np.take_along_axis(score, order, axis=1)))
         column = order[row, place]
         pairs = row * len(self.users) + column
         reasons = simulation.reasons[pairs].tolist()
@@ -285,7 +300,7 @@ class _Forecaster:
             Fan(one.user_id, mean, likes, above, one)
             for (mean, likes, above), one in zip(figures, explanations, strict=True)
         ]
-        ends = np.searchsorted(row, np.arange(len(eager) + 1))
+        ends = np.searchsorted(row, np.arange(len(score) + 1))
         return [tuple(fans[start:end]) for start, end in pairwise(ends)]
 
     def _similar(self, item: int) -> tuple[SimilarItem, ...]:

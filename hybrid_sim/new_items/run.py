@@ -19,11 +19,11 @@ from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.model_files import MANIFEST
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.settings import RunSettings
-from hybrid_sim.core.types import IntArray
+from hybrid_sim.core.types import IntArray, like_level
 from hybrid_sim.data.new_items import add_items, read_new_items
 from hybrid_sim.ensemble.correction import N_PANEL
 from hybrid_sim.llm.question import LanguageModel
-from hybrid_sim.new_items.forecast import Forecasts, forecast_items, like_level
+from hybrid_sim.new_items.forecast import Forecasts, forecast_items
 from hybrid_sim.simulation.refit import refitted
 from hybrid_sim.simulation.run_folder import csv_bytes, json_lines, load_saved
 from hybrid_sim.simulation.session import FolderRun, Limits, Plan, identity

@@ -20,9 +20,11 @@ from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.compare import ResultComparison
 from hybrid_sim.evaluation.scores import ResultRow
 from hybrid_sim.evaluation.validity.report import FORMAT, ValidityReport
+from hybrid_sim.new_items.forecast import Forecasts
 from hybrid_sim.report.ablation import ablation_page
 from hybrid_sim.report.bench import bench_page
 from hybrid_sim.report.html import STATES, write_page
+from hybrid_sim.report.new_items import new_items_page
 from hybrid_sim.report.run_page import run_page
 from hybrid_sim.simulation.run_folder import FinishedRun, RunFolder, read_run, read_truth
 from hybrid_sim.simulation.session import Run
@@ -54,7 +56,7 @@ _log = logging.getLogger("hybrid_sim")
 
 
 def write_report(
-    result: Run | Stored | ResultComparison | Path | str,
+    result: Run | Stored | ResultComparison | Forecasts | Path | str,
     path: Path | str,
     *,
     truth: Path | str | None = None,
@@ -64,10 +66,11 @@ def write_report(
 ) -> None:
     """Write a result as one self-contained HTML file, as `hybrid-sim report` does.
 
-    `result` is a run, what `hs.bench`, `hs.ablate` or `hs.validate` returned, or names the folder of a run or the JSON
-    file of a result. Of a run: `truth` is a table of real ratings (user_id, item_id, rating[, timestamp]) to compare
-    with, `dataset` has the items' titles, `user` is whose profile and ratings are shown (None: who has most), `fitted`
-    the folder of a saved simulator for the map of items (None: the one that the run has kept).
+    `result` is a run, what `hs.bench`, `hs.ablate`, `hs.validate` or `hs.forecast_new_items` returned, or names the
+    folder of a run or the JSON file of a result. Of a run: `truth` is a table of real ratings (user_id, item_id,
+    rating[, timestamp]) to compare with, `dataset` has the items' titles, `user` is whose profile and ratings are shown
+    (None: who has most), `fitted` the folder of a saved simulator for the map of items (None: the one that the run has
+    kept).
 
         hs.write_report("run", "run.html", truth="held_out.csv")
         hs.write_report(hs.bench(data), "bench.html")
@@ -104,8 +107,10 @@ def _kept_simulator(folder: RunFolder) -> Simulator | None:
         return None
 
 
-def _page(result: BenchResult | AblationResult | ValidityReport | ResultComparison) -> Page:
+def _page(result: BenchResult | AblationResult | ValidityReport | ResultComparison | Forecasts) -> Page:
     match result:
+        case Forecasts():
+            return new_items_page(result)
         case BenchResult():
             return bench_page(result)
         case AblationResult():
