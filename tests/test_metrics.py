@@ -239,3 +239,22 @@ def test_intervals_cover_what_they_promise_and_rows_alone_would_not() -> None:
         covered_by_rows += by_row.low <= difference <= by_row.high
     assert 0.91 <= covered / n_simulations <= 0.98
     assert covered_by_rows / n_simulations < 0.85
+
+
+def test_rankings_are_judged_by_gain_and_by_liked_items() -> None:
+    """Against scikit-learn's NDCG, ties averaged; recall by hand."""
+    from sklearn.metrics import ndcg_score
+
+    rng = np.random.default_rng(0)
+    scale, user = RatingScale((1, 2, 3, 4, 5)), np.repeat([4, 7, 9], [30, 20, metrics.N_TOP])
+    truth, expected = rng.integers(1, 6, 60).astype(float), rng.integers(1, 9, 60) / 2
+    shuffled = rng.permutation(60)
+    found = metrics.Ranking.of(truth[shuffled], expected[shuffled], user[shuffled], scale)
+    parts = [user == 4, user == 7]  # the third has too few items to choose from
+    wanted = [ndcg_score([truth[part] - 1], [expected[part]], k=10) for part in parts]
+    assert found.ndcg == pytest.approx(np.mean(wanted))
+    assert metrics.Ranking.of(truth, truth, user, scale) == metrics.Ranking(1.0, 1.0)
+    constant = metrics.Ranking.of(truth, np.ones(60), user, scale)
+    liked = np.array([(truth[part] >= 4).sum() for part in parts])
+    assert constant.recall == pytest.approx(np.mean(10 / np.array([30, 20]) * liked / np.minimum(liked, 10)))
+    assert np.isnan(metrics.Ranking.of(truth[-10:], truth[-10:], user[-10:], scale).ndcg)

@@ -92,7 +92,7 @@ def metric_columns(table: str) -> tuple[Column, ...]:
 
 def over_folds(rows: Sequence[ResultRow], field: str) -> float | None:
     """The sum of a count, or the mean of another field, of one model over its folds; None where it does not apply."""
-    values = [row.flat()[field] for row in rows]
+    values = [row.flat().get(field) for row in rows]  # an earlier version had fewer metrics
     if not values or None in values:
         return None
     return float(sum(values)) if field.startswith("n") else float(sum(values) / len(values))
@@ -147,8 +147,26 @@ def _protocol_text(report: BenchResult, protocol: str) -> str:
         parts += ["Interval coverage by number of training ratings of the item:"]
         parts += [aligned(["model", "training ratings", "ratings", "coverage", "width"], lines)]
     if comparisons := [row for row in report.comparisons if row.protocol == protocol]:
+        parts += [line] if (line := headline(comparisons)) else []
         parts += ["First minus second model, below zero the first is better:", _comparison_text(comparisons)]
     return "\n\n".join(parts)
+
+
+def headline(comparisons: Sequence[Comparison]) -> str:
+    """The hybrid against the best baseline and against KNN, in a sentence; "" where it was compared with no baseline.
+
+    The best baseline is chosen by the same ratings, which favours it.
+    """
+    against = [row for row in comparisons if row.a == "hybrid" and row.metric == "rmse" and row.b != "llm"]
+    if not against:
+        return ""
+    best = max(against, key=lambda row: row.estimate)
+    parts = [
+        f"{row.b}{' (the best baseline)' if row is best else ''} {row.estimate:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"
+        for row in against
+        if row is best or row.b == "knn"
+    ]
+    return f"RMSE of the hybrid less that of {', of '.join(sorted(parts, key=lambda part: 'best' not in part))}."
 
 
 def _comparison_text(comparisons: Sequence[Comparison]) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hybrid_sim.core.errors import InputError
-from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale
+from hybrid_sim.core.groups import place_in_group
+from hybrid_sim.core.types import FloatArray, IntArray, RatingDistribution, RatingScale, like_level
 
 PROBABILITY_FLOOR = 1e-12
 """Smallest probability in a logarithm: a rating that was held impossible costs 27.6 nats, not infinity."""
@@ -46,6 +47,44 @@ def pearson(truth: ArrayLike, predicted: ArrayLike) -> float:
             return float("nan")
     correlation = float((x @ y) / (np.sqrt(x @ x) * np.sqrt(y @ y)))
     return min(1.0, max(-1.0, correlation))
+
+
+N_TOP = 10
+"""Items at the top of a ranking that are judged."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well expected ratings rank each user's held-out items, mean over the users with more than `N_TOP` of them.
+
+    NaN where there is no such user. Equal expected ratings count as their average over all orders (McSherry and
+    Najork 2008), so a constant is as good as chance. `ndcg` is Σ gain / log2(place + 1) over the first `N_TOP` places,
+    divided by the largest that is possible (Järvelin and Kekäläinen 2002); the gain is the rating above the lowest.
+    `recall` is the share of the liked items among the first `N_TOP`, divided by the largest that is possible.
+    """
+
+    ndcg: float
+    recall: float
+
+    @classmethod
+    def of(cls, truth: FloatArray, expected: FloatArray, user: IntArray, scale: RatingScale) -> Ranking:
+        """Of ratings, expected ratings and users' row numbers, shape `(n_rows,)` each; see `like_level`."""
+        rows = np.flatnonzero(np.bincount(user)[user] > N_TOP)
+        truth, expected, user = truth[rows], expected[rows], user[rows]
+        place, best = place_in_group(user, -expected), place_in_group(user, -truth)
+        ties = np.unique(np.column_stack([user, expected]), axis=0, return_inverse=True)[1].ravel()
+        scores = []
+        for gain, weights in (
+            (truth - scale.low, 1.0 / np.log2(np.arange(N_TOP) + 2.0)),
+            ((truth >= like_level(scale)).astype(float), np.ones(N_TOP)),
+        ):
+            weights = np.append(weights, 0.0)
+            average = (np.bincount(ties, gain) / np.maximum(np.bincount(ties), 1))[ties]
+            reached = np.bincount(user, average * weights[np.minimum(place, N_TOP)])
+            possible = np.bincount(user, gain * weights[np.minimum(best, N_TOP)])
+            defined = possible > 0
+            scores.append(float((reached[defined] / possible[defined]).mean()) if defined.any() else float("nan"))
+        return cls(*scores)
 
 
 def log_losses(truth: ArrayLike, distribution: RatingDistribution) -> FloatArray:

@@ -80,6 +80,11 @@ class Predictions:
         """Expected ratings."""
         return self.distribution.mean()
 
+    @cached_property
+    def ranking(self) -> metrics.Ranking:
+        """How well the expected ratings rank each user's held-out items."""
+        return metrics.Ranking.of(self.truth, self.expected, self.held_out.user, self.held_out.scale)
+
     @property
     def rounded(self) -> FloatArray:
         """Expected ratings, rounded to the nearest level."""
@@ -149,6 +154,8 @@ _add(
     rmse_rounded=Metric("RMSE*", lambda p: metrics.rmse(p.truth, p.rounded)),
     mae_rounded=Metric("MAE*", lambda p: metrics.mae(p.truth, p.rounded), compared=False),
     pearson_rounded=Metric("Pearson*", lambda p: metrics.pearson(p.truth, p.rounded), compared=False),
+    ndcg=Metric("NDCG@10", lambda p: p.ranking.ndcg, compared=False),
+    recall=Metric("recall@10", lambda p: p.ranking.recall, compared=False),
 )
 _add(
     "distribution",
