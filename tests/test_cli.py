@@ -110,18 +110,31 @@ def test_predict_answers_every_pair_in_order(model: Path, tmp_path: Path) -> Non
     assert done.status == 0, done.stderr
     got = pd.read_csv(tmp_path / "out.csv", dtype={"user_id": str, "item_id": str})
     levels = [f"p_{level}" for level in (1, 2, 3, 4, 5)]
-    assert list(got.columns) == ["user_id", "item_id", "mean", "sd", *levels, "low", "high", "source"]
+    assert list(got.columns) == ["user_id", "item_id", "mean", "sd", *levels, "low", "high", "source", "known"]
     pd.testing.assert_frame_equal(got[["user_id", "item_id"]], pairs, check_dtype=False)
     np.testing.assert_allclose(got[levels].sum(axis=1), 1.0)
     np.testing.assert_allclose(got[levels] @ np.arange(1.0, 6.0), got["mean"])
     assert ((got["low"] <= got["mean"]) & (got["mean"] <= got["high"])).all()
     assert got["source"].tolist() == ["stat", "item", "user"]
     assert "warning: 2 of 3 pairs hold an id that the model does not know" in done.stderr
+    assert not got["known"].any()
+    assert "training ratings" not in done.stderr
     assert "3 predictions in out.csv" in done.stderr
     assert run_command("predict", model, "--pairs", "pairs.csv", "-o", "again.parquet", folder=tmp_path).status == 0
     again = pd.read_parquet(tmp_path / "again.parquet")
     np.testing.assert_array_equal(again["mean"], got["mean"])
     assert list(again.columns) == list(got.columns)
+
+
+def test_predict_says_which_pairs_are_training_ratings(model: Path, tables: Path, tmp_path: Path) -> None:
+    """A model answers them from memory, without a word of it before."""
+    rated = pd.read_csv(tables / "ratings.csv")[["reader", "book"]].set_axis(["user_id", "item_id"], axis=1)
+    unrated = sorted(set(rated["item_id"]) - set(rated["item_id"][rated["user_id"] == rated["user_id"][0]]))[0]
+    pairs = pd.concat([rated.head(2), rated.head(1).assign(item_id=unrated)])
+    pairs.to_csv(tmp_path / "pairs.csv", index=False)
+    done = run_command("predict", model, "--pairs", "pairs.csv", "-o", "out.csv", folder=tmp_path)
+    assert pd.read_csv(tmp_path / "out.csv")["known"].tolist() == [True, True, False]
+    assert "warning: 2 of 3 pairs are training ratings (column known)" in done.stderr
 
 
 def test_predict_keeps_odd_ids_exactly(model: Path, tmp_path: Path) -> None:

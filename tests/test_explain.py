@@ -192,7 +192,7 @@ def test_explanations_sum_and_name_their_source(case: Case) -> None:
     assert {*case.prediction.source} == {"global", "item", "user", "stat"}
     for explanation, source in zip(told, case.prediction.source, strict=True):
         assert (set(explanation.contributions) == {"base"}) == (source == "global")
-        assert "llm" not in explanation.contributions
+        assert "language model" not in explanation.contributions
         assert bool(explanation.evidence) <= (source == "stat")
         assert explanation.by == "statistics"
         assert explanation.reason.endswith("Source: the mean of all ratings." if source == "global" else "statistics.")
@@ -216,8 +216,30 @@ def test_sentences_follow_the_facts(case: Case) -> None:
         assert ("nobody has rated the item yet" in explanation.reason) == (cold and known)
         if explanation.evidence:
             assert f"{explanation.evidence[0].rating:g} for {explanation.evidence[0].title}" in explanation.reason
-    generous = max(told, key=lambda e: e.contributions.get("user mean", 0.0))
-    assert f"The user rates {generous.contributions['user mean']:.1f} higher than usual" in generous.reason
+    generous = max(told, key=lambda e: e.contributions.get("user's level", 0.0))
+    level = generous.contributions["user's level"]
+    assert f"The user rates {level:.1f} higher than usual" in generous.reason
+
+
+def test_an_unrated_item_is_explained_by_its_text_and_by_nobody_elses_ratings(case: Case) -> None:
+    told = explain(case.simulator, case.prediction, case.dataset)
+    rated = dict(zip(case.dataset.items.index, case.dataset.item_counts > 0, strict=True))
+    mentioned = {True: 0, False: 0}
+    for explanation, source in zip(told, case.prediction.source, strict=True):
+        item_rated = rated.get(explanation.item_id, False)
+        mentioned[item_rated] += "users with similar ratings" in explanation.reason
+        if source == "stat" and item_rated:
+            assert "text" not in explanation.contributions
+        if not item_rated:
+            assert not {"others' ratings", "item quality"} & set(explanation.contributions)
+    assert mentioned[True] > 0 == mentioned[False]
+
+
+def test_members_that_know_alike_things_are_one_contribution(case: Case) -> None:
+    pairs = case.dataset.pairs.take(slice(50))
+    (svd, knn) = (column(case.simulator.ensemble_.contributions(pairs), name) for name in ("svd", "knn"))
+    told = explain(case.simulator, case.simulator.predict_pairs(pairs), case.dataset)
+    assert [e.contributions["others' ratings"] for e in told] == pytest.approx(svd + knn, abs=1e-9)
 
 
 def corrected(prediction: Prediction) -> tuple[Prediction, FloatArray]:
@@ -236,7 +258,7 @@ def test_what_a_language_model_changed_is_its_contribution(case: Case) -> None:
     assert (shift[1::2] == 0).all()
     assert np.abs(shift[::2]).mean() > 0.1
     told = explain(case.simulator, prediction, case.dataset)
-    assert [e.contributions.get("llm", 0.0) for e in told] == pytest.approx(shift, abs=1e-9)
+    assert [e.contributions.get("language model", 0.0) for e in told] == pytest.approx(shift, abs=1e-9)
     assert [sum(e.contributions.values()) for e in told] == pytest.approx(prediction.distribution.mean(), abs=1e-9)
     for explanation, moved in zip(told, shift, strict=True):
         assert explanation.reason.endswith("corrected by a language model.") == (moved != 0)

@@ -20,7 +20,7 @@ import numpy as np
 from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.models.registry import Member, rater
 
-@rater("middle", component="guesses", explanation="a guess at the middle", members=[Member("middle")])
+@rater("middle", component="guesses", group="a guess at the middle", members=[Member("middle")])
 @dataclass
 class Middle:
     spread: float = 1.0

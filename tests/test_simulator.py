@@ -88,7 +88,7 @@ def test_whatever_is_unknown_is_told_apart_from_the_last_row(fitted: Simulator) 
 def test_the_table_has_the_columns_of_the_command_line(fitted: Simulator) -> None:
     frame = fitted.predict(["u01", "nobody"], ["i01", "i02"]).to_frame()
     shares = [f"p_{level}" for level in range(1, 6)]
-    assert frame.columns.tolist() == ["user_id", "item_id", "mean", "sd", *shares, "low", "high", "source"]
+    assert frame.columns.tolist() == ["user_id", "item_id", "mean", "sd", *shares, "low", "high", "source", "known"]
     assert frame["user_id"].tolist() == ["u01", "nobody"]
     assert frame["mean"].to_numpy() == pytest.approx(frame[shares].to_numpy() @ np.arange(1, 6))
     second = frame[shares].to_numpy() @ np.arange(1, 6) ** 2
@@ -99,6 +99,24 @@ def test_the_table_has_the_columns_of_the_command_line(fitted: Simulator) -> Non
         "p_1",
         "p_1.5",
     ]
+
+
+def test_light_stands_for_a_few_members() -> None:
+    light = Simulator(members="light", n_jobs=1)
+    assert light.members == ("biases", "svd", "content_gp")
+    assert Simulator(members=["knn", "light"]).members == ("knn", *light.members)
+    with pytest.raises(SettingsError, match=r"there is no member 'ligth'; members are .*, or light"):
+        Simulator(members=["ligth"]).fit(catalogue())
+
+
+def test_a_prediction_says_where_it_is_of_a_training_rating(fitted: Simulator) -> None:
+    dataset = catalogue()
+    rated = np.zeros((dataset.n_users, dataset.n_items), dtype=bool)
+    rated[dataset.user, dataset.item] = True
+    user, item = np.indices(rated.shape).reshape(2, -1)
+    assert (fitted.predict_pairs(Pairs(user, item)).known == rated.ravel()).all()
+    strangers = fitted.predict(["nobody", dataset.users.index[0]], [dataset.items.index[0], "nothing"])
+    assert not strangers.known.any()
 
 
 def test_ids_and_row_numbers_ask_the_same(fitted: Simulator) -> None:

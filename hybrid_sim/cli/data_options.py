@@ -101,7 +101,8 @@ def _members_help() -> str:
 
     members = [member for _, member in registered_members()]
     names, further = (", ".join(m.name for m in members if m.default is default) for default in (True, False))
-    return f"raters of the hybrid's ensemble, of {names} (default all) and {further}"
+    light = ", ".join(member.name for member in members if member.light)
+    return f"raters of the hybrid's ensemble, of {names} (default all) and {further}; light stands for {light}"
 
 
 def _without_help() -> str:

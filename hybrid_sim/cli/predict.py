@@ -15,9 +15,9 @@ from hybrid_sim.core.files import write_whole
 
 DESCRIPTION = """\
 For every row of the pairs file, in order: user_id, item_id, mean, sd, p_<level> for every level of the
-scale, low and high (a 90% interval) and source, which says what the answer rests on. Unknown users and
-items get an answer too: its source is user, item or global instead of stat. The suffix of a file tells
-its format.
+scale, low and high (a 90% interval), source, which says what the answer rests on, and known, which says
+whether the pair is a training rating. Unknown users and items get an answer too: its source is user,
+item or global instead of stat. The suffix of a file tells its format.
 
 Ids are written exactly as they were read, so that they can be joined again. A spreadsheet may take an id
 that begins with = + - or @ for a formula: such ids are counted and said.
@@ -46,6 +46,13 @@ def run(options: argparse.Namespace) -> int:
     write_whole(options.output, csv_bytes(frame) if suffix == ".csv" else frame.to_parquet(index=False))
     _log.info("%d predictions in %s", len(frame), options.output)
     report_sources(frame["source"].to_numpy())
+    if n_known := int(frame["known"].sum()):
+        _log.warning(
+            "%d of %d pairs are training ratings (column known): the model has seen the answers, which say nothing of "
+            "its accuracy",
+            n_known,
+            len(frame),
+        )
     return 0
 
 

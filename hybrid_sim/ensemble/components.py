@@ -16,6 +16,9 @@ from hybrid_sim.models.registry import registered_members
 BASE = "biases"
 """The member that is in every ablation: something must answer."""
 
+LIGHT = "light"
+"""The name of a set of members that fits in a tenth of the time, among the names of members."""
+
 GROUPS: dict[str, str] = {
     "embeddings": "members that compare texts, and those for new items",
     "neighbours": "neighbours and collaborative filtering",
@@ -54,6 +57,19 @@ def default_members(
         member_seed = derive_seed(seed, *keys) % 2**31
         members[member.name] = entry.suited_to(scale, embedder, member_seed, **member.settings(scale))
     return members
+
+
+def with_sets(names: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """The names of members, `LIGHT` replaced by the members of that set; None stays None.
+
+    >>> with_sets(["light", "knn"])
+    ('biases', 'svd', 'content_gp', 'knn')
+    """
+    if names is None:
+        return None
+    light = [member.name for _, member in registered_members() if member.light]
+    listed = [names] if isinstance(names, str) else names
+    return tuple(dict.fromkeys(one for name in listed for one in (light if name == LIGHT else [name])))
 
 
 def shapes_among(members: Collection[str]) -> list[str]:

@@ -9,9 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybrid_sim.core.types import FloatArray, IntArray
+from hybrid_sim.models.registry import OTHERS, TASTE, RaterEntry, registered_members
 
 BEFORE = ("base", "user mean", "item mean")
 AFTER = ("support", "calibration")
+
+LEVEL, QUALITY, TEXT, LLM, REST = "user's level", "item quality", "text", "language model", "adjustment"
+"""Groups of contributions beside those that the registrations of members name."""
+
+GROUP_OF = {"base": "base", "user mean": LEVEL, "item mean": QUALITY, "support": REST, "calibration": REST, "llm": LLM}
+
+SENTENCES = {
+    TASTE: "this user's ratings of similar items",
+    OTHERS: "users with similar ratings",
+    TEXT: "what is known of the item",
+    LLM: "the language model",
+}
+"""What raises or lowers an expected rating, in a sentence; a group of another package is named as it is."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +61,42 @@ class Contributions:
         """The same with a further column at the end."""
         return Contributions((*self.names, name), np.column_stack([self.amounts, amounts]))
 
+    def grouped(self, user_rated: NDArray[np.bool_], item: IntArray) -> Contributions:
+        """The same in groups: members that know alike things often cancel each other.
+
+        `item` is 2 where the item has ratings, 1 where it has a text alone, 0 where nothing is known of it; see
+        `group_of`.
+        """
+        entries = {member.name: entry for entry, member in registered_members()}
+        names = list(dict.fromkeys(["base", LEVEL, QUALITY, TASTE, TEXT, OTHERS, REST, LLM]))
+        names += sorted({entry.group for entry in entries.values()} - {"", *names})
+        amounts = np.zeros((len(self), len(names)))
+        for rated in (False, True):
+            for state in range(3):
+                rows = np.flatnonzero((user_rated == rated) & (item == state))
+                for name, column in zip(self.names, self.amounts[rows].T, strict=True):
+                    group = GROUP_OF.get(name) or group_of(entries.get(name), rated, state)
+                    amounts[rows, names.index(group)] += column
+        return Contributions(tuple(names), amounts)
+
     def of_row(self, row: int) -> dict[str, float]:
         """One pair's contributions by name."""
         return dict(zip(self.names, self.amounts[row].tolist(), strict=True))
+
+
+def group_of(entry: RaterEntry | None, user_rated: bool, item: int) -> str:
+    """The group of a member's contribution: the one that it is registered with, where user and item have ratings.
+
+    Without ratings of the item nobody else's ratings speak of it: a member that reads texts goes by the text (unless
+    by the user's taste), any other by the user's level. Without ratings by the user it goes by the item's quality.
+    """
+    if entry is None or (user_rated and item == 2):
+        return REST if entry is None else entry.group or REST
+    if user_rated and item and entry.group == TASTE:
+        return TASTE
+    if item == 1 and "embedder" in entry.setting_names:
+        return TEXT
+    return LEVEL if user_rated else QUALITY if item == 2 else REST
 
 
 @dataclass(frozen=True)

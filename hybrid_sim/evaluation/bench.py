@@ -21,6 +21,7 @@ from hybrid_sim.core.progress import track
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import shuffle_within_users
+from hybrid_sim.ensemble.components import with_sets
 from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.protocols import Fold, Protocol, make_protocol
 from hybrid_sim.evaluation.resources import Effort, measured
@@ -82,7 +83,7 @@ def bench(
     folds: Sequence[int] | None = None,
     seed: int = 0,
     recording: RecordedRatings | None = None,
-    members: Sequence[str] | None = None,
+    members: Sequence[str] | str | None = None,
     without: Sequence[str] = (),
     embedder: Embedder | None = None,
     n_jobs: int | None = None,
@@ -100,8 +101,7 @@ def bench(
     """
     chosen = choose_models(models, recording is not None)
     made = make_protocol(protocol, dataset, folds=folds, seed=seed) if isinstance(protocol, str) else protocol
-    only = None if members is None else tuple(members)
-    return Benchmark(chosen, recording, seed, n_jobs, embedder, only, tuple(without)).run(made, command)
+    return Benchmark(chosen, recording, seed, n_jobs, embedder, with_sets(members), tuple(without)).run(made, command)
 
 
 @dataclass(frozen=True)

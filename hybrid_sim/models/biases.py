@@ -18,7 +18,7 @@ TOLERANCE = 1e-10
 """Sweeps stop when no bias moves by more than this part of the scale's range."""
 
 
-@rater("biases", order=10, members=[Member("biases")])
+@rater("biases", order=10, members=[Member("biases", light=True)])
 @dataclass
 class Biases(BellRater):
     """Predicts global mean + user bias + item bias.

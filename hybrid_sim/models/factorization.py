@@ -24,7 +24,7 @@ from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistributio
 from hybrid_sim.models import gibbs
 from hybrid_sim.models.features import MAX_RANK, FeatureBlock, SideEncoder, UserFeatures, exposure, spread_out
 from hybrid_sim.models.gibbs import LinkedPrior
-from hybrid_sim.models.registry import Member, rater
+from hybrid_sim.models.registry import OTHERS, Member, rater
 from hybrid_sim.models.training import require_positive, require_ratings
 
 MAX_ORDINAL_LEVELS = 25
@@ -43,7 +43,7 @@ def _ordinal(scale: RatingScale) -> dict[str, Any]:
     "factorization",
     order=50,
     component="factorization",
-    explanation="users with similar ratings",
+    group=OTHERS,
     members=[
         Member("factorization_1"),
         Member("factorization_2"),

@@ -27,7 +27,7 @@ from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.features import Features, SideEncoder, leading_axes
-from hybrid_sim.models.registry import Member, rater
+from hybrid_sim.models.registry import OTHERS, Member, rater
 from hybrid_sim.models.training import require_positive, require_ratings
 
 Vectors = NDArray[np.float32]
@@ -50,7 +50,7 @@ class KernelWeights:
     "kernel_gp",
     order=40,
     component="embeddings",
-    explanation="users with similar ratings",
+    group=OTHERS,
     members=[Member("kernel_gp")],
 )
 @dataclass

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hybrid_sim.core.rater import Rater
     from hybrid_sim.core.types import RatingScale
 
+TASTE, OTHERS = "taste", "others' ratings"
+"""Groups of members in explanations: by the user's ratings of similar items, or by other users' ratings."""
+
 SettingsForScale = Callable[["RatingScale"], Mapping[str, Any]]
 R = TypeVar("R", bound=type)
 
@@ -28,7 +31,8 @@ class Member:
     """A member of the ensemble: a default one, or (`default` False) one that is there only where it is named.
 
     `settings` of its rater may depend on the rating scale. `component` is the part of the ensemble that it is left out
-    with (None: that of its rater). With `shape` its whole distributions are used, not only its expected ratings.
+    with (None: that of its rater). With `shape` its whole distributions are used, not only its expected ratings. With
+    `light` it is also in the set of members that takes little time.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Member:
     shape: bool = False
     settings: SettingsForScale = lambda scale: {}
     default: bool = True
+    light: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class RaterEntry:
     rater_class: type[Any]
     order: float
     component: str | None
-    explanation: str
+    group: str
     settings: SettingsForScale
     members: tuple[Member, ...]
 
@@ -94,20 +99,21 @@ def rater(
     *,
     order: float = 1000.0,
     component: str | None = None,
-    explanation: str = "",
+    group: str = "",
     settings: SettingsForScale = lambda scale: {},
     members: Sequence[Member] = (),
 ) -> Callable[[R], R]:
     """Register the dataclass below as the rater `name`.
 
     Raters, and so the ensemble's members, are sorted by `order`, the plain and quick ones first. `component` is the
-    part of the ensemble that its members belong to. `explanation` says where its expectations come from,
-    as in "raised by 0.3 by users with similar ratings"; without one it is not named in explanations. `settings` are
-    those that suit a rating scale, `members` the members of the ensemble that the rater provides.
+    part of the ensemble that its members belong to. `group` names what its expectations come from, `TASTE`, `OTHERS` or
+    another, as in "raised by 0.3 by the median": explanations give one contribution for all members of a group; without
+    one its members count as an adjustment. `settings` are those that suit a rating scale, `members` the members of the
+    ensemble that the rater provides.
     """
 
     def register(rater_class: R) -> R:
-        entry = RaterEntry(name, rater_class, order, component, explanation, settings, tuple(members))
+        entry = RaterEntry(name, rater_class, order, component, group, settings, tuple(members))
         RATERS.add(name, entry)
         return rater_class
 

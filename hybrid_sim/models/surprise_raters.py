@@ -18,7 +18,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError, SettingsError
 from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingScale
-from hybrid_sim.models.registry import Member, rater
+from hybrid_sim.models.registry import OTHERS, Member, rater
 from hybrid_sim.models.training import BellRater, require_positive, require_ratings, require_seed, residual_spread
 
 PER_RATING = 350.0
@@ -188,7 +188,7 @@ class _Factorization(SurpriseRater):
         return np.asarray(factor_products(self.user_factors_, self.item_factors_, user, item))
 
 
-@rater("svd", order=21, component="neighbours", explanation="users with similar ratings", members=[Member("svd")])
+@rater("svd", order=21, component="neighbours", group=OTHERS, members=[Member("svd", light=True)])
 @dataclass
 class SVD(_Factorization):
     """Predicts global mean + user bias + item bias + product of factors (Koren et al. 2009, equation 5).
@@ -309,7 +309,7 @@ SIMILARITIES = ("cosine", "msd", "pearson", "pearson_baseline")
     "knn",
     order=20,
     component="neighbours",
-    explanation="users with similar ratings",
+    group=OTHERS,
     settings=lambda scale: {"similarity": "msd" if 0.0 in scale.levels else "cosine"},  # cosine: undefined at 0
     members=[Member("knn")],
 )

@@ -14,7 +14,7 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.registry import Member, rater
+from hybrid_sim.models.registry import TASTE, Member, rater
 from hybrid_sim.models.training import is_known
 from hybrid_sim.retrieval.content import genre_block, item_vectors, rows_by_user, text_block, year_block
 from hybrid_sim.retrieval.embedder import default_embedder
@@ -73,8 +73,8 @@ class Influences:
     "content_gp",
     order=32,
     component="embeddings",
-    explanation="this user's ratings of similar items",
-    members=[Member("content_gp")],
+    group=TASTE,
+    members=[Member("content_gp", light=True)],
 )
 @dataclass
 class ContentGP:

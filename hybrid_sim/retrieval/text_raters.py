@@ -14,7 +14,7 @@ from hybrid_sim.core.embedder import Embedder, vector_length
 from hybrid_sim.core.rater import FitCost
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.registry import Member, rater
+from hybrid_sim.models.registry import OTHERS, TASTE, Member, rater
 from hybrid_sim.models.training import is_known, require_positive
 from hybrid_sim.retrieval.content import centred, item_vectors, rows_by_user
 from hybrid_sim.retrieval.embedder import default_embedder
@@ -73,7 +73,7 @@ SLOPE_PRECISION = 1 / 9
     "facets",
     order=31,
     component="embeddings",
-    explanation="this user's ratings of similar items",
+    group=TASTE,
     members=[Member("facets")],
 )
 @dataclass
@@ -150,7 +150,7 @@ EQUAL = 1e-12
     "neighbours",
     order=30,
     component="neighbours",
-    explanation="this user's ratings of similar items",
+    group=TASTE,
     members=[Member("neighbours")],
 )
 @dataclass
@@ -215,7 +215,7 @@ class HistoryNeighbours(HistoryRater):
     "profile_neighbours",
     order=33,
     component="profile",
-    explanation="ratings by users with similar profiles",
+    group=OTHERS,
     members=[Member("profile_neighbours", default=False)],
 )
 @dataclass

@@ -14,8 +14,7 @@ from hybrid_sim.core.files import shortened
 from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.types import Pairs, RatingScale
 from hybrid_sim.core.user_state import Histories
-from hybrid_sim.ensemble.contributions import Contributions
-from hybrid_sim.models.registry import registered_members
+from hybrid_sim.ensemble.contributions import LEVEL, LLM, QUALITY, REST, SENTENCES, Contributions
 from hybrid_sim.retrieval.content_gp import ContentGP
 from hybrid_sim.retrieval.evidence import Evidence, EvidenceFinder, Grounds
 from hybrid_sim.simulation.simulator import Prediction, Simulator
@@ -30,6 +29,9 @@ MIN_PART = 1e-12
 MIN_MENTIONED = 0.075
 """Contributions below this part of a quarter of the scale's range are not mentioned."""
 
+AVERAGES = ("base", LEVEL, QUALITY, REST)
+"""Groups of contributions that are not named beside the averages of user and item."""
+
 N_CITED, N_KEYWORDS = 2, 3
 """Ratings and keywords that are named for and against the item."""
 
@@ -39,9 +41,9 @@ class Explanation:
     """The explanation of one prediction.
 
     `reason` is the language model's where it gave one (`by` is then "llm"), else a few sentences made from the numbers
-    ("statistics"). `contributions`, in rating units, sum to the expected rating; those of zero are left out (names as
-    in `hybrid_sim.ensemble.contributions.Contributions`). `evidence` cites the user's own ratings; `keywords` and
-    `against` are what their items share with this one, liked and disliked.
+    ("statistics"). `contributions` of groups of members, in rating units, sum to the expected rating; those of zero are
+    left out (see `Contributions.grouped`; `Ensemble.contributions` has those of each member). `evidence` cites the
+    user's own ratings; `keywords` and `against` are what their items share with this one, liked and disliked.
     """
 
     user_id: str
@@ -80,9 +82,9 @@ def explain(
     """The explanation of each row of `prediction`.
 
     The prediction is the simulator's own, or one that a language model's ratings have corrected: the difference of the
-    means is then the contribution `llm`. `dataset` is what the simulator was fitted to; without it no ratings are
-    cited, nor are they if the ensemble has no member of the kind `content_gp`. `reasons` are the language model's, one
-    per row, "" where it gave none.
+    means is then the contribution `language model`. `dataset` is what the simulator was fitted to; without it no
+    ratings are cited, nor are they if the ensemble has no member of the kind `content_gp`. `reasons` are the language
+    model's, one per row, "" where it gave none.
 
         hs.explain(simulator, simulator.predict(["u0001"], ["f0001"]), data)[0].reason
 
@@ -106,7 +108,7 @@ def explain(
 
 
 def _contributions(simulator: Simulator, prediction: Prediction, pairs: Pairs) -> Contributions:
-    """Contributions that sum to the means of `prediction`; the last column, `llm`, is what corrected them.
+    """Contributions of groups that sum to the means of `prediction`.
 
     Where the simulator's fallback answers, its mean is the whole `base`.
     """
@@ -120,7 +122,10 @@ def _contributions(simulator: Simulator, prediction: Prediction, pairs: Pairs) -
     # A larger gap is the language model's correction; what is below is rounding, and counts as calibration.
     corrected = np.abs(gap) > ROUNDING
     amounts[:, remainder] += np.where(corrected, 0.0, gap)
-    return Contributions(ensemble.names, amounts).with_column("llm", np.where(corrected, gap, 0.0))
+    whole = Contributions(ensemble.names, amounts).with_column("llm", np.where(corrected, gap, 0.0))
+    support = simulator.ensemble_.support_
+    item = np.where(support.n_item_[pairs.item] > 0, 2, simulator.item_known_[pairs.item])
+    return whole.grouped(support.n_user_[pairs.user] > 0, item)
 
 
 def _facts(simulator: Simulator, prediction: Prediction, dataset: Dataset | None, pairs: Pairs) -> list[Facts]:
@@ -182,8 +187,9 @@ class Facts:
 def plain_reason(facts: Facts, contributions: Mapping[str, float], grounds: Grounds) -> str:
     """The sentences, the main point first and the source last.
 
+    >>> from hybrid_sim.models.registry import OTHERS
     >>> facts = Facts(RatingScale((1, 2, 3, 4, 5)), "Alien", 4.3, 4.0, 5.0, True, True, True)
-    >>> plain_reason(facts, {"base": 3.5, "user mean": 0.5, "svd": 0.3}, Grounds())[:64]
+    >>> plain_reason(facts, {"base": 3.5, LEVEL: 0.5, OTHERS: 0.3}, Grounds())[:64]
     'Alien: 4.3 is expected, and this is quite sure (4 to 5). The use'
     """
     parts = [
@@ -205,8 +211,8 @@ def _expectation(facts: Facts) -> str:
 
 
 def _averages(facts: Facts, contributions: Mapping[str, float]) -> str:
-    user = f"The user rates {_compared(contributions.get('user mean', 0.0), facts)}"
-    item = f"the item is rated {_compared(contributions.get('item mean', 0.0), facts)}"
+    user = f"The user rates {_compared(contributions.get(LEVEL, 0.0), facts)}"
+    item = f"the item is rated {_compared(contributions.get(QUALITY, 0.0), facts)}"
     if not facts.user_rated and not facts.item_rated:
         basis = "what it is about is all there is to go by" if facts.item_known else "nothing else is known"
         return f"There are no ratings by this user and none of this item; {basis}."
@@ -226,17 +232,13 @@ def _compared(amount: float, facts: Facts) -> str:
 
 def _largest(facts: Facts, contributions: Mapping[str, float]) -> str:
     """The two sources that move the prediction most, beyond the averages."""
-    source_of = {member.name: entry.explanation for entry, member in registered_members() if entry.explanation}
-    source_of["llm"] = "the language model"
-    moved: dict[str, float] = {}
-    for name, amount in contributions.items():
-        if name in source_of:
-            moved[source_of[name]] = moved.get(source_of[name], 0.0) + amount
-    largest = sorted(moved, key=lambda source: (-abs(moved[source]), source))[:2]
+    moved = {group: amount for group, amount in contributions.items() if group not in AVERAGES}
+    largest = sorted(moved, key=lambda group: (-abs(moved[group]), group))[:2]
     changes = [
-        f"{'raised' if moved[source] > 0 else 'lowered'} by {facts.number(abs(moved[source]))} by {source}"
-        for source in largest
-        if abs(moved[source]) >= MIN_MENTIONED * facts.unit
+        f"{'raised' if moved[group] > 0 else 'lowered'} by {facts.number(abs(moved[group]))} by "
+        f"{SENTENCES.get(group, group)}"
+        for group in largest
+        if abs(moved[group]) >= MIN_MENTIONED * facts.unit
     ]
     return f"This is {' and '.join(changes)}." if changes else ""
 
@@ -260,7 +262,7 @@ def _keywords(grounds: Grounds) -> str:
 
 
 def _source(contributions: Mapping[str, float]) -> str:
-    if "llm" in contributions:
+    if LLM in contributions:
         return "Source: statistics, corrected by a language model."
     if set(contributions) == {"base"}:
         return "Source: the mean of all ratings."

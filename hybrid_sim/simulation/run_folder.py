@@ -290,6 +290,10 @@ def read_run(folder: Path) -> FinishedRun:
             f"{table.where(int(off[0]), 'rating')}: {numbers['rating'][off[0]]:g} is not on the scale {scale}; "
             "run `hybrid-sim simulate` again"
         )
+    llm_rating, known_rating = (
+        table.numbers(name) if name in table.names else np.full(len(table), np.nan)
+        for name in ("llm_rating", "known_rating")
+    )
     prediction = Prediction(
         users.names[users.codes],
         items.names[items.codes],
@@ -297,15 +301,14 @@ def read_run(folder: Path) -> FinishedRun:
         numbers["low"],
         numbers["high"],
         np.array(table.texts("source"), dtype=object),
-    )
-    optional = (
-        table.numbers(name) if name in table.names else np.full(len(table), np.nan)
-        for name in ("llm_rating", "known_rating")
+        ~np.isnan(known_rating),
     )
     rating, about = scale.round(numbers["rating"]), _about(files.about)
     if changed := files.changed(about):
         _log.warning("%s: %s changed after the run; shown is what stands there now", folder, ", ".join(changed))
-    return FinishedRun(files, about, users.names, items.names, users.codes, items.codes, rating, prediction, *optional)
+    return FinishedRun(
+        files, about, users.names, items.names, users.codes, items.codes, rating, prediction, llm_rating, known_rating
+    )
 
 
 class _Cited(BaseModel, extra="forbid"):

@@ -94,7 +94,7 @@ class Simulation(Framed):
 
 def ratings_frame(prediction: Prediction, ratings: FloatArray, llm: FloatArray, known: FloatArray) -> pd.DataFrame:
     """The table of a simulation: its prediction with drawn, LLM and known ratings."""
-    frame = prediction.to_frame()
+    frame = prediction.to_frame().drop(columns="known")  # `known_rating` says it
     frame.insert(2, "rating", ratings)
     return frame.assign(llm_rating=llm, known_rating=known)
 

@@ -28,8 +28,8 @@ from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.texts import item_texts
-from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution
-from hybrid_sim.ensemble.components import default_members, shapes_among, switched
+from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.ensemble.components import LIGHT, default_members, shapes_among, switched, with_sets
 from hybrid_sim.ensemble.cost import affordable
 from hybrid_sim.ensemble.ensemble import Ensemble
 from hybrid_sim.models.means import GlobalMean
@@ -44,7 +44,11 @@ SOURCES = ("global", "item", "user", "stat")
 
 @dataclass(frozen=True)
 class Prediction(Framed):
-    """Rating distributions of pairs, 90% intervals, and what each prediction rests on (`SOURCES`), row by row."""
+    """Rating distributions of pairs, 90% intervals, and what each prediction rests on (`SOURCES`), row by row.
+
+    `known` marks pairs whose ratings the simulator was fitted to: it has seen the answer, so that its prediction says
+    nothing of its accuracy.
+    """
 
     user_ids: NDArray[np.object_]
     item_ids: NDArray[np.object_]
@@ -52,6 +56,7 @@ class Prediction(Framed):
     low: FloatArray
     high: FloatArray
     source: NDArray[np.object_]
+    known: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -61,15 +66,16 @@ class Prediction(Framed):
 
     def take(self, rows: IntArray) -> Prediction:
         """The rows with these numbers."""
+        columns = (self.low, self.high, self.source, self.known)
         ids = self.user_ids[rows], self.item_ids[rows]
-        return Prediction(*ids, self.distribution.take(rows), self.low[rows], self.high[rows], self.source[rows])
+        return Prediction(*ids, self.distribution.take(rows), *(column[rows] for column in columns))
 
     def sample(self, seed: int, replicate: int = 0) -> FloatArray:
         """One rating drawn per pair; it depends on seed, replicate, user and item alone, not on the batch."""
         return self.distribution.quantile(pair_uniforms(seed, self.user_ids, self.item_ids, replicate))
 
     def to_frame(self) -> pd.DataFrame:
-        """A table: `user_id, item_id, mean, sd, p_<level>..., low, high, source`."""
+        """A table: `user_id, item_id, mean, sd, p_<level>..., low, high, source, known`."""
         scale = self.distribution.scale
         columns: dict[str, NDArray[np.generic]] = {
             "user_id": self.user_ids,
@@ -80,6 +86,7 @@ class Prediction(Framed):
             "low": self.low,
             "high": self.high,
             "source": self.source,
+            "known": self.known,
         }
         return pd.DataFrame(columns)
 
@@ -88,15 +95,15 @@ class Prediction(Framed):
 class Simulator:
     """Learns from a dataset how users rate items, and answers for any user and any item.
 
-    `members` names the raters of the ensemble (None: the `default_members`). `embedder` turns item texts into
-    vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights). `n_jobs` fits run
-    at a time (None: one per core); results do not depend on it. `without` names components, or members one by one,
-    that are left out (see `hybrid_sim.ensemble.components`). `indexes` finds items by their texts and users by their
-    profiles; a simulator none of whose members reads texts is fitted without embedding any.
+    `members` names the raters of the ensemble (None: the `default_members`; "light": few quick ones). `embedder` turns
+    item texts into vectors (None: the best on this machine; for a synthetic dataset TF-IDF, which needs no weights).
+    `n_jobs` fits run at a time (None: one per core); results do not depend on it. `without` names components, or
+    members one by one, that are left out (see `hybrid_sim.ensemble.components`). `indexes` finds items by their texts
+    and users by their profiles; a simulator none of whose members reads texts is fitted without embedding any.
     """
 
     seed: int = 0
-    members: Sequence[str] | None = None
+    members: Sequence[str] | str | None = None
     embedder: Embedder | None = None
     n_jobs: int | None = None
     without: Sequence[str] = ()
@@ -104,12 +111,16 @@ class Simulator:
     item_ids_: pd.Index = field(init=False, repr=False)
     user_known_: NDArray[np.bool_] = field(init=False, repr=False)
     item_known_: NDArray[np.bool_] = field(init=False, repr=False)
+    rated_: IntArray = field(init=False, repr=False)
     dataset_digest_: str = field(init=False, repr=False)
     embedder_name_: str = field(init=False, repr=False)
     ensemble_: Ensemble = field(init=False, repr=False)
     fallback_: GlobalMean = field(init=False, repr=False)
     item_index_: VectorIndex | None = field(init=False, repr=False)
     profile_index_: ProfileIndex | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.members = with_sets(self.members)
 
     def fit(self, dataset: Dataset, memory: float | None = None) -> Self:
         """Fit the ensemble to the ratings of `dataset`; predictions can be about its users and items.
@@ -123,7 +134,7 @@ class Simulator:
         self.set_catalogue(dataset, item_texts(dataset))
         embedder = embedder_for(dataset, self.embedder)
         self.embedder_name_ = embedder.name
-        members = self._selected(default_members(dataset.scale, embedder, self.seed, self.members or ()))
+        members = self._selected(dataset.scale, embedder)
         remaining = switched(tuple(members), self.without)
         members = affordable({name: members[name] for name in remaining.members}, dataset, self.n_jobs, memory)
         reads_texts = any(getattr(member, "embedder", None) is not None for member in members.values())
@@ -141,8 +152,12 @@ class Simulator:
         return self
 
     def set_catalogue(self, dataset: Dataset, texts: Sequence[str]) -> None:
-        """Set the users and items that predictions can be about; `texts` are those of the items. Fits no member."""
+        """Set the users and items that predictions can be about, and which pairs are rated; fits no member.
+
+        `texts` are those of the items.
+        """
         self.dataset_digest_ = dataset.digest
+        self.rated_ = np.unique(dataset.pairs.keys(dataset.n_items))
         self.user_ids_, self.item_ids_ = dataset.users.index, dataset.items.index
         self.__dict__.pop("_rows", None)
         self.user_known_ = np.append(dataset.user_counts > 0, False)
@@ -208,7 +223,9 @@ class Simulator:
         distribution = ensemble.filled(self.fallback_.rate(pairs), keep=level > 0)
         interval = self.ensemble_.interval(pairs, distribution)
         source = np.array(SOURCES, dtype=object)[np.where(ensemble.answered, level, 0)]
-        return Prediction(users, items, distribution, interval.low, interval.high, source)
+        keys = pairs.keys(len(self.item_ids_))
+        known = self.rated_[np.searchsorted(self.rated_[:-1], keys)] == keys
+        return Prediction(users, items, distribution, interval.low, interval.high, source, known)
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted simulator into `folder`, without pickle, with checksums.
@@ -244,12 +261,13 @@ class Simulator:
             if hasattr(member, "embedder"):
                 member.embedder = embedder
 
-    def _selected(self, members: dict[str, Rater]) -> dict[str, Rater]:
+    def _selected(self, scale: RatingScale, embedder: Embedder) -> dict[str, Rater]:
+        members = default_members(scale, embedder, self.seed, self.members or ())
         if self.members is None:
             return members
         for name in self.members:
             if name not in members:
-                raise SettingsError(f"there is no member {name!r}; members are {', '.join(members)}")
+                raise SettingsError(f"there is no member {name!r}; members are {', '.join(members)}, or {LIGHT}")
         return {name: members[name] for name in self.members}
 
 
@@ -261,7 +279,7 @@ def fit(
     dataset: Dataset,
     *,
     seed: int = 0,
-    members: Sequence[str] | None = None,
+    members: Sequence[str] | str | None = None,
     without: Sequence[str] = (),
     embedder: Embedder | None = None,
     n_jobs: int | None = None,
@@ -269,7 +287,7 @@ def fit(
 ) -> Simulator:
     """A simulator fitted to all ratings of `dataset`; the options are those of `Simulator` and of its `fit`.
 
-    Takes about a minute per 100,000 ratings with all members; `members=["biases", "svd"]` is much quicker.
+    Takes a minute or more per 100,000 ratings with all members; `members="light"` is much quicker.
 
     >>> import hybrid_sim as hs
     >>> data = hs.make_world(n_users=60, n_items=80, ratings_per_user=20).dataset

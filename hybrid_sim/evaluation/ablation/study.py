@@ -12,7 +12,7 @@ from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import nearest
 from hybrid_sim.core.provenance import provenance
-from hybrid_sim.ensemble.components import BASE, components, members_of
+from hybrid_sim.ensemble.components import BASE, components, members_of, with_sets
 from hybrid_sim.evaluation.ablation.member_answers import FoldAnswers, gather
 from hybrid_sim.evaluation.ablation.report import AblationResult, ComponentRow, CostRow, FoldRow
 from hybrid_sim.evaluation.ablation.scoring import (
@@ -65,7 +65,7 @@ def ablate(
     seed: int = 0,
     recording: RecordedRatings | None = None,
     without_profile: RecordedRatings | None = None,
-    members: Sequence[str] | None = None,
+    members: Sequence[str] | str | None = None,
     embedder: Embedder | None = None,
     answer_folder: Path | None = None,
     n_jobs: int | None = None,
@@ -88,6 +88,7 @@ def ablate(
         DataError: the data has no times and the protocol needs them.
     """
     made = make_protocol(protocol, dataset, folds=folds, seed=seed) if isinstance(protocol, str) else protocol
+    members = with_sets(members)
     rows = _component_rows(components, members, recording, without_profile)
     present = [row.name for row in rows if row.present]
     scorers = [
