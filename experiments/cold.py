@@ -2,7 +2,7 @@
 
     python experiments/cold.py [--fits DIR] [--folds 1,2,3] [PART ...]    write experiments/results/cold.json
 
-Parts (default all): llm, support, refit, "refit users", interval, leaks. Simulators are fitted once and kept in DIR,
+Parts (default all): llm, support, refit, "refit users", leaks. Simulators are fitted once and kept in DIR,
 one to five minutes each; a part that is run again replaces its figures. Real data is looked for in HYBRID_SIM_DATA.
 """
 
@@ -41,16 +41,12 @@ from hybrid_sim.evaluation.scores import (
 )
 from hybrid_sim.models.recorded import Recorded, RecordedRatings
 from hybrid_sim.new_items.leakage import LeakCheck, exposure_leak
-from hybrid_sim.new_items.uncertainty import ItemMeanInterval
 from hybrid_sim.simulation.refit import refitted
 from hybrid_sim.simulation.simulator import Simulator
 
 RESULT = Path(__file__).parent / "results" / "cold.json"
 DATA = Path(os.environ.get("HYBRID_SIM_DATA", "data"))
 SEED = 0
-LEAST_RATINGS = 10
-"""Held-out ratings of an item from which its observed mean says something."""
-OFTEN = 50
 N_KNOWN = 10
 """Ratings that are known of a new user."""
 
@@ -255,44 +251,6 @@ def _new_last(fold: Fold) -> tuple[Dataset, _Order]:
     return moved, _Order(place, int(new.sum()))
 
 
-def interval_of_means(bench: Bench) -> dict[str, Any]:
-    """How often the mean of a new item's held-out ratings lies in the interval that was foretold."""
-    rows = []
-    for fold, simulator in bench.of("cold-items"):
-        doubt = ItemMeanInterval.learn(simulator.ensemble_, fold.train)
-        assert doubt is not None, "MovieLens has items enough"
-        counts, scale = fold.held_out.item_counts, fold.train.scale
-        items = np.flatnonzero(counts >= LEAST_RATINGS)
-        expected = {
-            "all users": _means_over(simulator, items, np.flatnonzero(fold.train.user_counts)),
-            "its raters": _item_means(
-                fold.held_out,
-                fold.held_out.item,
-                simulator.predict_pairs(fold.held_out.pairs).distribution.mean(),
-            )[items],
-        }
-        observed = _item_means(fold.held_out, fold.held_out.item, fold.held_out.rating)[items]
-        for who, means in expected.items():
-            for level in (0.5, 0.8, 0.9):
-                ends = np.array([doubt.interval(float(mean), scale, level) for mean in means])
-                inside = (observed >= ends[:, 0]) & (observed <= ends[:, 1])
-                often = counts[items] >= OFTEN
-                row = {"fold": fold.number, "expected_of": who, "level": level, "n_items": len(items)}
-                covered = {"coverage": float(inside.mean()), "coverage_often_rated": float(inside[often].mean())}
-                rows.append({**row, **covered, "width": float(np.diff(ends).mean()), "n_learned": len(doubt.gaps)})
-    return {
-        "note": f"items with at least {LEAST_RATINGS} held-out ratings, often rated: at least {OFTEN}; the observed "
-        "mean is that of the item's raters, the interval is around what is expected of all users or of these raters",
-        "rows": rows,
-    }
-
-
-def _means_over(simulator: Simulator, items: IntArray, users: IntArray) -> FloatArray:
-    """The expected rating of each item, mean over users."""
-    pairs = Pairs(np.tile(users, len(items)), np.repeat(items, len(users)))
-    return simulator.predict_pairs(pairs).distribution.mean().reshape(len(items), len(users)).mean(axis=1)
-
-
 def leaks(bench: Bench) -> dict[str, Any]:
     """The check of item columns on planted leaks and on honest columns."""
     data = bench.dataset
@@ -329,7 +287,6 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "support": every_bucket,
     "refit": new_items_refitted,
     "refit users": new_users_refitted,
-    "interval": interval_of_means,
     "leaks": leaks,
 }
 
