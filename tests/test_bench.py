@@ -16,10 +16,10 @@ from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import RecordingColumns, read_recordings, shuffle_within_users
 from hybrid_sim.data.world import make_world
 from hybrid_sim.evaluation.bench import Benchmark, bench, choose_models
-from hybrid_sim.evaluation.bench_report import BenchResult, table_text, write_json
+from hybrid_sim.evaluation.bench_report import BenchResult, headline, over_folds, table_text, write_json
 from hybrid_sim.evaluation.protocols import Protocol, make_protocol, parse_folds
 from hybrid_sim.evaluation.resources import measured
-from hybrid_sim.evaluation.scores import Losses, Predictions, row_losses, shared_rows
+from hybrid_sim.evaluation.scores import Comparison, Losses, Predictions, ResultRow, row_losses, shared_rows
 from hybrid_sim.models.recorded import RecordedRatings
 
 
@@ -132,6 +132,26 @@ def test_report_holds_results_intervals_comparisons_and_notes(world: Dataset, tm
         replace(report, notes=make_protocol("full", world, seed=4).notes)
     )
     assert "Note: the folds are 5 random parts of the ratings (seed 0)" in text
+
+
+def test_the_headline_is_the_difference_to_the_best_baseline_and_to_knn() -> None:
+    figures = {"knn": -0.03, "biases": -0.01, "svd": -0.02, "llm": 0.5}
+    compared = [
+        Comparison("hybrid", name, "last40", "1", "rmse", gap, gap - 0.01, gap + 0.01, 0.95, "users", 9)
+        for name, gap in figures.items()
+    ]
+    assert headline(compared) == (
+        "RMSE of the hybrid less that of biases (the best baseline) -0.0100 [-0.0200, +0.0000], of knn -0.0300 "
+        "[-0.0400, -0.0200]."
+    )
+    assert headline(compared[3:]) == ""
+
+
+def test_counts_are_summed_over_folds_and_all_else_is_averaged() -> None:
+    rows = [ResultRow("a", "last40", fold, fold, 0, 0, {"ndcg": fold / 2}, 1.0, 1.0) for fold in (1, 2)]
+    assert over_folds(rows, "n") == 3
+    assert over_folds(rows, "ndcg") == 0.75
+    assert over_folds(rows, "a metric that an earlier version lacked") is None
 
 
 def test_cold_items_resample_items(world: Dataset) -> None:

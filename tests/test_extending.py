@@ -48,7 +48,8 @@ simulator.save("model")
 before, after = (one.predict_pairs(data.pairs).distribution.probs for one in (simulator, Simulator.load("model")))
 assert (before == after).all()
 facts = Facts(RatingScale((1, 2, 3, 4, 5)), "Alien", 4.3, 4.0, 5.0, True, True, True)
-assert "raised by 0.5 by a guess at the middle" in plain_reason(facts, {"base": 3.5, "middle": 0.5}, Grounds())
+group = "a guess at the middle"
+assert f"raised by 0.5 by {group}" in plain_reason(facts, {"base": 3.5, group: 0.5}, Grounds())
 """
 
 COMMANDS = """

@@ -92,10 +92,11 @@ def metric_columns(table: str) -> tuple[Column, ...]:
 
 def over_folds(rows: Sequence[ResultRow], field: str) -> float | None:
     """The sum of a count, or the mean of another field, of one model over its folds; None where it does not apply."""
-    values = [row.flat().get(field) for row in rows]  # an earlier version had fewer metrics
-    if not values or None in values:
+    flat = [row.flat() for row in rows]
+    if not flat or any(row.get(field) is None for row in flat):  # an earlier version had fewer metrics
         return None
-    return float(sum(values)) if field.startswith("n") else float(sum(values) / len(values))
+    total = float(sum(row[field] for row in flat))
+    return total if field == "n" or field.startswith("n_") else total / len(flat)
 
 
 def pooled_support(rows: Sequence[SupportRow]) -> list[SupportRow]:

@@ -66,9 +66,8 @@ class Prediction(Framed):
 
     def take(self, rows: IntArray) -> Prediction:
         """The rows with these numbers."""
-        columns = (self.low, self.high, self.source, self.known)
-        ids = self.user_ids[rows], self.item_ids[rows]
-        return Prediction(*ids, self.distribution.take(rows), *(column[rows] for column in columns))
+        ids, ends = (self.user_ids[rows], self.item_ids[rows]), (self.low[rows], self.high[rows])
+        return Prediction(*ids, self.distribution.take(rows), *ends, self.source[rows], self.known[rows])
 
     def sample(self, seed: int, replicate: int = 0) -> FloatArray:
         """One rating drawn per pair; it depends on seed, replicate, user and item alone, not on the batch."""
