@@ -136,6 +136,7 @@ def measure(folder: Path) -> dict[str, dict[str, Any]]:
 def view(browser: Browser, file: Path, width: int, scheme: str) -> dict[str, Any]:
     """What is measured of a page at this width and in this scheme."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(300_000)
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -104,6 +104,17 @@ def test_what_is_equal_is_not_listed(write: Write, capsys: pytest.CaptureFixture
     assert "1,000 of 1,000 pairs have the same distribution in both." in said
 
 
+def test_what_a_language_model_took_is_shown_in_units_that_people_use(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = {"calls": 4790, "money": 1_250_000_000, "seconds": 10.548694431003241}
+    a, b = write("a", table(0.1), ledger=ledger), write("b", table(0.1))
+    assert main(["compare", str(a), str(b)]) == 0
+    said = capsys.readouterr().out
+    for line in ("calls: 4,790 |", "money: $1.25 |", "seconds: 11 s |"):
+        assert f"language model: {line}" in said
+
+
 def test_only_pairs_that_both_have_are_compared(write: Write, tmp_path: Path) -> None:
     frame = table(0.1)
     a, b = read_run(write("a", frame[:600])), read_run(write("b", frame[400:]))

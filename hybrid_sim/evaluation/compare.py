@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hybrid_sim.core.document import aligned
+from hybrid_sim.core.document import aligned, duration
 from hybrid_sim.core.errors import InputError
 from hybrid_sim.core.types import FloatArray, IntArray
 from hybrid_sim.evaluation import metrics
 from hybrid_sim.evaluation.bench_report import BenchResult
 from hybrid_sim.evaluation.bootstrap import MIN_GROUPS, Statistic, paired_bootstrap
 from hybrid_sim.evaluation.scores import METRICS, ResultRow, RmseInterval
+from hybrid_sim.llm.budget import dollars
 from hybrid_sim.simulation.run_folder import FinishedRun, Truth, flat
 
 ERROR, DISTANCE = "RMSE, raw", "distance of the expected ratings"
@@ -247,8 +248,17 @@ def _counts(a: FinishedRun, b: FinishedRun, rows: tuple[IntArray, IntArray]) -> 
     counts = [{f"answers from {name}": f"{count:,}" for name, count in of.items()} for of in sources]
     for one, run in zip(counts, (a, b), strict=True):
         ledger = run.about.get("ledger") or {}
-        one |= {f"language model: {name.replace('_', ' ')}": value for name, value in flat(ledger).items()}
+        one |= {f"language model: {name.replace('_', ' ')}": _amount(name, value) for name, value in ledger.items()}
     return _differing(counts[0], counts[1])
+
+
+def _amount(name: str, value: Any) -> str:
+    """A count of a ledger, its money in dollars and its times as durations."""
+    if not isinstance(value, int | float):
+        return str(value)
+    return (
+        dollars(int(value)) if name in ("money", "at_worst") else duration(value) if name == "seconds" else f"{value:,}"
+    )
 
 
 def compare_benches(a: BenchResult, b: BenchResult, names: tuple[str, str]) -> ResultComparison:

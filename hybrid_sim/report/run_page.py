@@ -157,7 +157,7 @@ def _items(view: RunView) -> Section:
 def _of_llm(run: FinishedRun) -> tuple[Block, ...]:
     """How far a language model moved the answers, and what its ratings were found to be worth."""
     shift = run.about.get("llm_shift")
-    words = [f"{row['sentence']}." for row in run.about.get("llm_value", ())]
+    words = [f"What its ratings were found to be worth: {row['sentence']}." for row in run.about.get("llm_value", ())]
     if shift:
         moved = f"The language model moved {shift['pairs']:,} of {len(run):,} expected ratings, by {shift['mean']:.2f} "
         words.insert(0, f"{moved}rating units on average and {shift['largest']:.2f} at most.")
