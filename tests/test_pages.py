@@ -31,7 +31,7 @@ from hybrid_sim.core.document import (
 )
 from hybrid_sim.core.errors import InputError, SettingsError
 from hybrid_sim.core.files import printable
-from hybrid_sim.report.charts import inline_svgs, save_chart
+from hybrid_sim.report.charts import LAYOUTS, inline_svgs, save_chart
 from hybrid_sim.report.html import render, write_page
 
 VERDICT = Verdict("v", "Is it?", "fail", "No.", 1.0, None, None, 0.5, "at most", "")
@@ -261,6 +261,39 @@ def test_series_differ_in_colour_and_in_shape() -> None:
     root = ElementTree.fromstring(inline_svgs(Chart("lines", "l", "t", "x", ("a", "b", "c")), behind, "c")["wide"])
     points = [use for use in root.iter("use") if use.find("title") is not None]
     assert len({use.attrib["fill"] for use in points}) == len({use.attrib["href"] for use in points}) == 3
+
+
+def test_charts_have_a_layout_for_narrow_pages_whose_letters_are_as_large() -> None:
+    for chart, behind in charts("word"):
+        for layout, drawing in inline_svgs(chart, behind, "c").items():
+            root = ElementTree.fromstring(drawing)
+            assert float(root.attrib["viewBox"].split()[2]) == pytest.approx(LAYOUTS[layout], abs=1)
+            sizes = [text.attrib.get("font-size", "12px") for text in root.iter("text")]
+            assert min((float(size.removesuffix("px")) for size in sizes), default=12.0) >= 12.0
+
+
+def test_the_highlighted_category_stands_out_in_every_layout() -> None:
+    behind = table("t", "x rmse", ("knn", 0.9), ("hybrid", 0.8), ("svd", 1.0))
+    for drawing in inline_svgs(Chart("bars", "b", "t", "x", ("rmse",), highlight="hybrid"), behind, "c").values():
+        root = ElementTree.fromstring(drawing)
+        colours = {str(use.findtext("title")): use.attrib["fill"] for use in root.iter("use") if len(use)}
+        assert colours["knn, rmse: 0.9"] == colours["svd, rmse: 1"] != colours["hybrid, rmse: 0.8"]
+        assert [text.text for text in root.iter("text") if text.attrib.get("font-weight") == "700"] == ["hybrid"]
+
+
+def test_few_forecasts_are_hollow_points() -> None:
+    behind = table("t", "level forecast observed n", ("1", 0.1, 0.2, 29), ("1", 0.5, 0.4, 30))
+    chart = Chart("reliability", "r", "t", "forecast", ("observed",), series="level")
+    root = ElementTree.fromstring(inline_svgs(chart, behind, "c")["wide"])
+    marks = [mark for mark in root.iter() if mark.find("title") is not None]
+    fills = {str(mark.findtext("title"))[:3]: mark.attrib["fill"] for mark in marks}
+    assert fills["0.1"] == "none" != fills["0.5"]
+
+
+def test_times_are_shown_in_the_unit_that_people_use() -> None:
+    column = Column("t", "time", seconds=True)
+    shown = [column.shown(seconds) for seconds in (0.012, 1.0, 59.6, 300.0, 5400.0, 36000.0)]
+    assert shown == ["0.012 s", "1 s", "60 s", "5 min", "90 min", "10 h"]
 
 
 def test_charts_of_nothing_are_empty_not_broken() -> None:

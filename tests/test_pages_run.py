@@ -68,6 +68,11 @@ def test_the_page_of_a_run_holds_its_figures(run: Path, truth: Path, capsys: pyt
     assert len(both) == 57
     assert "synthetic data" in read.text
     assert "72 ratings were simulated" in read.text
+    titles = json.loads((run / "run.json").read_text())["titles"]
+    means = rows.groupby("item_id")["mean"].mean().sort_values()
+    best, worst = (f"{titles[means.index[k]]} {word}, {means.iloc[k]:.2f}" for k, word in ((-1, "most"), (0, "least")))
+    assert f"Of 12 items the 6 users would like {best} on average on the scale 1, 2, 3, 4, 5, and {worst}." in read.text
+    assert "What its ratings were found to be worth: " in read.text
     assert f"RMSE {rmse:.4f} [" in read.text
     assert "on 57 pairs of 6 users" in read.text
     assert "57 of 72 pairs have one" in read.text
@@ -127,6 +132,15 @@ def test_rows_are_named_by_their_number_in_the_file(run: Path, truth: Path, page
     part = read.text[read.text.index("The 57 largest errors") :]
     heading = "row user item title drawn expected low high real source language model "
     assert part[part.index(heading) + len(heading) :].startswith(f"{worst} {rows[worst - 1]['user_id']} ")
+
+
+def test_titles_are_those_that_the_run_has_kept(run: Path, page: Path) -> None:
+    """The page is made without naming the data."""
+    text = PageReader(page.read_text()).text
+    assert all(title in text for title in json.loads((run / "run.json").read_text())["titles"].values())
+    shift = json.loads((run / "run.json").read_text())["llm_shift"]
+    if shift is not None:
+        assert f"moved {shift['pairs']} of 72 expected ratings, by {shift['mean']:.2f} rating units" in text
 
 
 def test_one_user_is_shown_as_asked(run: Path, tmp_path: Path) -> None:

@@ -61,9 +61,7 @@ def _tidy(element: ElementTree.Element, prefix: str, used: set[str]) -> None:
     style = dict(part.split(": ", 1) for part in old.get("style", "").split("; ") if ": " in part)
     new = {name: value for name, value in old.items() if name not in _DROPPED}
     for name, value in style.items():
-        if name == "font":
-            name, value = "font-size", next(word for word in value.split() if word.endswith("px"))
-            new |= {"font-weight": "bold"} if " 700 " in f" {style['font']} " or "bold" in style["font"] else {}
+        name, value = ("font-size", value.split()[0]) if name == "font" else (name, value)
         if _USUAL.get(name) != value and name not in ("font-family", "white-space"):
             new[name] = _VARIABLES.get(value, value)
     for name in new.keys() & {"d", "x", "y", "transform"}:
