@@ -20,7 +20,7 @@ from hybrid_sim.core.settings import LLMSettings, ProfileSettings, RatingSetting
 from hybrid_sim.core.types import FloatArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data import load
 from hybrid_sim.data.recordings import read_recordings, shuffle_within_users
-from hybrid_sim.ensemble.correction import Correction, cross_fitted_correction
+from hybrid_sim.ensemble.correction import MIN_ROWS, Correction, cross_fitted_correction, largest_gain
 from hybrid_sim.evaluation.protocols import make_protocol
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
@@ -31,6 +31,7 @@ from hybrid_sim.simulation.interviewer import LLMRatings, interviewer
 from hybrid_sim.simulation.llm_value import (
     LLM_ITEM_SOURCE,
     LLM_SOURCE,
+    MIN_GAIN,
     LLMValue,
     best_calls,
     expected_gain,
@@ -112,6 +113,39 @@ def test_the_planted_worth_is_found() -> None:
         found.append(Correction().fit(answer, llm, apart(20_000), truth).worth_)
     shrunk = 20_000 / (20_000 + Correction().strength)
     assert np.mean(found) == pytest.approx(0.2 * shrunk, abs=0.003)
+
+
+@pytest.mark.parametrize(("n", "is_excluded"), [(132, False), (136, True)])
+def test_ratings_unrelated_to_the_errors_exclude_a_gain_from_136_on(n: int, is_excluded: bool) -> None:
+    """1.645² / MIN_GAIN = 135.3; negatively correlated ones do so earlier, and columns of zero at once."""
+    surprise, error = np.tile([[1.0], [-1.0]], (n // 2, 1)), np.repeat([1.0, -1.0], n // 2)
+    assert (largest_gain(surprise, error) < MIN_GAIN) == is_excluded
+    assert largest_gain(surprise, error) == pytest.approx(1.645**2 / n)
+    assert largest_gain(surprise[:60], -surprise[:60, 0]) == 0.0
+    assert largest_gain(0.0 * surprise, error) == 0.0
+
+
+@pytest.mark.parametrize("n", [80, 140, 400])
+def test_of_models_that_are_worth_their_calls_at_most_one_in_twenty_is_given_up(n: int) -> None:
+    """Their ratings explain `MIN_GAIN` of the squared error; given up are those of weight 0 and a limit below it."""
+    given_up = 0
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        answer = RatingDistribution.from_mean(SCALE, rng.uniform(2.5, 3.8, n), 1.0)
+        llm = said(rng.uniform(1.5, 4.5, n))
+        slope = np.sqrt(MIN_GAIN / (1.0 - MIN_GAIN)) / np.sqrt(0.75)
+        truth = answer.mean() + slope * (llm.mean() - 3.0) + rng.normal(0, 1.0, n)
+        correction = Correction().fit(answer, llm, apart(n), truth)
+        given_up += correction.worth_[0] == 0.0 and correction.largest_gain_ < MIN_GAIN
+    assert given_up / 1000 < 0.05 + 3.0 * np.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_a_model_that_rates_everything_alike_explains_nothing_and_too_few_ratings_exclude_nothing() -> None:
+    answer, truth, _ = statistics(MIN_ROWS, seed=5)
+    alike = said(np.full(MIN_ROWS, 4.0))
+    assert Correction().fit(answer, alike, apart(MIN_ROWS), truth).largest_gain_ == 0.0
+    few = np.arange(MIN_ROWS - 1)
+    assert Correction().fit(answer.take(few), alike.take(few), apart(MIN_ROWS - 1), truth[few]).largest_gain_ == 1.0
 
 
 def test_a_correction_on_another_scale_is_the_same_correction() -> None:

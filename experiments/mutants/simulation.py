@@ -10,7 +10,7 @@ COLD, COLD_COMMAND = ["tests/test_cold.py"], ["tests/test_cold_cli.py"]
 MUTANTS = [
     # The language model's value
     (f"{SIMULATION}/llm_value.py", "return n >= MIN_ROWS", "return True", EXCLUSIONS),
-    (f"{SIMULATION}/llm_value.py", "is_useless = n >= _ENOUGH and", "is_useless =", WORTH),
+    (f"{SIMULATION}/llm_value.py", " and correction.largest_gain_ < MIN_GAIN", "", WORTH),
     (f"{SIMULATION}/llm_value.py", "max(weights) < _SMALLEST_WEIGHT", "not any(weights)", ["tests/test_run.py"]),
     (f"{SIMULATION}/llm_value.py", "helps &= ~np.isin(regimes, kinds)", "pass", WORTH),
     (f"{SIMULATION}/llm_value.py", "rows = np.flatnonzero(pairs.known)", "rows = np.arange(len(pairs))", WORTH),

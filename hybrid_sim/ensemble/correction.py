@@ -26,6 +26,12 @@ with a panel of ten, but a good deal with all."""
 AGREEMENT = 0.3
 """Correlation of the surprises in two users' answers about one item: .26 to .33 in recorded ratings."""
 
+_Z_95 = 1.645
+"""One-sided 95% quantile of the normal distribution."""
+
+_ROUNDING = 1e-6
+"""Surprises below this, in rating units, are rounding errors of the least squares."""
+
 
 @dataclass
 class Correction:
@@ -50,10 +56,12 @@ class Correction:
     guess_: FloatArray = field(init=False, repr=False)
     worth_: FloatArray = field(init=False, repr=False)
     """One number, with `new_items` two: of the item's part and of the user's."""
+    largest_gain_: float = field(init=False, repr=False)
+    """Upper 95% confidence limit of the share of squared error that surprises explain (`largest_gain`); 1 unfitted."""
 
     def fit(self, statistical: RatingDistribution, llm: RatingDistribution, pairs: Pairs, ratings: FloatArray) -> Self:
         """Learn from pairs whose `ratings` neither distribution had seen; rows without a surprise are left out."""
-        self.guess_, self.worth_ = np.zeros(3), np.zeros(1 + self.new_items)
+        self.guess_, self.worth_, self.largest_gain_ = np.zeros(3), np.zeros(1 + self.new_items), 1.0
         both = llm.answered & statistical.answered
         if both.sum() < MIN_ROWS:
             return self
@@ -61,6 +69,7 @@ class Correction:
         parts = self._parts(statistical, llm, pairs)
         rows = ~np.isnan(parts[:, 0])
         parts, error = parts[rows], ratings[rows] - statistical.take(rows).mean()
+        self.largest_gain_ = largest_gain(parts, error)
         penalty = np.sqrt(self.strength * np.maximum((parts**2).mean(axis=0), 1e-9))
         self.worth_ = np.asarray(nnls(np.vstack([parts, np.diag(penalty)]), np.r_[error, np.zeros(len(penalty))])[0])
         return self
@@ -94,6 +103,24 @@ class Correction:
         item = _of_items(surprise, pairs)
         own = np.where(np.isnan(surprise), 0.0, surprise - item)
         return np.where(statistical.answered[:, None], np.column_stack([item, own]), np.nan)
+
+
+def largest_gain(parts: FloatArray, error: FloatArray) -> float:
+    """Upper 95% confidence limit of the share of squared error that any one column of `parts` explains.
+
+    A column s explains the share r² of the squared error e² by least squares through zero, where over n rows
+
+        r = Σ s·e / √(Σ s² · Σ e²),   standard error of r ≈ √((1 - r²) / n),
+        limit = max(0, r + 1.645 · √((1 - r²) / n))²
+
+    One-sided, since a negative weight is never used. For normal errors a share of r² is ½ · r² nats of log loss. A
+    column that is constant at zero explains nothing: a model that rates everything alike is recognised at once.
+    """
+    energy = np.sqrt((parts**2).sum(axis=0) * (error**2).sum())
+    varies = np.sqrt((parts**2).mean(axis=0)) > _ROUNDING
+    r = np.clip((parts.T @ error)[varies] / energy[varies], -1.0, 1.0)
+    limits = np.maximum(0.0, r + _Z_95 * np.sqrt((1.0 - r**2) / len(error))) ** 2
+    return float(limits.max(initial=0.0))
 
 
 def _known(statistical: RatingDistribution) -> FloatArray:

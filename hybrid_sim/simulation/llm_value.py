@@ -31,8 +31,13 @@ POOLED_WEIGHT = 200.0
 _SMALLEST_WEIGHT = 0.005
 """Below this a correction counts as worth nothing: two full levels of surprise would move a prediction by 0.01."""
 
-_ENOUGH = 150
-"""Known ratings from which a weight of zero counts as found; from fewer a useful model may get it by chance."""
+MIN_GAIN = 0.02
+"""Share of the squared error that a model's ratings must be able to explain to be worth calls: 2% of it are 1% of RMSE
+and, for normal errors, .01 nats of log loss.
+
+A weight of zero counts as found once the upper 95% confidence limit of that share is below this (`largest_gain`): of
+models that are worth as much, one in twenty is given up by chance. Where ratings and errors are uncorrelated, that
+takes n > 1.645² / MIN_GAIN = 135 known ratings; where they are negatively correlated, fewer."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -160,12 +165,13 @@ class LLMValue:
         kinds = zip(("predictions", "predictions of new items"), (self.warm, self.cold), self.n_ratings, strict=True)
         for kind, correction, n in kinds:
             weights = correction.worth_.tolist()
-            is_useless = n >= _ENOUGH and max(weights) < _SMALLEST_WEIGHT
+            is_useless = max(weights) < _SMALLEST_WEIGHT and correction.largest_gain_ < MIN_GAIN
             shown = " and ".join(f"{weight:.2f}" for weight in weights)
             basis = f"learned from {n:,} known ratings" if n else f"fewer than {MIN_ROWS} known ratings to learn from"
             sentence = f"{kind}: weight {shown} of the language model's ratings, {basis}"
             sentence += "; worth nothing, so it is not asked about them" if is_useless else ""
-            rows.append({"of": kind, "weights": weights, "ratings": n, "is_useless": is_useless, "sentence": sentence})
+            row = {"of": kind, "weights": weights, "ratings": n, "largest_gain": correction.largest_gain_}
+            rows.append({**row, "is_useless": is_useless, "sentence": sentence})
         return rows
 
     def may_help(self, simulator: Simulator, pairs: Pairs) -> NDArray[np.bool_]:
