@@ -27,7 +27,9 @@ from hybrid_sim.prompts.templates import Template, load_template, template_names
 from hybrid_sim.prompts.untrusted import as_data, shown_text
 from hybrid_sim.testing import tiny_dataset
 
-OWN = "Rate on {{scale}}, say {{high}} or {{low}}.\n---\n{{person}} {{rated}} {{n_items}} {{items}}\n"
+OWN = (
+    "Rate on {{scale}}, say {{high}} or {{low}} in {{n_characters}}.\n---\n{{person}} {{rated}} {{n_items}} {{items}}\n"
+)
 TEXTS = st.text(st.characters(), max_size=80) | st.text(
     '\\"<>&`[]{}\n\r\0\x1b\u2028\u202e\ud800\U000e0041', max_size=80
 )
@@ -62,7 +64,7 @@ def test_a_users_file_replaces_the_prompt_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "rate.txt").write_text(OWN)
     (tmp_path / ".notes").write_text("mine")
     words = load_template("rate", tmp_path)
-    assert words == Template("rate", "Rate on {{scale}}, say {{high}} or {{low}}.",
+    assert words == Template("rate", "Rate on {{scale}}, say {{high}} or {{low}} in {{n_characters}}.",
                           "{{person}} {{rated}} {{n_items}} {{items}}")  # fmt: skip
 
 
@@ -241,7 +243,7 @@ def test_the_example_in_the_words_is_a_good_reply_to_a_question_about_two_items(
     for levels in ((1, 2, 3, 4, 5), (0.5, 1, 1.5, 2), (-1, 1), tuple(range(101))):
         question = ask(tiny_dataset(levels=levels))
         example = re.findall(r"^\{.*\}$", question.messages[0].content, re.MULTILINE)
-        low, high = sorted(question.check(example[-1].replace("I ", "They ").replace("me ", "them ")).ratings)
+        low, high = sorted(question.check(example[-1].replace("WHY THE PERSON", "The person")).ratings)
         assert low < high
 
 
@@ -373,7 +375,7 @@ def test_the_command_uses_the_newest_profile_of_a_run_and_the_users_own_words(
     text = shown(capsys, *table, "--item", "g", "--run", tmp_path, "--settings", tmp_path / "run.toml")
     assert "New words." in text
     assert "Old words." not in text
-    assert "Rate on 1, 2, 3, 4, 5, say 4 or 2." in text
+    assert "Rate on 1, 2, 3, 4, 5, say 4 or 2 in 200." in text
 
 
 def test_the_command_refuses_ids_that_the_data_lacks(

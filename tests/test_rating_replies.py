@@ -18,6 +18,7 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import ReplyError, SettingsError
 from hybrid_sim.core.settings import RatingSettings
 from hybrid_sim.core.user_state import Histories, UserState
+from hybrid_sim.data.world import make_world
 from hybrid_sim.llm.question import BOUNDS, Question, without
 from hybrid_sim.prompts.rating import RatingsReply, rating_question
 from hybrid_sim.prompts.templates import load_template
@@ -119,10 +120,16 @@ def test_row_17_the_number_of_an_item_counts_as_text_too(read: Callable[..., Rat
     assert given(read(entry("3", 5), entry(1, 4))) == [4, None, 5]
 
 
-def test_a_reason_of_the_prompts_own_example_is_rejected(read: Callable[..., RatingsReply]) -> None:
-    copied = {"item": 1, "reason": "i love slow, clever stories with a  dark mood", "rating": 4}
-    reply = read(copied, entry(2, 2))
-    assert (given(reply), reply.rejected) == ([None, 2, None], 1)
+@pytest.mark.parametrize(
+    "reason", ["why the person  likes it.", "WHERE THE PERSON LIKES IT", "WHY THE PERSON DISLIKS IT"]
+)
+def test_a_reason_copied_from_the_prompts_own_example_is_rejected(
+    read: Callable[..., RatingsReply], reason: str
+) -> None:
+    """SmolLM2 copies it, with spelling mistakes."""
+    own = {"item": 3, "reason": "The person likes it since it is slow", "rating": 5}
+    reply = read({"item": 1, "reason": reason, "rating": 4}, entry(2, 2), own)
+    assert (given(reply), reply.rejected) == ([None, 2, 5], 1)
     assert "item 1: the reason is the prompt's example" in reply.notes[0]
 
 
@@ -136,6 +143,15 @@ def test_the_schema_bounds_what_a_reply_may_hold_and_the_key_does_not_depend_on_
     unbounded = replace(asked, schema=without(asked.schema, BOUNDS))
     assert unbounded.schema["properties"]["ratings"].keys() == {"type", "items"}
     assert unbounded.key({}) == asked.key({})
+
+
+def test_the_lengths_of_reasons_and_overviews_can_be_set() -> None:
+    films = make_world(n_users=12, n_items=20, ratings_per_user=5).dataset
+    short = question(films, reason_length=40, overview_length=0)
+    assert "overview" in question(films, n_history=0).messages[1].content
+    assert "overview" not in short.messages[1].content
+    assert "in at most 40 characters" in short.messages[0].content
+    assert short.schema["properties"]["ratings"]["items"]["properties"]["reason"]["maxLength"] == 60
 
 
 def test_the_token_limit_of_a_reply_can_be_set(tiny: Dataset) -> None:

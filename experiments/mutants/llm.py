@@ -176,7 +176,7 @@ MUTANTS = [
     (LLM + "replies.py", "if len(digits) > _MAX_DIGITS:", "if False:", REPLIES),
     (LLM + "replies.py", 'if "\\\\u" in content:', "if False:", REPLIES),
     (PROMPTS + "rating.py", "and not 1 <= number <= n_items:", "and False:", RATINGS),
-    (PROMPTS + "rating.py", 'if _folded(entry["reason"]) in examples:', "if False:", RATINGS),
+    (PROMPTS + "rating.py", 'if _is_copy(entry["reason"], examples):', "if False:", RATINGS),
     (PROMPTS + "rating.py", "if len({entry.rating for entry in group}) > 1:", "if False:", RATINGS),
     (PROMPTS + "rating.py", "if any(entry.problem for entry in group):", "if False:", RATINGS),
     (PROMPTS + "rating.py", "if isinstance(value, str) and _NUMBER.fullmatch(value):",

@@ -92,6 +92,10 @@ class RatingSettings(_Settings):
     """Answers per pair; their frequencies are the LLM's distribution."""
     max_tokens: int | None = Field(default=None, ge=16, le=1_000_000)
     """Token limit of a reply; None: 200, and 120 for each item."""
+    overview_length: int = Field(default=600, ge=0, le=600)
+    """Characters of an item's overview that are shown; of a rated item at most 200."""
+    reason_length: int = Field(default=200, ge=20, le=250)
+    """Characters that a reason may have; reasons are most of a reply, so shorter ones make it cheaper and faster."""
     share: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of the calls about pairs that are made: those that are expected to help most."""
     learn_from: int = Field(default=60, ge=0)

@@ -31,14 +31,18 @@ def item_records(dataset: Dataset, items: IntArray, overview: int = MAX_OVERVIEW
     """
     columns = [_column(dataset.items, name, items) for name in ("title", "year", "genres", "overview")]
     return [
-        _without_empty(title=_title(title, year), genres=_phrases(genres), overview=shown_text(text or "", overview))
+        _without_empty(
+            title=_title(title, year),
+            genres=_phrases(genres),
+            overview=shown_text(text, overview) if text and overview else "",
+        )
         for title, year, genres, text in zip(*columns, strict=True)
     ]
 
 
-def rated_records(dataset: Dataset, history: History) -> list[Record]:
+def rated_records(dataset: Dataset, history: History, overview: int = MAX_OVERVIEW_OF_RATED) -> list[Record]:
     """The items of a history with the ratings that the user gave them, in the order of the history."""
-    items = item_records(dataset, history.item, MAX_OVERVIEW_OF_RATED)
+    items = item_records(dataset, history.item, min(overview, MAX_OVERVIEW_OF_RATED))
     return [{**item, "rating": plain_number(rating)} for item, rating in zip(items, history.rating, strict=True)]
 
 

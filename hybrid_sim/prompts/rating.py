@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import partial
 from typing import Any
 
@@ -32,12 +33,15 @@ from hybrid_sim.retrieval.index import VectorIndex, item_index
 from hybrid_sim.retrieval.products import nearest
 
 MAX_REASON = 400
-"""Characters that are kept of a reason; the model is asked for half as many."""
+"""Characters that are kept of a reason; the model is asked for about half as many."""
 
 MAX_NOTES = 5
 
-_LONGEST_REASON = 300
-"""Characters of a reason in the schema: ten reasons of that length have fewer tokens than the limit."""
+_ALIKE = 0.85
+"""Share of characters in common (`difflib`) from which a reason is a copy of the example: small models misspell it."""
+
+_SLACK = 1.5
+"""How many times the length that is asked for a reason may have in the schema, since models count characters badly."""
 
 _REASON = re.compile(r'"reason": *("(?:[^"\\]|\\.)*")')
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
@@ -77,16 +81,18 @@ def rating_question(
         SettingsError: integers are wanted, and the rating scale has fewer than two; or the index is missing.
     """
     levels = allowed_levels(dataset.scale, settings)
-    schema = rating_schema(levels, len(items))
+    schema = rating_schema(levels, len(items), round(_SLACK * settings.reason_length))
+    records = item_records(dataset, items, settings.overview_length)
     history = _shown_history(state.history, items, settings, index)
     messages = template.messages(
         scale=describe_levels(levels),
         high=str(levels[-1 - len(levels) // 4]),
         low=str(levels[len(levels) // 4]),
+        n_characters=str(settings.reason_length),
         person=as_data(user_record(dataset, state.user, state.profile), MAX_SUMMARY),
-        rated=as_data(rated_records(dataset, history)),
+        rated=as_data(rated_records(dataset, history, settings.overview_length)),
         n_items="1 item" if len(items) == 1 else f"{len(items)} items",
-        items=as_data([{"item": k, **item} for k, item in enumerate(item_records(dataset, items), 1)]),
+        items=as_data([{"item": k, **item} for k, item in enumerate(records, 1)]),
     )
     return Question(
         prompt=template.label(schema),
@@ -119,11 +125,11 @@ def allowed_levels(scale: RatingScale, settings: RatingSettings) -> tuple[int | 
     return whole
 
 
-def rating_schema(levels: Sequence[int | float], n_items: int) -> dict[str, Any]:
+def rating_schema(levels: Sequence[int | float], n_items: int, longest_reason: int) -> dict[str, Any]:
     """The JSON schema of a reply about so many items, for strict structured output."""
     entry = {
         "item": {"type": "integer", "minimum": 1, "maximum": n_items},
-        "reason": {"type": "string", "maxLength": _LONGEST_REASON},
+        "reason": {"type": "string", "maxLength": longest_reason},
         "rating": {
             "type": "integer" if all(isinstance(level, int) for level in levels) else "number",
             "enum": list(levels),
@@ -142,6 +148,11 @@ def _folded(reason: str) -> str:
     return " ".join(reason.split()).strip(" .").casefold()
 
 
+def _is_copy(reason: str, examples: Set[str]) -> bool:
+    matches = (SequenceMatcher(None, _folded(reason), example, autojunk=False) for example in examples)
+    return any(match.real_quick_ratio() > _ALIKE and match.ratio() > _ALIKE for match in matches)
+
+
 def read_ratings(
     text: str, levels: Sequence[int | float], n_items: int, examples: Set[str] = frozenset()
 ) -> RatingsReply:
@@ -149,8 +160,8 @@ def read_ratings(
 
     A rating is a number that equals one of `levels` to within 1e-9, or the same number as text. An entry counts if it
     has exactly the keys item, reason and rating, names an item of the list by its number, also as text, and gives no
-    reason of the prompt's own example (`examples`). An item has a rating only if all entries that name it count and
-    agree. Nothing is repaired: what does not count is rejected.
+    copy of a reason in the prompt's own example (`examples`). An item has a rating only if all entries that name it
+    count and agree. Nothing is repaired: what does not count is rejected.
 
     Raises:
         ReplyError: the reply is not one JSON object with the list `ratings` alone, none of its entries counts, or one
@@ -205,7 +216,7 @@ def _read_entry(entry: Any, values: Mapping[float, float], n_items: int, example
     rating = values.get(round(value, 9)) if type(value) in (int, float) else None
     if rating is None:
         return _Entry(number, f"item {number}: rating {_short(entry['rating'])} is not on the scale")
-    if _folded(entry["reason"]) in examples:
+    if _is_copy(entry["reason"], examples):
         return _Entry(number, f"item {number}: the reason is the prompt's example, {_short(entry['reason'])}")
     return _Entry(number, "", rating, shown_text(entry["reason"], MAX_REASON))
 

@@ -22,7 +22,7 @@ from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.progress import report_to
 from hybrid_sim.core.provenance import provenance
-from hybrid_sim.core.settings import RunSettings, settings_from
+from hybrid_sim.core.settings import RatingSettings, RunSettings, settings_from
 from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Budget, Ledger, parse_budget
 from hybrid_sim.llm.client import LLM
@@ -42,6 +42,9 @@ from hybrid_sim.simulation.simulator import Simulator, pair_ids
 
 MAX_EXPLAINED = 20_000
 """Pairs up to which explanations are written unless they are asked for."""
+
+LATER_SETTINGS = ("history", "overview_length", "reason_length")
+"""Settings of ratings that came later than the first runs: with the default they are no part of a run's identity."""
 
 _log = logging.getLogger("hybrid_sim")
 
@@ -430,7 +433,7 @@ def identity(
 
     The simulator need not be fitted yet. The address of the endpoint is no part of it: a server may move.
     """
-    # Runs from before there was a choice of the history say nothing of it.
+    # Runs from before there were these settings say nothing of them.
     pairs = hashlib.sha256(json.dumps([list(user_ids), list(item_ids)]).encode())
     given = hashlib.sha256(
         repr(sorted((timelines or {}).items(), key=itemgetter(0))).encode("utf-8", "backslashreplace")
@@ -438,9 +441,11 @@ def identity(
     return {
         "llm": settings.llm.sampling,
         "profile": settings.profile.model_dump(),
-        "rating": settings.rating.model_dump(
-            exclude={"history"} if settings.rating.history == "recent" else None, exclude_none=True
-        ),
+        "rating": {
+            name: value
+            for name, value in settings.rating.model_dump(exclude_none=True).items()
+            if name not in LATER_SETTINGS or value != RatingSettings.model_fields[name].default
+        },
         "prompts": {name: load_template(name, settings.prompts).version({}) for name in template_names()},
         "seed": seed,
         "fitted with seed": simulator.seed,
