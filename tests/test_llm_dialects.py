@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from llm_asking import asking, kinds, question, questions
 from llm_dialects import DIALECTS, Refusal, ServerDialect, cut, streamed_in_part, thinks
+from llm_minds import example_in
 from llm_pairs import pairs_answered
 from llm_server import LoopbackLLM, always, first
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import NetworkError
-from hybrid_sim.core.settings import LLMSettings
+from hybrid_sim.core.settings import LLMSettings, RatingSettings
+from hybrid_sim.core.user_state import Histories, UserState
 from hybrid_sim.llm.doctor import examine
 from hybrid_sim.llm.outcomes import is_loop
+from hybrid_sim.prompts.rating import rating_question
+from hybrid_sim.prompts.templates import load_template
 
 NOT_ASKED = "not_asked"
 LOOP = '{"reason": "' + "I love slow stories. " * 40
@@ -138,6 +143,29 @@ def test_a_form_in_which_nothing_usable_comes_is_given_up(tmp_path: Path) -> Non
     with LoopbackLLM(mind=mind, faults=faults) as server, asking(tmp_path, server.url) as llm:
         assert kinds(llm.ask(questions(30))).count("answer") >= 20
         assert server.n_requests < 50
+
+
+def test_a_form_that_brought_answers_is_kept_by_later_processes_of_the_run(tmp_path: Path) -> None:
+    with LoopbackLLM() as server, asking(tmp_path, server.url) as llm:
+        llm.ask(questions(2))
+    with LoopbackLLM(faults=always("empty")) as server, asking(tmp_path, server.url, concurrency=1) as llm:
+        llm.ask(questions(12))
+        assert all(body["response_format"]["json_schema"]["strict"] for body in server.bodies)
+
+
+def test_copies_of_the_example_are_neither_asked_for_again_nor_a_fault_of_the_form(
+    tiny: Dataset, tmp_path: Path
+) -> None:
+    """Replies of SmolLM2 have the form, but it repeats them word for word."""
+    template, histories = load_template("rate"), Histories(tiny)
+    asked = [
+        rating_question(template, tiny, UserState(user, histories.of(user)), np.array([1, 2]), RatingSettings())
+        for user in range(8)
+    ]
+    with LoopbackLLM(mind=lambda body: json.dumps(example_in(body))) as server, asking(tmp_path, server.url) as llm:
+        assert kinds(llm.ask(asked)) == ["copied"] * 8
+        assert server.n_requests == 8
+        assert all("maxItems" in json.dumps(body["response_format"]) for body in server.bodies)
 
 
 def test_a_stream_that_breaks_off_is_asked_again(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_no_request_holds_a_rating_that_is_asked_for_or_another_users_data(
     dataset = world[0]
     titles = dataset.items["title"].tolist()
     users, items = dataset.users.index[:10].repeat(6), dataset.items.index[:60]
-    with LoopbackLLM() as server:
+    with LoopbackLLM(mind=rating_mind(noise=0.3, opinion=item_quality(*world))) as server:
         run = settings(server.url, learn_from=20)
         with door(run, tmp_path) as llm:
             simulate(fitted, dataset, users, items, interviewer(dataset, run, llm))
@@ -306,6 +306,11 @@ def test_the_identity_of_a_run_tells_what_its_answers_depend_on(
     assert identity(world[0], quicker, fitted, ["a"], ["b"]) == same
     warmer = run.model_copy(update={"llm": run.llm.model_copy(update={"temperature": 1.0})})
     assert identity(world[0], warmer, fitted, ["a"], ["b"]) != same
+    shorter = run.model_copy(update={"rating": RatingSettings(reason_length=50)})
+    assert identity(world[0], shorter, fitted, ["a"], ["b"]) != same
+    assert (
+        same["rating"].keys().isdisjoint({"history", "overview_length", "reason_length"})
+    )  # as runs were before these
     assert identity(world[1], run, fitted, ["a"], ["b"]) != same
     assert identity(world[0], run, fitted, ["a"], ["c"]) != same
 

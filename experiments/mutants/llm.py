@@ -54,6 +54,8 @@ MUTANTS = [
     (LLM + "sending.py", "if fault.is_reasoning:", "if False:", DIALECTS),
     (LLM + "sending.py", "return n_replies < self.settings.attempts", "return n_replies == 1", DIALECTS),
     (LLM + "sending.py", "self._n_useless % _CALLS_PER_FORM == 0:", "False:", DIALECTS),
+    (LLM + "sending.py", "not self._had_answers and fault.kind", "fault.kind", DIALECTS),
+    (LLM + "sending.py", "if isinstance(error, CopiedReplyError):", "if False:", DIALECTS),
     (LLM + "sending.py", "self.journal.write_note(self._note, self._dialect.note)", "pass", DIALECTS),
     (LLM + "sending.py", "self._n_exhausted = 0 if answered_meanwhile else self._n_exhausted + 1",
      "self._n_exhausted += 1", CLIENT),

@@ -10,6 +10,7 @@
     │   ├── ModelFileError        a saved simulator that is damaged or of another format
     │   ├── RunError              a run folder that is in use, of other settings, or lacks an answer
     │   └── ReplyError            a language model's reply that is not what was asked for
+    │       └── CopiedReplyError  one that only copies the example of its prompt
     ├── NetworkError          3   an endpoint or download that is unreachable or refused
     ├── BudgetError           4   a budget or a quota that is used up
     └── StorageError          5   a disk that is full or not writable
@@ -54,6 +55,10 @@ class RunError(InputError):
 
 class ReplyError(InputError):
     """A language model's reply is not what was asked for; it never becomes a rating."""
+
+
+class CopiedReplyError(ReplyError):
+    """A reply has the right form, but only copies the example of its prompt."""
 
 
 class NetworkError(HybridSimError):

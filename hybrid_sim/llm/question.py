@@ -11,11 +11,13 @@ from typing import Any, Literal, Protocol
 Role = Literal["system", "user", "assistant"]
 
 FailureKind = Literal[
-    "empty", "refused", "filtered", "cut", "invalid", "too_large", "context", "rejected", "passing", "not_asked"
-]
+    "empty", "refused", "filtered", "cut", "invalid", "copied", "too_large", "context", "rejected", "passing",
+    "not_asked",
+]  # fmt: skip
 """Why there is no answer: an empty reply; the model refused; a content filter; cut off at the token limit; an invalid
-reply; a reply beyond the size limit; a prompt beyond the context window; a 400 for another reason; a transient fault at
-every attempt; not sent, because the run had stopped (budget, quota, endpoint, disk, interruption)."""
+reply; a copy of the prompt's example; a reply beyond the size limit; a prompt beyond the context window; a 400 for
+another reason; a transient fault at every attempt; not sent, because the run had stopped (budget, quota, endpoint,
+disk, interruption)."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import tenacity
 
-from hybrid_sim.core.errors import BudgetError, HybridSimError, NetworkError, ReplyError
+from hybrid_sim.core.errors import BudgetError, CopiedReplyError, HybridSimError, NetworkError, ReplyError
 from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.budget import Budget, Reservation
 from hybrid_sim.llm.dialect import Dialect
@@ -44,11 +44,12 @@ _CURES: Mapping[FailureKind, str] = {
     "filtered": "use another llm.model or llm.base_url",
     "cut": "raise rating.max_tokens, turn the model's reasoning off, or use another llm.model",
     "invalid": "use a model that follows instructions (llm.model)",
+    "copied": "use a model that follows instructions (llm.model)",
     "too_large": "use another llm.model",
     "context": "raise the context size of the server, or lower rating.items_per_call and rating.n_history",
     "rejected": "see the server's log, and what `hybrid-sim doctor` says",
 }
-_USELESS_REPLIES: tuple[FailureKind, ...] = ("empty", "refused", "filtered", "cut", "invalid", "too_large")
+_USELESS_REPLIES: tuple[FailureKind, ...] = ("empty", "refused", "filtered", "cut", "invalid", "copied", "too_large")
 
 Finish = Callable[[str, Answer | Fault], None]
 """Takes the key of a question and its final outcome."""
@@ -108,6 +109,7 @@ class Sender(ABC):
         remembered = self.journal.note(self._note)
         self._dialect = Dialect(self.settings, is_openai=endpoint.is_openai, remembered=remembered)
         self._n_answers = self._n_useless = 0
+        self._had_answers = self.journal.ledger().answered > 0
         self._truncation = TruncationCheck(self.client.endpoint.address)
         self._task: asyncio.Task[None] | None = None
 
@@ -207,6 +209,8 @@ class Sender(ABC):
             value = question.check(outcome.text)
         except ReplyError as error:
             message, unknown = shortened(str(error)), not outcome.usage.is_complete
+            if isinstance(error, CopiedReplyError):
+                return Fault("skip", message, "copied", outcome.usage, possibly_paid=unknown)
             return Fault("again", message, "invalid", outcome.usage, possibly_paid=unknown)
         return Answer(outcome.text, value, outcome.usage, outcome.model)
 
@@ -463,11 +467,12 @@ class DirectSender(Sender):
         self._limiter.succeeded(slot)
 
     def _count_call_in_vain(self, fault: Fault, slot: Slot) -> None:
-        """Until the first answer calls go one by one, and a few useless replies make JSON be requested otherwise."""
+        """Until the first answer calls go one by one; until that of the run a few faults simplify the form of JSON."""
         self._count_useless(fault)
+        is_of_form = not self._had_answers and fault.kind in ("empty", "invalid", "cut")
         if self._n_answers:
             self._limiter.succeeded(slot)
-        elif fault.kind in ("empty", "invalid", "cut") and self._n_useless % _CALLS_PER_FORM == 0:
+        elif is_of_form and self._n_useless % _CALLS_PER_FORM == 0:
             self._step_down(fault)
 
     def _step_down(self, fault: Fault) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.errors import ReplyError, SettingsError
+from hybrid_sim.core.errors import CopiedReplyError, ReplyError, SettingsError
 from hybrid_sim.core.files import printable
 from hybrid_sim.core.settings import RatingSettings
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale, describe_levels
@@ -164,6 +164,7 @@ def read_ratings(
     count and agree. Nothing is repaired: what does not count is rejected.
 
     Raises:
+        CopiedReplyError: all of its entries copy the example.
         ReplyError: the reply is not one JSON object with the list `ratings` alone, none of its entries counts, or one
             has the number of an item that was not asked about, so that the others may be numbered otherwise, too.
     """
@@ -186,7 +187,9 @@ def read_ratings(
         ratings[item - 1], reasons[item - 1] = group[0].rating, group[0].reason
         n_counted += len(group)
     if not n_counted:
-        raise ReplyError(notes[0] if notes else f"the reply rates none of {n_items} items")
+        is_copied = bool(entries) and all(entry.is_copy for entry in entries)
+        message = notes[0] if notes else f"the reply rates none of {n_items} items"
+        raise CopiedReplyError(message) if is_copied else ReplyError(message)
     return RatingsReply(ratings, tuple(reasons), len(entries) - n_counted, tuple(notes[:MAX_NOTES]))
 
 
@@ -198,6 +201,7 @@ class _Entry:
     problem: str = ""
     rating: float = float("nan")
     reason: str = ""
+    is_copy: bool = False
 
 
 def _read_entry(entry: Any, values: Mapping[float, float], n_items: int, examples: Set[str]) -> _Entry:
@@ -217,7 +221,8 @@ def _read_entry(entry: Any, values: Mapping[float, float], n_items: int, example
     if rating is None:
         return _Entry(number, f"item {number}: rating {_short(entry['rating'])} is not on the scale")
     if _is_copy(entry["reason"], examples):
-        return _Entry(number, f"item {number}: the reason is the prompt's example, {_short(entry['reason'])}")
+        problem = f"item {number}: the reason is the prompt's example, {_short(entry['reason'])}"
+        return _Entry(number, problem, is_copy=True)
     return _Entry(number, "", rating, shown_text(entry["reason"], MAX_REASON))
 
 
