@@ -312,6 +312,16 @@ def llm_runs() -> Iterator[str]:
         f"{sum(one['answered'] for one in dialects)} of {sum(one['pairs'] for one in dialects)}",
         "`experiments/dialects.py`",
     )
+    for name, one in result("smollm2").items():
+        replay = one["replay"]
+        yield row(
+            f"SmolLM2-135M served by llama.cpp, 20 users x 10 items ({name}): replies that kept the schema; "
+            "RMSE and log loss minus those of statistics alone; calls of a replay",
+            f"{one['replies_that_kept_the_schema']} of {one['calls']}; {interval(one['rmse']['difference'])} and "
+            f"{interval(one['log_loss']['difference'])}; {replay['calls']}, "
+            f"{'the same bytes' if replay['same_bytes'] else 'other bytes'}",
+            "`experiments/smollm2.py`",
+        )
     yield row(
         "requests per second at 200 ms latency against a raw aiohttp client in the same run, concurrency 50 / 200",
         f"{rates[50]} / {rates[200]}",

