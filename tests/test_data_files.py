@@ -402,3 +402,12 @@ def test_an_id_that_is_a_missing_value_is_refused_dropped_or_kept(
     assert list(read_dataset(path, missing_ids="keep").users.index) == [name, "b"]
     assert len(read_dataset(path, missing_ids="drop")) == 2
     assert f"{place}; 2 of 4 rows are left out" in caplog.text
+
+
+def test_metadata_of_macos_in_a_zip_is_no_second_table(tmp_path: Path) -> None:
+    """Archives packed on macOS hold `__MACOSX/._NAME` beside each file."""
+    path = tmp_path / "ratings.zip"
+    with zipfile.ZipFile(path, "w") as bundle:
+        bundle.writestr("ratings.csv", lines())
+        bundle.writestr("__MACOSX/._ratings.csv", b"\0\5\x16\7")
+    assert len(read_dataset(path)) == len(ROWS)

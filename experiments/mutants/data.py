@@ -173,4 +173,5 @@ MUTANTS = [
         "            except ZeroDivisionError as error:\n",
         ["tests/test_extending.py"],
     ),
+    (f"{DATA}/decoding.py", " and not entry.filename.startswith(of_macos)]", "]", FILES),
 ]

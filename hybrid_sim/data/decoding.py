@@ -175,7 +175,8 @@ def _is_utf8(start: bytes) -> bool:
 
 def _open_zip(path: Path) -> Any:
     bundle = zipfile.ZipFile(path)
-    files = [entry for entry in bundle.infolist() if not entry.is_dir()]
+    of_macos = "__MACOSX/"  # copies of metadata that macOS adds
+    files = [entry for entry in bundle.infolist() if not entry.is_dir() and not entry.filename.startswith(of_macos)]
     if any(entry.filename == "[Content_Types].xml" for entry in files):
         raise DataError(f"{path.name} is a workbook of Excel; save the sheet as CSV")
     if len(files) != 1:
