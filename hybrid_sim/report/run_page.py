@@ -205,7 +205,7 @@ def _ratings(run: FinishedRun, truth: Truth | None) -> Section:
         finding = (
             f"On {n:,} pairs the drawn ratings are {metrics.wasserstein(drawn, real, scale):.3f} rating units "
             f"(Wasserstein) and {metrics.kl_divergence(drawn, real, scale):.4f} nats (KL) away from the real ones; the "
-            f"spread within users is {spread[0]}, really {spread[1]}."
+            f"standard deviation within users is {spread[0]}, really {spread[1]} rating units."
         )
     columns = (Column("rating", "rating"), *(Column(name, name, 4) for name in series))
     shares = np.column_stack(list(series.values())).tolist()
