@@ -91,3 +91,23 @@ def _movielens(frame: pd.DataFrame) -> Dataset:
         rating=frame["rating"].to_numpy(dtype=float),
         timestamp=frame["at"].to_numpy(dtype=np.int64).copy(),
     )
+
+
+@pytest.fixture(scope="session")
+def world_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an environment of a small synthetic world, each user's last fifth held out."""
+    from hybrid_sim.environments.build import build
+    from hybrid_sim.evaluation.splits import user_temporal
+
+    folder = tmp_path_factory.mktemp("environment") / "env"
+    world = hs.make_world(n_users=60, n_items=80, ratings_per_user=30).dataset
+    split = user_temporal(world)
+    simulator = hs.Simulator(members=("biases",), without=("boosted",))
+    build(
+        world.take(split.train_rows),
+        folder,
+        simulator=simulator,
+        held_out=world.take(split.test_rows),
+        protocol="user-temporal",
+    )
+    return folder

@@ -105,6 +105,8 @@ def quick(words: list[str], url: str) -> list[str]:
         more += ["--answers", "none"] if command == "ablate" else []
     if command == "fit" and "--teach" not in words:
         more += FEW
+    if command == "env":
+        more += [*FEW, *TABLES]
     return [*words, *more]
 
 

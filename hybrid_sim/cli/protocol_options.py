@@ -30,9 +30,12 @@ def protocols_help() -> str:
     return "\n".join(f"  {name:17} {entry.help}{needs[entry.needs_times]}" for name, entry in PROTOCOLS.items())
 
 
-def add_protocol_options(option: AddOption, folds: str | None = None) -> None:
-    """Options that say what is held out; `folds` is what is meant where no folds are named (None: all)."""
-    option("--protocol NAME", _protocol_help, _protocol)
+def add_protocol_options(option: AddOption, folds: str | None = None, also: Sequence[str] = ()) -> None:
+    """Options that say what is held out; `folds` is what is meant where no folds are named (None: all).
+
+    `also` are further names that --protocol takes, which are no protocols.
+    """
+    option("--protocol NAME", _protocol_help, lambda name: name if name in also else _protocol(name))
     option("--folds 1,2", f"only these folds (default {folds or 'all'})", default=folds)
     option("--known N", _known_help, whole_number(0))
 

@@ -1,0 +1,1 @@
+"""Reinforcement-learning environments in which a person's answers hang together, and their proof against real logs."""
