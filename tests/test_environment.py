@@ -356,6 +356,9 @@ def test_a_person_takes_the_better_item_of_a_slate_more_often(population: Popula
     best_id, worst_id = population.item_ids[best], population.item_ids[worst]
     assert taken.count(best_id) > 30
     assert taken.count(worst_id) < 15
+    env.reset(seed=0, options={"user_id": "u0005"})
+    again = [env.step(np.array([best, best]))[4]["item_id"] for _ in range(20)]
+    assert again.count(best_id) == 1, "what was taken is closed"
 
 
 def test_a_snapshot_brings_everything_back(population: Population) -> None:
