@@ -3,7 +3,8 @@
     hybrid-sim env build --dataset ml-100k -o ENV_DIR
     python experiments/environment.py ENV_DIR [PART ...]    writes experiments/results/environment-NAME.json
 
-PART is one of next_rating, second_half, shift, ranking, planted, speed; all by default. Intervals resample users.
+PART is one of next_rating, second_half, shift, ranking, planted, agents, speed; all by default. Intervals resample
+users.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from hybrid_sim.environments.correlation import Correlation, Sequences
 from hybrid_sim.environments.episodes import Episodes, Rules
 from hybrid_sim.environments.folder import Population, open_population
 from hybrid_sim.environments.planted import PLANTED
+from hybrid_sim.environments.policies import play, standard_policies
 from hybrid_sim.environments.rank import rank
 from hybrid_sim.evaluation.bootstrap import bootstrap_rmse, paired_bootstrap
 
 RESULTS = Path(__file__).parent / "results"
 NONE = Correlation(0.0, 0.0)
 STEPS_TIMED = 300_000
+ALGORITHMS, SEEDS, N_TRAINING_STEPS = ("ppo", "a2c", "trpo", "dqn"), (0, 1, 2), 60_000
 
 
 def next_rating(population: Population) -> dict[str, Any]:
@@ -100,6 +103,29 @@ def ranking(population: Population) -> dict[str, Any]:
 def planted(population: Population) -> dict[str, Any]:
     """The verdicts on environments with a planted fault."""
     return {name: [asdict(v) for v in rank(population, planted=name, n_boot=200).verdicts] for name in PLANTED}
+
+
+def agents(population: Population) -> dict[str, Any]:
+    """Reward of trained agents and other policies in episodes of 40 steps over the whole catalogue, and on the log."""
+    from hybrid_sim.environments.agents import read_agent
+    from hybrid_sim.environments.train import train
+
+    trained, policies = {}, {}
+    for algorithm in ALGORITHMS:
+        folder = Path("build") / "agents" / population.train.name / algorithm
+        for agent in train(algorithm, population, folder, steps=N_TRAINING_STEPS, seeds=SEEDS):
+            name = f"{algorithm}-{agent.seed}"
+            trained[name], policies[name] = agent.reward, read_agent(folder / agent.file, population)
+    others = {}
+    for name, policy in standard_policies(population).items():
+        if name in ("random", "popularity", "item mean", "greedy"):
+            episodes = Episodes(population, 256, Rules())
+            episodes.reset(range(256), range(256))
+            others[name] = float(play(episodes, policy, 40, 0).rewards.mean())
+    on_log = [one for one in rank(population, policies).to_json()["policies"] if one["name"] in (*policies, *others)]
+    values = {one["name"]: [one[kind][end] for kind in ("simulated", "real") for end in ("estimate", "low", "high")]
+              for one in on_log}  # fmt: skip
+    return {"steps": N_TRAINING_STEPS, "reward": trained | others, "simulated and real, choice sets": values}
 
 
 def speed(population: Population) -> dict[str, Any]:
@@ -180,7 +206,7 @@ def differences(population: Population, a: FloatArray, b: FloatArray) -> dict[st
     }
 
 
-PARTS = (next_rating, second_half, shift, ranking, planted, speed)
+PARTS = (next_rating, second_half, shift, ranking, planted, agents, speed)
 
 
 def main(words: list[str]) -> int:
@@ -191,7 +217,7 @@ def main(words: list[str]) -> int:
     population = open_population(words[0])
     path = RESULTS / f"environment-{population.train.name}.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    results["provenance"] = asdict(provenance(["python", "experiments/environment.py", *words], 0, population.train))
+    results["provenance"] = asdict(provenance(["python", "experiments/environment.py", words[0]], 0, population.train))
     results["protocol"] = population.protocol
     results["correlation"] = asdict(population.correlation)
     for part in PARTS:

@@ -141,10 +141,14 @@ ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], type[Any], dict[str, Any]]] = {
 """Algorithm, policy and settings by name."""
 
 
-def new_agent(name: str, population: Population, seed: int, num_envs: int, **options: Any) -> BaseAlgorithm:
-    """An untrained agent in an environment of `num_envs` rows; `options` are those of the environment."""
+N_ROWS = 16
+"""Rows of the vector environment that agents learn in."""
+
+
+def new_agent(name: str, population: Population, seed: int) -> BaseAlgorithm:
+    """An untrained agent in an environment of `N_ROWS` rows."""
     algorithm, policy, settings = ALGORITHMS[name]
-    env = SB3VecEnv(RecommenderVectorEnv(num_envs, folder=population, **options))
+    env = SB3VecEnv(RecommenderVectorEnv(N_ROWS, folder=population))
     kwargs = {
         "features_extractor_class": StateFeatures,
         "features_extractor_kwargs": {"vectors": vectors_of(population)},
@@ -183,7 +187,7 @@ def read_agent(path: Path, population: Population) -> Policy:
             f"{path} does not begin with the name of an algorithm, such as ppo-0.zip; name a file that "
             "`hybrid-sim train` wrote"
         )
-    agent = new_agent(name, population, 0, 1)
+    agent = new_agent(name, population, 0)
     read_parameters(agent, path)
     return policy_of(agent)
 

@@ -20,9 +20,6 @@ from hybrid_sim.environments.episodes import Episodes, Rules
 from hybrid_sim.environments.folder import Population
 from hybrid_sim.environments.policies import play
 
-N_ROWS = {"dqn": 16}
-"""Rows of the environment by algorithm; 32 for all others."""
-
 N_EPISODES = 256
 """Episodes that a trained agent is judged by."""
 
@@ -101,7 +98,7 @@ def _progress(path: Path) -> dict[str, Any]:
 def _trained(
     algorithm: str, population: Population, folder: Path, steps: int, seed: int, checkpoint_every: int
 ) -> BaseAlgorithm:
-    agent = new_agent(algorithm, population, seed, N_ROWS.get(algorithm, 32))
+    agent = new_agent(algorithm, population, seed)
     path, done = folder / f"{algorithm}-{seed}.zip", _progress(folder / PROGRESS)["done"].get(str(seed), 0)
     if done:
         read_parameters(agent, path)
