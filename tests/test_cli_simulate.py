@@ -22,6 +22,8 @@ from hybrid_sim.data import load
 
 KEY = "sk-sentinel-7f3a9c51d2e8"
 WORDS = ["simulate", "--user", "random:4", "--item", "random:3"]
+LEARN_NOTHING = ("--set", "rating.learn_from=2")
+"""Too few users to find the loopback model worth nothing, so that it is asked about the pairs."""
 
 INTERRUPTIBLE = """
 import signal, sys
@@ -72,17 +74,17 @@ def test_without_a_model_the_answers_are_statistical_and_it_is_said(simulate: Ru
 def test_with_a_model_a_second_run_sends_nothing_and_writes_the_same_bytes(simulate: Run, tmp_path: Path) -> None:
     tables = ("ratings.csv", "explanations.jsonl", "profiles.jsonl")
     with LoopbackLLM() as server:
-        status, said = simulate(url=server.url)
+        status, said = simulate(*LEARN_NOTHING, url=server.url)
         assert status == 0
         assert "12 of 12 pairs answered" in said
         before = [(tmp_path / "run" / name).read_bytes() for name in tables]
         n_requests = server.n_requests
-        status, said = simulate(url=server.url)
+        status, said = simulate(*LEARN_NOTHING, url=server.url)
         assert status == 0
         assert server.n_requests == n_requests
     assert "(0 of them now)" in said
     assert [(tmp_path / "run" / name).read_bytes() for name in tables] == before
-    assert simulate("--replay", url=DEAD_ADDRESS)[0] == 0
+    assert simulate("--replay", *LEARN_NOTHING, url=DEAD_ADDRESS)[0] == 0
     assert [(tmp_path / "run" / name).read_bytes() for name in tables] == before
 
 
@@ -141,14 +143,14 @@ def test_row_32_another_prompt_or_temperature_is_not_mixed_into_a_run(simulate: 
 
 def test_a_plan_sends_nothing_and_comes_close(simulate: Run, tmp_path: Path) -> None:
     with LoopbackLLM() as server:
-        status, said = simulate("--dry-run", url=server.url)
+        status, said = simulate("--dry-run", *LEARN_NOTHING, url=server.url)
         assert status == 0
         assert server.n_requests == 0
         planned = int(said.split(" calls, ")[0].rsplit(maxsplit=1)[-1].replace(",", ""))
         assert not (tmp_path / "run" / "ratings.csv").exists()
-        assert simulate(url=server.url)[0] == 0
+        assert simulate(*LEARN_NOTHING, url=server.url)[0] == 0
         assert planned == server.n_requests
-        status, said = simulate("--dry-run", url=server.url)
+        status, said = simulate("--dry-run", *LEARN_NOTHING, url=server.url)
     assert "loopback: 0 calls" in said
 
 
