@@ -47,6 +47,8 @@ BENCHES = {
 PLANS = ("ml-100k-last40", "ml-100k-full", "ml-100k-cold-items")
 """Ablations that have a column, if they were run."""
 
+STRANGER = "stranger's history"
+
 CHOSEN_ON_ONE = "folds 2 and 3; the rule was chosen on fold 1, see Tuning below for what else had been seen"
 
 
@@ -55,7 +57,7 @@ def main(words: Sequence[str]) -> int:
     text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     _, tail = rest.split(END)
-    parts = (benches, recorded_llm, cold, validity, components, index, llm_runs, the_rest, checks)
+    parts = (benches, recorded_llm, cold, validity, components, index, llm_runs, environments, the_rest, checks)
     lines = [line for part in parts for line in [*part(), ""]]
     section = "\n".join(lines[:-1])
     page = f"{head}{BEGIN}{section}\n{END}{tail}"
@@ -336,6 +338,43 @@ def llm_runs() -> Iterator[str]:
         "ratings per second from a warm journal",
         f"{speed['warm_journal']['ratings_per_second']:,}",
         "`experiments/llm_throughput.py`",
+    )
+
+
+def environments() -> Iterator[str]:
+    """The person in an episode, policies simulated and real, planted faults, speed."""
+    stored = result("environment-ml-100k")
+    person, half, ranking = stored["next_rating"], stored["second_half"], stored["ranking"]
+    yield from ("## Environments", "")
+    gain = person["own minus static"]
+    yield from wrapped(
+        "MovieLens 100K, `user-temporal`. **The person.** The next held-out rating given the user's earlier held-out "
+        "ones: "
+        f"RMSE {person['own history']['rmse'][0]:.4f}, log loss {person['own history']['log loss']:.4f}, against "
+        f"{person['static']['rmse'][0]:.4f} and {person['static']['log loss']:.4f} without them (RMSE "
+        f"{bounds(gain['rmse'])}, log loss {bounds(gain['log loss'])}); with a stranger's ratings "
+        f"in their place RMSE {person[STRANGER]['rmse'][0]:.4f}. On the second half of each user's held-out ratings, "
+        f"given the first: {half['frozen']['rmse'][0]:.4f} against {half['static']['rmse'][0]:.4f}. Episodes spread "
+        "beyond prediction "
+        f"{ranking['spread_ratio']['estimate']:.2f} times as much as real ones; after simulated episodes the mean "
+        f"belief about unseen items has moved by at most {stored['shift']['largest']:.3f} (standard error "
+        f"{stored['shift']['standard error']:.3f})."
+    )
+    yield ""
+    yield from table_head("policy", "simulated", "real", "gap", "beyond random")
+    for one in ranking["policies"]:
+        values = (one[kind]["estimate"] for kind in ("simulated", "real"))
+        gap, beyond = one["gap"], one["gap_beyond_random"]
+        yield row(one["name"], *(f"{value:.3f}" for value in values), interval(gap), f"{beyond['estimate']:+.3f}")
+    yield ""
+    found = sum(any(not verdict["passed"] for verdict in verdicts) for verdicts in stored["planted"].values())
+    honest = "passes" if ranking["believable"] else "does not pass"
+    speeds = ", ".join(f"{value:,.0f} ({name})" for name, value in stored["speed"].items())
+    yield from wrapped(
+        f"Mean reward per step in [0, 1] of {ranking['n_users']} users; Kendall's tau of simulated and real values "
+        f"{interval(ranking['kendall_tau'])}. Of {len(stored['planted'])} planted faults {found} are found out; the "
+        f"environment itself {honest} all verdicts. Steps per CPU second: {speeds}. `hybrid-sim env build --dataset "
+        "ml-100k -o ENV_DIR` and `python experiments/environment.py ENV_DIR` make these figures."
     )
 
 

@@ -106,10 +106,10 @@ def play(episodes: Episodes, policy: Policy, n_steps: int, seed: int) -> Played:
     rng = np.random.default_rng(seed)
     items, rewards = np.empty((n_steps, len(episodes)), dtype=np.int64), np.empty((n_steps, len(episodes)))
     for step in range(n_steps):
-        scores = np.round(policy(episodes), 9)
-        masks = episodes.action_masks()
-        best = masks & (scores == np.where(masks, scores, -np.inf).max(axis=1, keepdims=True))
-        items[step] = np.where(best, rng.random(best.shape), -1.0).argmax(axis=1)
+        scores = np.where(episodes.action_masks(), policy(episodes), -np.inf)
+        rows, best = np.nonzero(scores == scores.max(axis=1, keepdims=True))
+        order = rng.permutation(len(rows))  # of several assignments to one place the last counts
+        items[step, rows[order]] = best[order]
         episodes.step(items[step][:, None])
         rewards[step] = episodes.results.rewards
     return Played(items.T, rewards.T)
