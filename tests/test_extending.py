@@ -197,7 +197,7 @@ def test_a_metric_is_found_in_the_tables_and_records_of_bench_ablate_and_report(
     assert all(0 < row["far_off"] < 1 for row in json.loads(saved)["results"])
     assert report.status == 0
     assert "far off" in (tmp_path / "bench.html").read_text()
-    assert "far off: 0." in ablate.stdout, ablate.stderr
+    assert "far off is 0." in ablate.stdout, ablate.stderr
     effects = json.loads((tmp_path / "ablation.json").read_text())["effects"]
     assert {row["metric"] for row in effects} == {"rmse", "log_loss", "far_off"}
     (tmp_path / "other.json").write_text(saved.replace('"far_off": 0.', '"far_off": 0.0'))

@@ -234,7 +234,7 @@ def test_every_truncation_and_every_flipped_byte_is_noticed(name: str, saved: Pa
         ({"format": "another"}, "is not the manifest of a saved model; name a folder that `hybrid-sim fit` wrote"),
         (
             {"format_version": 99},
-            r"has format version 99, this release 5; .* load it with the one that wrote it",
+            r"has format version 99, this release 6; .* load it with the one that wrote it",
         ),
         ({"format_version": None}, "has format version None"),
         ({"files": []}, "lacks 'files' or 'packages'"),

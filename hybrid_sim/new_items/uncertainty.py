@@ -18,8 +18,9 @@ MIN_ITEMS = 20
 N_CROSS = 10
 """Folds of items for the scores."""
 
-PENALTY = 0.1
-"""Ridge penalty of the regression of the gaps: held-out items are a few hundred."""
+PENALTY = 0.3
+"""Ridge penalty of the regression of the gaps. Chosen by cross-fitting on the inner held-out items of MovieLens 100K and
+ml-latest-small: of .03 to 1 it covers the narrowest and the widest fifth most alike (.90 and .91, .89 and .90)."""
 
 LEAST_GAP = 0.005
 """Smaller gaps, as parts of the scale's range, count as this: a gamma distribution has no zero."""
