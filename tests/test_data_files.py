@@ -304,6 +304,10 @@ NOON = 1_503_921_600
         "2017/08/28 12:00",
         "Mon Aug 28 05:00:00 -0700 2017",
         "Mon, 28 Aug 2017 12:00:00 +0000",
+        "Mon, 28 Aug 2017 12:00:00 GMT",
+        "Mon Aug 28 05:00:00 PDT 2017",
+        "2017-08-28 08:00:00 EDT",
+        "2017-08-28 14:00 CEST",
         "08/28/2017 12:00",
         "28/08/2017 12:00:00",
         "1503921600000",
@@ -315,6 +319,14 @@ def test_times_are_read_in_the_forms_of_other_programs(form: str, tmp_path: Path
     timestamp = read_dataset(path).timestamp
     assert timestamp is not None
     assert timestamp.tolist() == [NOON, NOON]
+
+
+def test_blanks_behind_every_delimiter_are_no_part_of_values(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("user_id, item_id, rating\na, x, 1\nb, x, 5\n")
+    assert list(read_dataset(path).items.index) == ["x"]
+    path.write_text("user_id,item_id,rating\na, x,1\nb,x,5\n")
+    assert list(read_dataset(path).items.index) == [" x", "x"]
 
 
 @pytest.mark.parametrize("form", ["20170828", "Aug 28, 2017", "08 28, 2017", "28.08.2017"])

@@ -30,6 +30,8 @@ MUTANTS = [
     # side information
     (f"{DATA}/tables.py", "    if repeated.any():\n        record", "    if False:\n        record", BAD),
     (f"{DATA}/tables.py", "        repeated = repeated & ~exact\n", "        repeated = repeated & False\n", FILES),
+    (f"{DATA}/delimited.py", 'if pc.all(pc.starts_with(column, " ")).as_py() else', "if True else", FILES),
+    (f"{DATA}/delimited.py", 'if pc.all(pc.starts_with(column, " ")).as_py() else', "if False else", FILES),
     (f"{DATA}/tables.py", "    return np.where((years >= ", "    return years\n    return np.where((years >= ", FILES),
     (f"{DATA}/ratings.py", '        if policy == "refuse":\n', "        if False:\n", FILES),
     (f"{DATA}/ratings.py", "    if not unrated:\n", "    if True:\n", FOREIGN),

@@ -206,7 +206,12 @@ def read_delimited(file: TextFile, layout: Layout, wanted: Sequence[str] | None)
     if layout.has_tail:
         _refuse_text_in_tail(file, layout, data.column(_UNIT_SEPARATOR))
     _refuse_open_quote(file, layout, data)
-    return {name: data.column(name) for name in layout.names if wanted is None or name in wanted}
+    return {name: _without_padding(data.column(name)) for name in layout.names if wanted is None or name in wanted}
+
+
+def _without_padding(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column without its first blanks, where every value has one: they belong to the delimiter, as in `a, b`."""
+    return pc.utf8_ltrim_whitespace(column) if pc.all(pc.starts_with(column, " ")).as_py() else column
 
 
 def _refuse_text_in_tail(file: TextFile, layout: Layout, tail: pa.ChunkedArray) -> None:

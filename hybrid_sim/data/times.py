@@ -45,6 +45,14 @@ EXCEL = (25_569, 73_050)
 
 NO_TIMES = "read without times: --timestamp-col '' (ColumnMap(timestamp=None))"
 
+_ZONES = {
+    "Z": 0, "UT": 0, "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8,
+    "PDT": -7, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3,
+}  # fmt: skip
+"""Hours ahead of UTC: the names of RFC 5322 (as North America uses them) and of the European Union."""
+
+_ZONE = re.compile(rf"(?<=[\dM]) ?\b({'|'.join(_ZONES)})\b(?=$| \d{{4}}$)")
+
 _EPOCH = pd.Timestamp(0, unit="s", tz="UTC").as_unit("s")
 _SECOND = pd.Timedelta(seconds=1).as_unit("s")  # in nanoseconds, which are the default, times would end in 2262
 
@@ -89,7 +97,8 @@ def _holds_dates(table: Table, column: str) -> bool:
 def _dates(table: Table, column: str) -> FloatArray:
     """Text as seconds, NaN where it has another form than most rows."""
     texts = pd.Series(table.texts(column)).str.strip()
-    texts = texts.str.replace(r"\[[\w/]+\]$", "", regex=True).str.replace(r" ?(?:UTC|GMT)$", "Z", regex=True)
+    texts = texts.str.replace(r"\[[\w/]+\]$", "", regex=True)
+    texts = texts.str.replace(_ZONE, lambda match: f" {_ZONES[match[1]]:+03d}00", regex=True)
     texts = texts.str.replace(r"^(\d{4})/(\d\d?)/", r"\1-\2-", regex=True)
     sample = texts[texts != ""].drop_duplicates().head(200)
     best = max(FORMATS, key=lambda form: int(_parsed(sample, form).notna().sum()))
