@@ -1,7 +1,7 @@
 """Runs the ablations that are reported: python experiments/ablation.py [NAME ...]
 
-Writes experiments/results/ablation-NAME.json. First the members are asked, unless their answers are in the folder that
-HYBRID_SIM_ANSWERS names (default: a temporary one); then everything is made from the stored answers, which is timed
+Writes experiments/results/ablation-NAME.json. First the members are fitted, unless they are in the cache that
+HYBRID_SIM_FITS names (default: a temporary folder); then everything is made from the cached answers, which is timed
 (ablation-seconds.json). Real data is looked for in HYBRID_SIM_DATA.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import hybrid_sim as hs
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.fit_cache import caching_fits
 from hybrid_sim.data.recordings import read_recordings
 from hybrid_sim.evaluation.ablation import AblationResult, ablate, ablation_text, write_ablation
 from hybrid_sim.evaluation.ablation.member_answers import gather
@@ -48,21 +49,21 @@ PLANS = {
 }
 
 
-def prepared(plan: Plan, answer_folder: Path) -> tuple[Dataset, Protocol]:
-    """The data and its folds, with all members' answers in `answer_folder`."""
+def prepared(plan: Plan) -> tuple[Dataset, Protocol]:
+    """The data and its folds, with all members' answers in the cache."""
     data = None if plan.dataset == "world" else DATA
     dataset = hs.load_dataset(plan.dataset, data)
     protocol = make_protocol(plan.protocol, dataset, folds=plan.folds, data=data, shuffle_untimed=True)
     for fold in protocol.folds():
-        gather(fold, None, answer_folder=answer_folder)
+        gather(fold, None)
     return dataset, protocol
 
 
-def ablated(plan: Plan, dataset: Dataset, protocol: Protocol, answer_folder: Path) -> AblationResult:
-    """Take the ensemble apart, from the answers in `answer_folder`."""
+def ablated(plan: Plan, dataset: Dataset, protocol: Protocol) -> AblationResult:
+    """Take the ensemble apart, from the cached answers."""
     recording = read_recordings([RECORDED], dataset) if plan.with_llm else None
     command = ["python", "experiments/ablation.py", *sys.argv[1:]]
-    return ablate(dataset, protocol, recording=recording, answer_folder=answer_folder, command=command)
+    return ablate(dataset, protocol, recording=recording, command=command)
 
 
 def main(names: list[str]) -> int:
@@ -70,12 +71,12 @@ def main(names: list[str]) -> int:
     for name in names:
         if name not in PLANS:
             raise SettingsError(f"there is no ablation {name!r}; choose among {', '.join(PLANS)}")
-    with tempfile.TemporaryDirectory() as temporary:
-        answer_folder = Path(os.environ.get("HYBRID_SIM_ANSWERS", temporary))
+    folder = os.environ.get("HYBRID_SIM_FITS")
+    with tempfile.TemporaryDirectory() as temporary, caching_fits(folder or temporary):
         for name in names or PLANS:
-            dataset, protocol = prepared(PLANS[name], answer_folder)
+            dataset, protocol = prepared(PLANS[name])
             started, used, load = time.perf_counter(), time.process_time(), os.getloadavg()[0]
-            report = ablated(PLANS[name], dataset, protocol, answer_folder)
+            report = ablated(PLANS[name], dataset, protocol)
             taken = {
                 "subsets": len(report.subsets),
                 "folds": report.folds,
@@ -88,7 +89,7 @@ def main(names: list[str]) -> int:
             write_ablation(report, RESULTS / f"ablation-{name}.json")
             known = json.loads(SECONDS.read_text()) if SECONDS.is_file() else {}
             SECONDS.write_text(json.dumps({**known, name: taken}, indent=1) + "\n")
-            sys.stdout.write(f"{ablation_text(report)}\n\nFrom stored answers: {json.dumps(taken)}\n\n")
+            sys.stdout.write(f"{ablation_text(report)}\n\nFrom cached answers: {json.dumps(taken)}\n\n")
             sys.stdout.flush()
     return 0
 

@@ -102,7 +102,7 @@ def _write_one(folder: Path, dataset: str, protocol: str) -> None:
     _say(f"{dataset}: validate and ablate")
     light = ["--members", LIGHT]
     _run("validate", *fold, *light, "--json", str(place / "validity.json"))
-    _run("ablate", *fold, *light, "--answers", "none", "--json", str(place / "ablation.json"))
+    _run("ablate", *fold, *light, "--no-cache", "--json", str(place / "ablation.json"))
     _collect(place, folder)
 
 

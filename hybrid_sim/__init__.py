@@ -19,8 +19,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybrid_sim.core.bars import show_progress
     from hybrid_sim.core.dataset import Dataset
     from hybrid_sim.core.errors import HybridSimError
+    from hybrid_sim.core.fit_cache import caching_fits
     from hybrid_sim.core.rater import Rater
     from hybrid_sim.core.types import Pairs, RatingDistribution, RatingScale
     from hybrid_sim.data.sources import load as load_dataset
@@ -41,14 +43,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ColumnMap", "Dataset", "HybridSimError", "NewItemRun", "Pairs", "Prediction", "Rater", "RatingDistribution",
-    "RatingScale", "Run", "Simulation", "Simulator", "__version__", "ablate", "bench", "cross_pairs", "explain", "fit",
-    "forecast_new_items", "load", "load_dataset", "make_rater", "make_world", "read_dataset", "simulate", "validate",
-    "write_report",
+    "RatingScale", "Run", "Simulation", "Simulator", "__version__", "ablate", "bench", "caching_fits", "cross_pairs",
+    "explain", "fit", "forecast_new_items", "load", "load_dataset", "make_rater", "make_world", "read_dataset",
+    "show_progress", "simulate", "validate", "write_report",
 ]  # fmt: skip
 
 _HOMES = {
+    "core.bars": ("show_progress",),
     "core.dataset": ("Dataset",),
     "core.errors": ("HybridSimError",),
+    "core.fit_cache": ("caching_fits",),
     "core.rater": ("Rater",),
     "core.types": ("Pairs", "RatingDistribution", "RatingScale"),
     "data.sources": ("load_dataset",),

@@ -15,6 +15,7 @@ from pages_browser import CHROMIUM, DRIVER, Browser, browser
 import hybrid_sim as hs
 from hybrid_sim.cli import main
 from hybrid_sim.core.dataset import Dataset
+from hybrid_sim.core.files import cache_folder
 from hybrid_sim.core.types import RatingScale
 from hybrid_sim.testing import tiny_dataset
 
@@ -23,6 +24,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """The processes of `pytest -n` share the cores, so that libraries use one thread in each."""
     if config.getoption("numprocesses", default=None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests share no fits with other runs, only the vectors of texts."""
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "embeddings").symlink_to(cache_folder("embeddings"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYBRID_SIM_CACHE", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")

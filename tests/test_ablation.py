@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from small_worlds import rating_table, recording_of
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
-from hybrid_sim.core.progress import listen
+from hybrid_sim.core.fit_cache import caching_fits
 from hybrid_sim.core.types import FloatArray, IntArray, RatingScale
 from hybrid_sim.data.world import make_world
 from hybrid_sim.ensemble.components import BASE, STEPS, components, default_members, members_of, switched
@@ -51,14 +50,16 @@ def fold(protocol: Protocol) -> Fold:
     return next(protocol.folds())
 
 
-@pytest.fixture(scope="module")
-def answer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("answers")
+@pytest.fixture(scope="module", autouse=True)
+def cached_fits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Members are fitted once for all tests of this module."""
+    with caching_fits(tmp_path_factory.mktemp("fits"), least_seconds=0.0):
+        yield
 
 
 @pytest.fixture(scope="module")
-def answers(fold: Fold, answer_folder: Path) -> FoldAnswers:
-    return gather(fold, MEMBERS, answer_folder=answer_folder, n_jobs=2)
+def answers(fold: Fold) -> FoldAnswers:
+    return gather(fold, MEMBERS, n_jobs=2)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +76,12 @@ def recorded(dataset: Dataset, noise: float, level_only: bool = False) -> Record
 
 
 @pytest.fixture(scope="module")
-def report(protocol: Protocol, answer_folder: Path) -> AblationResult:
-    return run(protocol, answer_folder, recorded(protocol.dataset, 1.0))
+def report(protocol: Protocol) -> AblationResult:
+    return run(protocol, recorded(protocol.dataset, 1.0))
 
 
 def run(
     protocol: Protocol,
-    answer_folder: Path | None,
     recording: RecordedRatings | None = None,
     components: tuple[str, ...] | None = None,
 ) -> AblationResult:
@@ -91,7 +91,6 @@ def run(
         components,
         recording=recording,
         members=MEMBERS,
-        answer_folder=answer_folder,
         n_jobs=2,
         n_boot=300,
         command=["hybrid-sim", "ablate"],
@@ -172,79 +171,6 @@ def test_workers_change_nothing(answers: FoldAnswers, variants: dict[frozenset[s
         np.testing.assert_array_equal(one.distribution.probs, variants[chosen | rest].distribution.probs)
 
 
-def test_shuffled_held_out_ratings_change_no_variant(fold: Fold, answers: FoldAnswers, answer_folder: Path) -> None:
-    """Answers about the same pairs are read from the folder: their key knows nothing of the held-out ratings."""
-    mixed = np.random.default_rng(5).permutation(fold.held_out.rating)
-    other = replace(fold, held_out=replace(fold.held_out, rating=mixed))
-    again = gather(other, ("biases", "svd"), answer_folder=None, n_jobs=2)
-    np.testing.assert_array_equal(again.test.probs, answers.test.probs[:, :2])
-    kept = gather(other, MEMBERS, answer_folder=answer_folder)
-    assert all(np.array_equal(kept.seconds[name], answers.seconds[name]) for name in MEMBERS)
-
-
-def test_kept_answers_are_not_asked_for_again(fold: Fold, answers: FoldAnswers, answer_folder: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in answer_folder.iterdir()}
-    again = gather(fold, MEMBERS, answer_folder=answer_folder)
-    assert {path: path.stat().st_mtime_ns for path in answer_folder.iterdir()} == before
-    assert len(before) == len(MEMBERS)
-    np.testing.assert_array_equal(again.out_of_fold.probs, answers.out_of_fold.probs)
-    np.testing.assert_array_equal(again.out_of_fold.means, answers.out_of_fold.means)
-    assert again.seconds.keys() == answers.seconds.keys()
-
-
-class Interrupting:
-    """A listener on progress at whose `last` step somebody presses Ctrl-C."""
-
-    def __init__(self, last: int) -> None:
-        self.left = last
-
-    @contextmanager
-    def start(self, label: str, total: int) -> Iterator[Interrupting]:
-        yield self
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        self.left -= steps
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-def test_an_interrupted_run_keeps_the_answers_of_the_members_that_are_done(fold: Fold, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), listen(Interrupting(12).start):
-        gather(fold, ("biases", "svd"), answer_folder=tmp_path, n_jobs=1)
-    assert [path.name[:4] for path in tmp_path.iterdir()] == ["svd-"]
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
-def test_damaged_answers_are_asked_for_again(
-    fold: Fold, answers: FoldAnswers, answer_folder: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = next(answer_folder.glob("svd-*"))
-    content = bytearray(path.read_bytes())
-    if damage == "flip":
-        content[len(content) // 2] ^= 1
-    path.write_bytes({"flip": bytes(content), "cut": bytes(content[:-9]), "empty": b""}[damage])
-    again = gather(fold, MEMBERS, answer_folder=answer_folder)
-    assert "is damaged; the member is asked again" in caplog.text
-    np.testing.assert_array_equal(again.test.means, answers.test.means)
-    caplog.clear()
-    gather(fold, MEMBERS, answer_folder=answer_folder)
-    assert not caplog.text
-
-
-def test_other_training_ratings_or_another_seed_are_other_questions(fold: Fold, answer_folder: Path) -> None:
-    kept = set(answer_folder.iterdir())
-    gather(fold, ("biases",), answer_folder=answer_folder, seed=1)
-    gather(replace(fold, train=fold.train.take(np.arange(300))), ("biases",), answer_folder=answer_folder)
-    new = set(answer_folder.iterdir()) - kept
-    assert [path.name.partition("-")[0] for path in new] == ["biases", "biases"]
-
-
-def test_a_file_in_place_of_the_folder_is_refused(fold: Fold, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsError, match="name another"):
-        gather(fold, ("biases",), answer_folder=tmp_path / "file")
-
-
 def losses(n_groups: int = 40, n_rows: int = 600, n_variants: int = 8) -> tuple[FloatArray, IntArray]:
     rng = np.random.default_rng(3)
     return rng.gamma(2.0, 1.0, (n_rows, n_variants)), rng.integers(n_groups, size=n_rows)
@@ -320,9 +246,9 @@ def test_an_llm_that_knows_tastes_beats_its_control(report: AblationResult) -> N
     assert taste + shuffled == pytest.approx(report.effect("llm", "rmse", "shapley").gain)
 
 
-def test_an_llm_that_knows_only_users_levels_does_not_beat_its_control(protocol: Protocol, answer_folder: Path) -> None:
+def test_an_llm_that_knows_only_users_levels_does_not_beat_its_control(protocol: Protocol) -> None:
     said = recorded(protocol.dataset, 0.3, level_only=True)
-    effect = run(protocol, answer_folder, said, ("llm", "boosted")).effect("llm - llm_shuffled", "rmse", "shapley")
+    effect = run(protocol, said, ("llm", "boosted")).effect("llm - llm_shuffled", "rmse", "shapley")
     assert effect.low < 0 < effect.high
 
 
@@ -337,10 +263,8 @@ def test_the_control_keeps_every_users_ratings_and_deals_them_out_anew(fold: Fol
     assert (said != shuffled).mean() > 0.3
 
 
-def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(
-    protocol: Protocol, answer_folder: Path
-) -> None:
-    report = run(protocol, answer_folder, components=("boosted", "neighbours"))
+def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(protocol: Protocol) -> None:
+    report = run(protocol, components=("boosted", "neighbours"))
     absent = {row.name: row.reason or "" for row in report.components if not row.present}
     assert "--llm-ratings" in absent["llm"]
     assert "none of its members" in absent["factorization"]
@@ -351,22 +275,20 @@ def test_without_a_recording_the_report_names_the_reason_why_llm_is_absent(
     assert "synthetic data" in text
 
 
-def test_profiles_are_left_out_with_the_raters_that_read_them(protocol: Protocol, answer_folder: Path) -> None:
+def test_profiles_are_left_out_with_the_raters_that_read_them(protocol: Protocol) -> None:
     """Fault: `profile` was listed as a component in every ablation, and none could leave it out."""
     members = ("biases", "profile_neighbours")
-    report = ablate(protocol.dataset, protocol, ["profile"], members=members, answer_folder=answer_folder, n_boot=20)
+    report = ablate(protocol.dataset, protocol, ["profile"], members=members, n_boot=20)
     assert {row.name for row in report.components} == set(components())
     assert [row.members for row in report.components if row.present] == [("profile_neighbours",)]
     assert report.subset(["profile"]).rmse != report.subset([]).rmse
-    alone = ablate(protocol.dataset, protocol, ["combiner"], members=["biases"], answer_folder=answer_folder, n_boot=20)
+    alone = ablate(protocol.dataset, protocol, ["combiner"], members=["biases"], n_boot=20)
     assert report.subset([]).rmse == pytest.approx(alone.subset(["combiner"]).rmse, abs=1e-12)
 
 
-def test_profiles_that_an_llm_read_are_left_out_with_ratings_of_a_run_without_them(
-    protocol: Protocol, answer_folder: Path
-) -> None:
+def test_profiles_that_an_llm_read_are_left_out_with_ratings_of_a_run_without_them(protocol: Protocol) -> None:
     with_profile, without = recorded(protocol.dataset, 0.7), recorded(protocol.dataset, 1.5)
-    options: dict[str, Any] = {"members": ["biases"], "answer_folder": answer_folder, "n_boot": 100}
+    options: dict[str, Any] = {"members": ["biases"], "n_boot": 100}
     switched = ["llm", "profile"]
     report = ablate(protocol.dataset, protocol, switched, recording=with_profile, without_profile=without, **options)
     plain = ablate(protocol.dataset, protocol, ["llm"], recording=without, **options)
@@ -391,8 +313,8 @@ def test_profiles_of_which_nothing_is_known_cannot_be_left_out(
         ablate(protocol.dataset, protocol, wanted, members=["biases"], **ratings)
 
 
-def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset, answer_folder: Path) -> None:
-    result = ablate(world, "kfold", ["boosted"], folds=[1], members=["biases", "svd"], answer_folder=answer_folder)
+def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset) -> None:
+    result = ablate(world, "kfold", ["boosted"], folds=[1], members=["biases", "svd"])
     frame = result.to_frame()
     assert frame.columns.tolist() == ["component", "metric", "kind", "gain", "low", "high"]
     assert set(frame["component"]) == {"boosted"}
@@ -401,9 +323,9 @@ def test_an_ablation_is_one_call_and_its_result_a_table(world: Dataset, answer_f
 
 
 def test_components_that_are_not_switched_stay_in(
-    fold: Fold, protocol: Protocol, answer_folder: Path, variants: dict[frozenset[str], Variant]
+    fold: Fold, protocol: Protocol, variants: dict[frozenset[str], Variant]
 ) -> None:
-    row = run(protocol, answer_folder, components=("boosted",)).subset([])
+    row = run(protocol, components=("boosted",)).subset([])
     assert row.rmse == pytest.approx(rmse(fold, variants[frozenset(SWITCHED) - {"boosted"}]))
 
 
@@ -424,16 +346,16 @@ def test_what_cannot_be_switched_is_refused(
         ablate(protocol.dataset, protocol, **{"members": ("biases",), **settings})  # type: ignore[arg-type]  # names of settings
 
 
-def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol, answer_folder: Path) -> None:
+def test_a_fold_without_recorded_pairs_is_refused(protocol: Protocol) -> None:
     nobody = RecordedRatings(np.array(["nobody"], dtype=object), np.array(["nothing"], dtype=object), np.array([3.0]))
     with pytest.raises(SettingsError, match=r"fold 1: no held-out pair has an LLM rating.*--folds"):
-        run(protocol, answer_folder, nobody)
+        run(protocol, nobody)
 
 
-def test_whole_items_are_resampled_where_items_are_held_out(world: Dataset, tmp_path: Path) -> None:
+def test_whole_items_are_resampled_where_items_are_held_out(world: Dataset) -> None:
     protocol = make_protocol("cold-items", world, folds=[1, 2])
     switched, members = ["neighbours", "combiner"], ["biases", "svd"]
-    report = ablate(world, protocol, switched, members=members, answer_folder=tmp_path, n_boot=100)
+    report = ablate(world, protocol, switched, members=members, n_boot=100)
     held = {item for fold in protocol.folds() for item in fold.held_out.item.tolist()}
     assert (report.groups, report.n_groups, report.folds) == ("items", len(held), "1, 2")
     by_fold = [row.rmse for row in report.fold_results if row.components == ("neighbours",)]
@@ -484,7 +406,7 @@ def own_files(world: Dataset, tmp_path: Path) -> list[str]:
     """Options that name a table of ratings and a table of LLM ratings."""
     rating_table(world).to_csv(tmp_path / "ratings.csv", index=False)
     write_recorded(tmp_path / "llm.csv", recorded(world, 1.0))
-    names = {"--ratings": "ratings.csv", "--llm-ratings": "llm.csv", "--answers": "answers", "--json": "out.json"}
+    names = {"--ratings": "ratings.csv", "--llm-ratings": "llm.csv", "--json": "out.json"}
     return [word for option, name in names.items() for word in (option, str(tmp_path / name))]
 
 
@@ -501,7 +423,6 @@ def test_the_command_prints_tables_and_writes_json(
     assert len(content["subsets"]) == 4 + 2
     assert content["provenance"]["command"].startswith("hybrid-sim ablate")
     assert str(tmp_path) not in (tmp_path / "out.json").read_text()
-    assert len(list((tmp_path / "answers").iterdir())) == 2
 
 
 def test_the_command_leaves_profiles_out_of_recorded_ratings(

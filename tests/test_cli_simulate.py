@@ -91,7 +91,7 @@ def test_with_a_model_a_second_run_sends_nothing_and_writes_the_same_bytes(simul
 def test_row_01_a_dead_endpoint_gives_the_rows_of_a_statistical_run_and_status_3(simulate: Run, tmp_path: Path) -> None:
     assert simulate()[0] == 0
     alone = rows(tmp_path)
-    status, said = simulate("--set", "llm.attempts=2", url=DEAD_ADDRESS)
+    status, said = simulate("--overwrite", "--set", "llm.attempts=2", url=DEAD_ADDRESS)
     assert status == 3
     assert "127.0.0.1" in said
     assert "go on with: hybrid-sim simulate" in said

@@ -187,6 +187,30 @@ def test_the_original_simulator_is_left_as_it_was(cut: tuple[Dataset, Dataset], 
     np.testing.assert_array_equal(fitted.predict_pairs(cut[1].pairs).distribution.probs, before)
 
 
+def test_a_simulator_that_knows_other_new_items_is_used_again(
+    cut: tuple[Dataset, Dataset], fitted: Simulator, updated: Simulator
+) -> None:
+    """Issue 11: what `cold` had saved was refused for the same data with other new items."""
+    without, narrow = cut
+    other = add_items(narrow, without.items.iloc[270:])
+    refit.require_same_ratings(updated, narrow)
+    again, direct = refit.refitted(updated, other), refit.refitted(fitted, other)
+    pairs = Pairs(np.arange(100), np.arange(169, 269))
+    np.testing.assert_array_equal(again.predict_pairs(pairs).mean, direct.predict_pairs(pairs).mean)
+    items, _ = again.indexes(other)
+    assert len(items.vectors_) == other.n_items
+    moved = narrow.item.copy()
+    moved[0] = (moved[0] + 1) % 240
+    others = (
+        narrow.take(np.arange(len(narrow)) > 0),
+        replace(narrow, users=narrow.users[::-1]),
+        replace(narrow, item=moved),
+    )
+    for altered in others:
+        with pytest.raises(SettingsError, match="fitted to other data"):
+            refit.require_same_ratings(updated, altered)
+
+
 def test_what_was_said_of_held_out_ratings_is_still_found(
     cut: tuple[Dataset, Dataset], fitted: Simulator, updated: Simulator
 ) -> None:

@@ -117,7 +117,7 @@ def test_a_second_run_fits_nothing_and_writes_the_same_bytes(cold: Run, tmp_path
 
 def test_other_items_are_not_answered_from_what_was_kept(cold: Run, tmp_path: Path) -> None:
     cold()
-    status, _ = cold(new="item_id,title\nx,Another Film\n")
+    status, _ = cold("--overwrite", new="item_id,title\nx,Another Film\n")
     assert status == 0
     assert table(tmp_path, "items.csv")["item_id"].tolist() == ["x"]
 
@@ -126,7 +126,7 @@ def test_without_a_saved_simulator_it_is_fitted_with_the_new_items(cold: Run, tm
     assert cold("--members", "biases,content_gp")[0] == 0
     quick_and_slow = [table(tmp_path, "pairs.csv")["mean"].to_numpy()]
     assert (tmp_path / "out" / "simulator").is_dir()
-    cold()
+    assert cold("--overwrite")[0] == 0
     quick_and_slow.append(table(tmp_path, "pairs.csv")["mean"].to_numpy())
     assert np.abs(np.subtract(*quick_and_slow)).mean() < 0.2
 
@@ -198,6 +198,8 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
     assert (before["shift"] == 0).all()
     with LoopbackLLM(mind=critic()) as server:
         told = words_for(server.url)
+        assert "another finished run (llm.model: " in cold(*told, new=TWO)[1]
+        told += ["--overwrite"]
         status, said = cold(*told, "--dry-run", new=TWO)
         assert status == 0
         assert "70 calls" in said
@@ -241,7 +243,7 @@ def test_what_a_language_model_thinks_of_new_items_counts_for_all_users(cold: Ru
 def test_a_dead_endpoint_or_a_spent_budget_leaves_the_statistical_answers(cold: Run, tmp_path: Path) -> None:
     assert cold(new=TWO)[0] == 0
     before = (tmp_path / "out" / "pairs.csv").read_bytes()
-    status, said = cold(*words_for(DEAD_ADDRESS), "--set", "llm.attempts=2", new=TWO)
+    status, said = cold(*words_for(DEAD_ADDRESS), "--overwrite", "--set", "llm.attempts=2", new=TWO)
     assert status == 3
     assert "go on with: hybrid-sim cold" in said
     assert (tmp_path / "out" / "pairs.csv").read_bytes() == before
@@ -279,7 +281,7 @@ def test_what_was_refitted_of_another_simulator_is_not_taken(cold: Run, tmp_path
     before = table(tmp_path, "pairs.csv")["mean"]
     words = ["fit", "--dataset", "world", "--members", "biases,content_gp", "--without", "combiner"]
     assert main([*words, "-o", str(tmp_path / "other"), "--quiet"]) == 0
-    assert cold("--fitted", str(tmp_path / "other"))[0] == 0
+    assert cold("--overwrite", "--fitted", str(tmp_path / "other"))[0] == 0
     assert np.abs(table(tmp_path, "pairs.csv")["mean"] - before).max() > 0.01
 
 

@@ -127,11 +127,10 @@ def test_where_data_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(load("anime")) == 4
     assert len(load("anime", tmp_path / "named")) == 3
     monkeypatch.delenv("HYBRID_SIM_DATA")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HYBRID_SIM_CACHE", str(tmp_path / "cache"))
     with pytest.raises(
         SettingsError,
-        match=r"--data DIR, else in the environment variable HYBRID_SIM_DATA, else in .*hybrid-sim",
+        match=r"--data DIR, else in the environment variable HYBRID_SIM_DATA, else in .*cache.data",
     ) as raised:
         load("anime")
     assert "hybrid-sim data get ml-100k" in str(raised.value)

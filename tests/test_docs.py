@@ -8,6 +8,7 @@ the tables of a small synthetic world, pairs, new items, and simulators of few m
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import shutil
@@ -98,11 +99,12 @@ def quick(words: list[str], url: str) -> list[str]:
     if command in ("simulate", "plan", "cold"):
         more += ["--fitted", "world-model", *(["--set", "rating.learn_from=6"] if asks else [])]
     if command in ("bench", "validate", "ablate"):
-        more += [*(FEW[:2] if command == "ablate" else FEW)]
+        is_fitted = {"--fitted", "--run", "--simulated"} & set(words)
+        more += [] if is_fitted else FEW[:2] if command == "ablate" else FEW
         named = words.index("--dataset") if "--dataset" in words else len(words)
         words = [*words[:named], *words[named + 2 :]]
         more += [] if "--ratings" in words else TABLES
-        more += ["--answers", "none"] if command == "ablate" else []
+        more += ["--no-cache"] if command == "ablate" else []
     if command == "fit" and "--teach" not in words:
         more += FEW
     if command == "env":
@@ -182,3 +184,15 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_the_network(tm
     for path in (tmp_path / "site").rglob("*"):
         if path.suffix in (".html", ".css"):
             assert loading.search(path.read_text(encoding="utf-8")) is None, path
+
+
+def test_the_notebook_holds_what_its_cells_return() -> None:
+    """docs/first-steps.ipynb, which `python experiments/notebook.py` runs."""
+    spec = importlib.util.spec_from_file_location("notebook", ROOT / "experiments" / "notebook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    notebook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(notebook)
+    stored = json.loads(notebook.NOTEBOOK.read_text(encoding="utf-8"))
+    assert any(cell.get("outputs") for cell in stored["cells"])
+    assert notebook.executed(stored) == stored

@@ -179,7 +179,7 @@ def test_the_command_prints_a_line_per_finding_and_the_worst_is_its_status(
         assert command_line(*options) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == ["ok"] * len(lines)
-        assert len(lines) == 10
+        assert len(lines) == 11
         assert command_line(*options, "--no-question", "--json") == 0
         assert {row["name"] for row in json.loads(capsys.readouterr().out)} >= {"disk", "price", "endpoint", "context"}
         assert server.n_requests == 1

@@ -55,7 +55,7 @@ class Listening:
         yield self
         self.done[label] = (self.steps, total)
 
-    def advance(self, steps: int = 1, note: str = "") -> None:
+    def advance(self, steps: int = 1, note: str = "", left: float | None = None) -> None:
         self.steps += steps
 
 

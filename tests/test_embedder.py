@@ -342,7 +342,7 @@ def test_progress_counts_only_what_is_computed(tmp_path: Path) -> None:
     steps: list[int] = []
 
     class Task:
-        def advance(self, steps_done: int = 1, note: str = "") -> None:
+        def advance(self, steps_done: int = 1, note: str = "", left: float | None = None) -> None:
             steps.append(steps_done)
 
     @contextmanager

@@ -190,7 +190,7 @@ def test_a_metric_is_found_in_the_tables_and_records_of_bench_ablate_and_report(
     bench, report, ablate = run(
         "bench --models user_mean,biases --figure none --json bench.json",
         "report bench.json --html bench.html",
-        "ablate --members biases,knn --components neighbours --answers none --json ablation.json",
+        "ablate --members biases,knn --components neighbours --no-cache --json ablation.json",
     )
     assert "far off" in bench.stdout, bench.stderr
     saved = (tmp_path / "bench.json").read_text()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from hybrid_sim.core.errors import DataError, InputError, SettingsError
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import SUSPICIOUS
 from hybrid_sim.ensemble.correction import cross_fitted_correction
-from hybrid_sim.evaluation.ablation.member_answers import Inputs, gather, store_answers, stored_answers
+from hybrid_sim.evaluation.ablation.member_answers import gather
 from hybrid_sim.evaluation.ablation.scoring import Scorer
 from hybrid_sim.evaluation.ablation.variants import Variant, each_variant
 from hybrid_sim.evaluation.bench import Benchmark
@@ -47,10 +46,8 @@ from hybrid_sim.evaluation.validity.realism import diversity, realism
 from hybrid_sim.evaluation.validity.recommenders import recommenders
 from hybrid_sim.models import make_rater
 from hybrid_sim.models.biases import Biases
-from hybrid_sim.models.hold_outs import hold_outs
 from hybrid_sim.models.means import GlobalMean
 from hybrid_sim.models.recorded import RecordedRatings
-from hybrid_sim.retrieval.embedder import TfidfSVD
 from hybrid_sim.simulation.interviewer import LLMRatings, RatingRequest
 from hybrid_sim.simulation.run_folder import RunFolder
 from hybrid_sim.simulation.simulator import Simulator
@@ -467,72 +464,6 @@ def test_a_recording_about_other_pairs_corrects_nothing(world: Dataset) -> None:
         own = cross_fitted_correction(answers.simulator.distribution, said, held_out, 0, new_items=new_items)
         got = with_recording(answers, recording, 0, groups_)  # type: ignore[arg-type]  # a literal in the loop
         assert (got.simulator.distribution.probs == own.probs).all()
-
-
-def questions(world: Dataset) -> Inputs:
-    train, test = world.take(np.arange(600)), world.take(np.arange(600, 800))
-    plans = hold_outs(train, 2, 1, 0.2, 0)
-    return Inputs({"biases": Biases()}, TfidfSVD().fit(["a b", "b c"]), train, plans, test.pairs)
-
-
-def test_answers_are_kept_for_the_same_question_alone(world: Dataset) -> None:
-    """A member with other settings, another embedder, other ratings, hold-outs or pairs is another question."""
-    one = questions(world)
-    altered = one.train.rating.copy()
-    altered[0] = 6 - altered[0] + (altered[0] == 3)
-    others = [
-        replace(one, raters={"biases": Biases(reg_user=6.0)}),
-        replace(one, embedder=TfidfSVD().fit(["a b", "b c d"])),
-        replace(one, train=replace(one.train, rating=altered)),
-        replace(one, plans=hold_outs(one.train, 2, 1, 0.2, 1)),
-        replace(one, pairs=one.pairs.take(np.arange(199))),
-        replace(one, pairs=Pairs(one.pairs.item, one.pairs.user)),
-    ]
-    assert one.key("biases") == questions(world).key("biases")
-    assert one.key("biases") not in {other.key("biases") for other in others}
-
-
-def test_answers_of_a_rater_whose_code_has_changed_are_not_used(
-    world: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fault: stored answers of another package's rater were used again after its code had changed."""
-    monkeypatch.syspath_prepend(tmp_path)
-    keys = []
-    for package, body in (("rater_one", "pass"), ("same_rater", "pass"), ("other_rater", "spread = 2")):
-        (tmp_path / package).mkdir()
-        code = f"from hybrid_sim.models.biases import Biases\n\n\nclass Mine(Biases):\n    {body}\n"
-        (tmp_path / package / "__init__.py").write_text(code)
-        keys.append(replace(questions(world), raters={"mine": import_module(package).Mine()}).key("mine"))
-    assert keys[0] == keys[1] != keys[2]
-
-
-def test_damaged_answers_and_those_of_another_question_are_not_used(tmp_path: Path) -> None:
-    key, like = "a" * 64, "a" * 16 + "b" * 48
-    store_answers(tmp_path, "svd", key, {"means": np.arange(50.0)})
-    assert stored_answers(tmp_path, "svd", like) is None
-    kept = stored_answers(tmp_path, "svd", key)
-    assert kept is not None
-    assert kept["means"].tolist() == list(range(50))
-    (path,) = tmp_path.iterdir()
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    assert stored_answers(tmp_path, "svd", key) is None
-
-
-def test_stored_answers_are_used_again_and_held_out_ratings_reach_no_member(world: Dataset, tmp_path: Path) -> None:
-    split = kfold(world, 4)[0]
-    fold = Fold(1, world.take(split.train_rows), world.take(split.test_rows))
-    other = replace(fold, held_out=replace(fold.held_out, rating=6 - fold.held_out.rating))
-    first, again = (gather(one, ["biases"], answer_folder=tmp_path, n_jobs=1) for one in (fold, other))
-    assert (first.test.means == again.test.means).all()
-    assert first.seconds["biases"].tolist() == again.seconds["biases"].tolist()
-    biases = Biases()
-    plans = hold_outs(fold.train, 5, 2, 0.15, 0, 1)
-    means = [
-        biases.fit(fold.train.take(plan.train_rows)).expect(fold.train.pairs.take(plan.held_rows)) for plan in plans
-    ]
-    np.testing.assert_array_equal(first.out_of_fold.means[:, 0, 0], np.concatenate(means))
 
 
 @pytest.mark.parametrize("protocol", ["cold-both", "cold-items"])

@@ -139,7 +139,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
 
         def __exit__(self, *_: object) -> None: ...
 
-        def advance(self, steps: int = 1, note: str = "") -> None:
+        def advance(self, steps: int = 1, note: str = "", left: float | None = None) -> None:
             self.said.append(steps)
 
     with LoopbackLLM() as server, asking(tmp_path, server.url) as llm, listen(Listener().start):

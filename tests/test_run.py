@@ -137,7 +137,8 @@ def test_a_folder_keeps_its_simulator_and_takes_no_other(data: hs.Dataset, pairs
     def kept(dataset: hs.Dataset, **options: Any) -> bool:
         before = arrays.stat().st_mtime_ns
         ensemble = options.pop("ensemble", {"members": ["biases"]})
-        hs.Run(tmp_path, dataset, settings={"ensemble": ensemble}, **options).simulate(pairs, explained=False)
+        run = hs.Run(tmp_path, dataset, settings={"ensemble": ensemble}, overwrite=True, **options)
+        run.simulate(pairs, explained=False)
         return arrays.stat().st_mtime_ns == before
 
     assert kept(data)
@@ -153,7 +154,8 @@ NEW = pd.DataFrame({"item_id": ["n1"], "title": ["<b>Robots"], "genres": [["Dram
 WRONG: dict[str, tuple[Callable[[hs.Dataset, hs.Simulator, Path], object], str]] = {
     "one list": (lambda d, s, p: s.predict(["u0001"]), "two lists of ids of one length, or one DataFrame"),
     "other lengths": (lambda d, s, p: s.predict(["u0001", "u0002"], ["f0001"]), "2 users cannot stand beside 1 items"),
-    "a text": (lambda d, s, p: s.predict("u0001", ["f0001"]), "give a list of user ids"),
+    "a text": (lambda d, s, p: hs.cross_pairs("u0001", ["f0001"]), "give a list of user ids"),
+    "not fitted": (lambda d, s, p: hs.Simulator().predict(["u0001"], ["f0001"]), "not fitted; call fit"),
     "a number": (lambda d, s, p: s.predict([1], ["f0001"]), "user id 1 is a int; ids are texts"),
     "no column": (lambda d, s, p: s.predict(pd.DataFrame({"user": ["u0001"]})), "lacks the column 'user_id'"),
     "table and list": (lambda d, s, p: s.predict(pd.DataFrame(), ["f0001"]), "one DataFrame with user_id and item_id"),
@@ -223,10 +225,69 @@ def test_help_says_what_comes_back() -> None:
 
 
 def test_results_are_those_of_the_last_simulation(data: hs.Dataset, fitted: hs.Simulator, tmp_path: Path) -> None:
-    run = hs.Run(tmp_path / "run", data, simulator=fitted)
+    run = hs.Run(tmp_path / "run", data, simulator=fitted, overwrite=True)
     for n_users in (2, 3):
         run.simulate(hs.cross_pairs(data.users.index[:n_users], data.items.index[:1]))
         assert len(run.ratings) == n_users
+
+
+def test_a_finished_run_is_replaced_by_another_only_where_that_is_asked_for(
+    data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame, finished: Path
+) -> None:
+    """Issue 11: other pairs or another seed replaced a finished run without a word."""
+    ratings = (finished / "ratings.csv").read_bytes()
+    assert len(hs.Run(finished, data, simulator=fitted).simulate(pairs).pairs) == len(pairs)
+    for other, of in ((hs.Run(finished, data, simulator=fitted, seed=1), pairs), (hs.Run(finished, data), pairs[:3])):
+        with pytest.raises(SettingsError, match=r"another finished run \(.*--overwrite"):
+            other.simulate(of)
+    assert (finished / "ratings.csv").read_bytes() == ratings
+    hs.Run(finished, data, simulator=fitted, overwrite=True).simulate(pairs[:3])
+    assert len(hs.Run.open(finished).ratings) == 3
+    (finished / "run.json").write_text("{}")
+    with pytest.raises(SettingsError, match="another finished run"):
+        hs.Run(finished, data, simulator=fitted).simulate(pairs)
+
+
+def test_a_folder_of_other_things_is_not_written_into(
+    data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    run = hs.Run(tmp_path, data, simulator=fitted, settings={"llm": {"base_url": "http://localhost:1"}}, model="m")
+    for start in (run.plan, run.simulate):
+        with pytest.raises(SettingsError, match=r"holds other things, for example thesis\.tex; name a new folder"):
+            start(pairs)
+    with pytest.raises(SettingsError, match="is a file"):
+        hs.Run(tmp_path / "thesis.tex" / "run", data, simulator=fitted).simulate(pairs)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_start_that_is_refused_leaves_nothing_in_the_folder(
+    data: hs.Dataset, pairs: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 11: without a key a run left its settings in the folder, and `plan` refused other ones that `simulate`
+    took; the members were fitted before the key was missed."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    keyless = hs.Run(tmp_path / "run", data, model="gpt-4o-mini")
+    with pytest.raises(SettingsError, match="needs a key"):
+        keyless.simulate(pairs)
+    unpriced = hs.Run(tmp_path / "run", data, model="m", settings=settings("https://models.example.com/v1"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    with pytest.raises(SettingsError, match="needs the price of model"):
+        unpriced.simulate(pairs, budget="1usd")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_and_a_simulation_agree_on_a_folder_without_answers(
+    data: hs.Dataset, fitted: hs.Simulator, pairs: pd.DataFrame, tmp_path: Path
+) -> None:
+    with LoopbackLLM() as server:
+        chosen = settings(server.url)
+        first = hs.Run(tmp_path / "run", data, simulator=fitted, settings=chosen, model="first")
+        first.simulate(pairs, max_calls=0)
+        other = hs.Run(tmp_path / "run", data, simulator=fitted, settings=chosen, model="other", overwrite=True)
+        assert other.plan(pairs).forecast.calls > 0
+        assert other.simulate(pairs).llm.answered.all()
 
 
 class SlowlyFitted(hs.Simulator):

@@ -225,7 +225,7 @@ def test_the_command_gathers_texts_that_the_data_set_is_then_read_with(
     expect_film(httpserver, {"query": "Heat", "year": "1995", "api_key": KEY})
     httpserver.expect_request("/3/search/movie").respond_with_json({"results": []})
     monkeypatch.setenv("TMDB_API_KEY", KEY)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYBRID_SIM_CACHE", str(tmp_path / "cache"))
     command = ["data", "texts", "ml-latest-small", "--data", str(tmp_path), "--mirror", httpserver.url_for("/3")]
     assert main(command) == 0
     assert capsys.readouterr().out == f"{folder / 'movies_tmdb.parquet'}\n"

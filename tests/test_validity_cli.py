@@ -206,7 +206,7 @@ def test_held_out_ratings_that_were_learned_from_are_refused(files: Path) -> Non
     [
         (["--run", "a", "--simulated", "b"], "--run and --simulated name different simulators"),
         (["--fitted", "a", "--run", "b"], "leave it out"),
-        (["--folds", "1,2", "--protocol", "kfold"], "one fold is validated at a time"),
+        (["--folds", "1,2", "--protocol", "kfold"], "one fold is meant"),
         (["--json", "no/such/folder/x.json"], "name a file in a folder that exists"),
         (["--probe", "there"], "--probe DIR and --model NAME go together"),
         (["--model", "gpt"], "--probe DIR and --model NAME go together"),

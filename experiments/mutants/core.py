@@ -4,6 +4,10 @@ SERIALIZATION, STORE = "hybrid_sim/core/serialization.py", ["tests/test_store.py
 
 MEMORY, CLI_MAIN, PROCESS = "hybrid_sim/core/memory.py", "hybrid_sim/cli/__init__.py", ["tests/test_process.py"]
 COST, FITS = "hybrid_sim/ensemble/cost.py", ["tests/test_memory.py"]
+CHECKS, FRAMES = ["tests/test_cli_checks.py"], ["tests/test_frames.py"]
+SIMULATOR = "hybrid_sim/simulation/simulator.py"
+FIT_CACHE, CACHED = "hybrid_sim/core/fit_cache.py", ["tests/test_fit_cache.py"]
+SESSION, RUN = "hybrid_sim/simulation/session.py", ["tests/test_run.py"]
 
 MUTANTS = [
     (
@@ -39,6 +43,48 @@ MUTANTS = [
     ("hybrid_sim/core/model_files.py", ' and size == expected.get("bytes")', "", STORE),
     ("hybrid_sim/core/model_files.py", "        _recover(folder.resolve())\n", "        pass\n", STORE),
     ("hybrid_sim/core/model_files.py", "    _recover(folder)\n", "", STORE),
+    # Cached fits
+    (FIT_CACHE, '            "what": what,\n', "", CACHED),
+    (FIT_CACHE, '            "rater": settings,\n', "", CACHED),
+    (FIT_CACHE, '            "embedder": embedder and embedder.fingerprint,\n', "", CACHED),
+    (FIT_CACHE, '            "data": dataset.digest,\n', "", CACHED),
+    (FIT_CACHE, '            "rows": [_hashed(part) for part in rows],\n', "", CACHED),
+    (FIT_CACHE, '("hybrid_sim", type(rater).__module__.partition(".")[0])', '("hybrid_sim",)', CACHED),
+    (FIT_CACHE, "fit.seconds >= self.least_seconds", "True", CACHED),
+    (FIT_CACHE, 'if about.get("entry") != place.name:', "if False:", CACHED),
+    (FIT_CACHE, "if str(arrays.pop(ENTRY, None)) != file.name:", "if arrays.pop(ENTRY, None) is None:", CACHED),
+    (FIT_CACHE, "    checked_size(file)\n", "", CACHED),
+    (FIT_CACHE, "            os.utime(place)\n", "            pass\n", CACHED),
+    (FIT_CACHE, "            if total <= self.max_bytes:\n", "            if True:\n", CACHED),
+    (FIT_CACHE, "        cache.make_room()\n", "        pass\n", CACHED),
+    ("hybrid_sim/evaluation/resources.py", "is_whole = cache.n_read == n_read", "is_whole = True", CACHED),
+    (SERIALIZATION, ' and f.name != "embedder"]', "][:0]", CACHED),
+    (SESSION, "None if self._overwrite else", "None if True else", RUN),
+    (
+        SESSION,
+        "        if not replay and not self.folder.journal.exists():\n",
+        "        if False:\n",
+        RUN,
+    ),
+    (
+        "hybrid_sim/simulation/run_folder.py",
+        "if entries and not any(name.startswith(MARKS) for name in entries):",
+        "if False:",
+        RUN,
+    ),
+    # Checks before any work, and frames
+    ("hybrid_sim/cli/parsing.py", "        if name in options.given:\n", "        if False:\n", CHECKS),
+    ("hybrid_sim/cli/pair_options.py", "    if unknown:\n", "    if False:\n", CHECKS),
+    ("hybrid_sim/core/files.py", "if place.is_file() and place != target.absolute():", "if False:", CHECKS),
+    ("hybrid_sim/core/parallel.py", "copy_context().run, _timed", "_timed", CHECKS),
+    ("hybrid_sim/core/bars.py", "    thread.start()\n", "    thread.start(), ended.set()\n", CHECKS),
+    (
+        "hybrid_sim/simulation/simulator.py",
+        'if is_property or (name.endswith("_")',
+        'if False and (name.endswith("_")',
+        FRAMES,
+    ),
+    ("hybrid_sim/data/columns.py", 'if not re.fullmatch(r"__index', 'if True or not re.fullmatch(r"__index', FRAMES),
     ("hybrid_sim/core/model_files.py", "            if is_left:\n", "            if True:\n", STORE),
     # Memory
     (MEMORY, "    if limit < LIBRARIES:\n", "    if False:\n", PROCESS),

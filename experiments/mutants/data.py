@@ -67,7 +67,7 @@ MUTANTS = [
     (f"{DATA}/decoding.py", "    if start.count(0) > 0.8 * len(start) or (", "    if (", FOREIGN),
     (f"{DATA}/decoding.py", ' == "[Content_Types].xml" for', ' == "" for', FOREIGN),
     (f"{DATA}/columns.py", "        if path.exists() and not path.is_file():\n", "        if False:\n", FOREIGN),
-    (f"{DATA}/columns.py", "            column.validate(full=True)", "            column.validate()", FOREIGN),
+    (f"{DATA}/columns.py", "        column.validate(full=True)", "        column.validate()", FOREIGN),
     (f"{DATA}/delimited.py", "    if len(given) > len(fields):\n", "    if False:\n", FOREIGN),
     (f"{DATA}/delimited.py", "AS_ROWS if len(names) > WIDE else ", "", FOREIGN),
     (PROTOCOLS, "    if copied.sum() > COPIES * len(copied) and", "    if False and", FOREIGN),
@@ -165,8 +165,8 @@ MUTANTS = [
     ("hybrid_sim/cli/terminal.py", "        if text not in self.written:\n", "        if True:\n", CLI),
     (
         "hybrid_sim/cli/data_options.py",
-        "        if getattr(options, option) not in (None, [], (), False):\n",
-        "        if False:\n",
+        "    refuse_options(options, [*of_tables, *columns], ",
+        "    refuse_options(options, [], ",
         CLI,
     ),
     (

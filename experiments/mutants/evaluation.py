@@ -79,15 +79,9 @@ SOURCES = [
     f"{FAIR}a_run_that_learned_from_other_data_or_holds_no_distribution_is_refused",
     f"{FAIR}a_recording_about_other_pairs_corrects_nothing",
 ]
-KEPT = [
-    f"{FAIR}answers_are_kept_for_the_same_question_alone",
-    f"{FAIR}damaged_answers_and_those_of_another_question_are_not_used",
-]
-REUSE = [f"{FAIR}stored_answers_are_used_again_and_held_out_ratings_reach_no_member"]
 WHOLE = ["tests/test_ablation.py::test_all_components_answer_as_the_simulator_does"]
 APART = [f"{FAIR}the_whole_ensemble_taken_apart_answers_as_the_simulator"]
 BY_ITEM = [f"{FAIR}an_ablation_on_new_items_sums_by_item_and_learns_from_other_items"]
-PLUGIN = [f"{FAIR}answers_of_a_rater_whose_code_has_changed_are_not_used"]
 NO_PROFILE = ["tests/test_ablation.py::test_profiles_of_which_nothing_is_known_cannot_be_left_out"]
 READ = ["tests/test_ablation.py::test_profiles_that_an_llm_read_are_left_out_with_ratings_of_a_run_without_them"]
 SWITCHED = ["tests/test_ablation.py::test_what_cannot_be_switched_is_refused"]
@@ -233,27 +227,6 @@ MUTANTS = [
     (f"{VALIDITY}/inputs.py", "if seen.any():", "if False:", SOURCES),
     (f"{VALIDITY}/inputs.py", "if not good.all():", "if False:", SOURCES),
     (f"{VALIDITY}/inputs.py", "if not recorded.answered.any():", "if False:", SOURCES),
-    # stored answers of members: reused for the same question alone
-    (f"{ABLATION}/member_answers.py", '"member": [name, type(rater).__name__, *(', '"member": [name, *("" and ', KEPT),
-    (f"{ABLATION}/member_answers.py", '"embedder": self.embedder.fingerprint,', "", KEPT),
-    (f"{ABLATION}/member_answers.py", '"train": self.train.digest,', "", KEPT),
-    (f"{ABLATION}/member_answers.py", '"plans": _hashed(*(plan.held_rows for plan in self.plans)),', "", KEPT),
-    (f"{ABLATION}/member_answers.py", '"pairs": _hashed(self.pairs.user, self.pairs.item),', "", KEPT),
-    (f"{ABLATION}/member_answers.py", "except ModelFileError:", "except ZeroDivisionError:", KEPT),
-    (f"{ABLATION}/member_answers.py", 'f"{name}-{key}.npz"', 'f"{name}-{key[:16]}.npz"', KEPT),
-    (
-        f"{ABLATION}/member_answers.py",
-        '("hybrid_sim", type(rater).__module__.partition(".")[0])',
-        '("hybrid_sim",)',
-        PLUGIN,
-    ),
-    (
-        f"{ABLATION}/member_answers.py",
-        "[train.take(plan.train_rows) for plan in inputs.plans]",
-        "[train for plan in inputs.plans]",
-        REUSE,
-    ),
-    (f"{ABLATION}/member_answers.py", "if name not in answers]", "]", REUSE),
     # the ensemble taken apart
     (
         f"{ABLATION}/variants.py",

@@ -25,7 +25,7 @@ PROFILES = ("tests/test_profiles.py",)
 MUTANTS = [
     # the client and its sender
     (LLM + "client.py", "if missing and self.replay:", "if False:", ASK),
-    (LLM + "client.py", "check_price(price, self.settings.model, file)", "pass", CLIENT),
+    (LLM + "client.py", "check_price(price, settings.model, settings.prices)", "pass", CLIENT),
     (LLM + "client.py", "if sender.interrupted:", "if False:", ASK),
     (LLM + "client.py", "distinct = dict(zip(keys, questions, strict=True))",
      "distinct = {f'{k}{n}': q for n, (k, q) in enumerate(zip(keys, questions))}", ASK),
@@ -98,8 +98,8 @@ MUTANTS = [
     (LLM + "journal.py", "if self._full:", "if False:", JOURNAL),
     (LLM + "journal.py", "        if self.replay:\n            raise RunError", "        if False:\n"
      "            raise RunError", JOURNAL),
-    (LLM + "journal.py", "if differences and (self.replay or", "if False and (self.replay or", JOURNAL),
-    (LLM + "journal.py", 'if differences and (self.replay or self._read("SELECT 1 FROM attempts LIMIT 1")):',
+    (LLM + "journal.py", "if differences and self._read(", "if False and self._read(", JOURNAL),
+    (LLM + "journal.py", 'if differences and self._read("SELECT 1 FROM attempts LIMIT 1"):',
      "if differences:", JOURNAL),
     (LLM + "journal.py", "if is_whole(row) and row[0] not in self._attempts:", "if is_whole(row):", JOURNAL),
     (LLM + "journal.py", "use_ballast=True)", "use_ballast=False)", JOURNAL),

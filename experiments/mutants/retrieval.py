@@ -16,7 +16,7 @@ MUTANTS = [
     (INDEX, "np.flatnonzero(self.vectors_.any(axis=1)).astype(np.int64)", "np.arange(len(self.vectors_))", ABOUT_INDEX),
     (
         INDEX,
-        "if self.exact or not np.array_equal(vectors[known], self.vectors_[self.rows_]):",
+        "if self.exact or (known < 0).any() or not np.array_equal(vectors[known], self.vectors_[self.rows_]):",
         "if self.exact:",
         ABOUT_INDEX,
     ),

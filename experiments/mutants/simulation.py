@@ -115,9 +115,16 @@ MUTANTS = [
     (f"{CORE}/compiled.py", "            self._discard()\n            return None\n", "            raise\n", STREAMS),
     # Incremental refit
     (f"{SIMULATION}/refit.py", "    if missing.any():\n", "    if False:\n", EXCLUSIONS),
+    (f"{SIMULATION}/refit.py", "    if not is_same:\n", "    if False:\n", COLD),
+    (f"{SIMULATION}/refit.py", "np.array_equal(support.n_item_[rows], dataset.item_counts)", "True", COLD),
     (f"{SIMULATION}/refit.py", "if dataset.scale != ", "if False and dataset.scale != ", EXCLUSIONS),
     (f"{SIMULATION}/refit.py", "    if len(missing):\n", "    if False:\n", EXCLUSIONS),
-    (f"{SIMULATION}/refit.py", "copies = copy.deepcopy(ensemble.members)", "copies = ensemble.members", COLD),
+    (
+        f"{SIMULATION}/refit.py",
+        "cache = copy.deepcopy(ensemble.members)",
+        "cache = ensemble.members",
+        COLD,
+    ),
     # Explanations
     (f"{CORE}/types.py", "known = np.flatnonzero(self.known)", "known = np.arange(len(self))", EXCLUSIONS),
     (f"{SIMULATION}/explain.py", " if abs(part) > MIN_PART", "", EXCLUSIONS),
@@ -139,7 +146,12 @@ MUTANTS = [
     (f"{NEW_ITEMS}/audience.py", "np.nanmax(np.abs(error) / spread, axis=1)", "np.abs(error) / spread", EXCLUSIONS),
     (f"{CORE}/types.py", "if not 0 < len(liked) < scale.n_levels:", "if not liked:", COLD),
     (f"{NEW_ITEMS}/run.py", "if len(self.items) * len(self.users) > MAX_PAIRS:", "if False:", EXCLUSIONS),
-    (f"{NEW_ITEMS}/run.py", "    if simulator is not None:\n        simulator.require_fitted_to(dataset)\n", "", RUN),
+    (
+        f"{NEW_ITEMS}/run.py",
+        "    if simulator is not None:\n        require_same_ratings(simulator, dataset)\n",
+        "",
+        RUN,
+    ),
     (
         f"{NEW_ITEMS}/audience.py",
         "MIN_USERS <= inside.sum() < len(users)",

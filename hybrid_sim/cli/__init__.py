@@ -5,11 +5,13 @@ Nothing heavy is imported before a command runs, so that `--help` and mistakes a
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from hybrid_sim.cli.parsing import parse
 from hybrid_sim.cli.terminal import messages, open_standard_streams, silence, warn
@@ -32,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.command = ["hybrid-sim", *words]
         with messages(options.quiet):
             fit_libraries_into_limit()
-            status: int = options.run(options)
+            with _cached_fits(options):
+                status: int = options.run(options)
         sys.stdout.flush()
         return status
     except HybridSimError as error:
@@ -64,3 +67,12 @@ def _out_of_memory(error: Exception, debug: bool) -> int:
         traceback.print_exception(error)
     warn(f"hybrid-sim: the memory is used up ({error}); raise its limit, or use fewer ratings or members, or --jobs 1")
     return InputError.exit_code
+
+
+def _cached_fits(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """The cache of fits, for a command that fits and has no --no-cache."""
+    if getattr(options, "no_cache", True):
+        return nullcontext()
+    from hybrid_sim.core.fit_cache import caching_fits
+
+    return caching_fits()

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 from pathlib import Path
 
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
 from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
-from hybrid_sim.cli.terminal import show
+from hybrid_sim.cli.terminal import report_written, show
 
 DESCRIPTION = """\
 Leaves out every subset of the ensemble's components (groups of members, and the steps after them) and compares what is
 left on the same held-out ratings. The component llm needs recorded LLM ratings (--llm-ratings); the member biases
-always stays. Members are asked once per fold and their answers kept (--answers), so that another run of the same folds
-takes seconds. Without options: the synthetic world.
+always stays. Members are fitted once per fold and cached, so that another run of the same folds takes seconds. Without
+options: the synthetic world.
 """
-
-_log = logging.getLogger("hybrid_sim")
 
 
 def _add_options(parser: Parser) -> None:
@@ -28,7 +24,6 @@ def _add_options(parser: Parser) -> None:
     add_protocol_options(what)
     what("--components boosted,...", _components_help, words_list)
     add_run_options(what, without=False)
-    what("--answers DIR|none", "where members' answers are kept (default: in the user's cache)")
     add_data_options(parser)
     recorded = parser.group("recorded LLM ratings")
     add_recording_options(recorded)
@@ -59,25 +54,14 @@ def run(options: argparse.Namespace) -> int:
         recording=read_recording(options, dataset),
         without_profile=read_recording(options, dataset, options.llm_ratings_without_profile),
         members=options.members or None,
-        answer_folder=_answer_folder(options.answers),
         n_jobs=options.jobs,
         command=options.command,
     )
     if options.json is not None:
         write_ablation(report, options.json)
     show(*ablation_text(report).split("\n"))
+    report_written(options.json)
     return 0
-
-
-def _answer_folder(named: str | None) -> Path | None:
-    """The folder of members' answers: the one that is named, else one in HYBRID_SIM_CACHE or the user's cache."""
-    if named is not None:
-        return None if named == "none" else Path(named)
-    import platformdirs
-
-    folder = Path(os.environ.get("HYBRID_SIM_CACHE") or platformdirs.user_cache_dir("hybrid-sim")) / "answers"
-    _log.info("members' answers are kept in %s", folder)
-    return folder
 
 
 COMMANDS.add("ablate", Command("what each component is worth", DESCRIPTION, _add_options, run, "evaluate"))

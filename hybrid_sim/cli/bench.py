@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, read_data
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, words_list
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, refuse_options, words_list
 from hybrid_sim.cli.protocol_options import (
     add_protocol_options,
     add_recording_options,
@@ -17,7 +17,7 @@ from hybrid_sim.cli.protocol_options import (
     read_protocol,
     read_recording,
 )
-from hybrid_sim.cli.terminal import show
+from hybrid_sim.cli.terminal import report_written, show
 from hybrid_sim.core.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ def run(options: argparse.Namespace) -> int:
         check_output("--figure", options.figure)
         if options.figure.suffix.lower() not in (".png", ".svg", ""):
             raise SettingsError(f"--figure {options.figure}: a figure is saved as .png or .svg; change the suffix")
-    from hybrid_sim.evaluation.bench import choose_models
+    from hybrid_sim.evaluation.bench import HYBRID, choose_models
     from hybrid_sim.evaluation.bench_report import table_text, write_json
 
     models = choose_models(options.models, bool(options.llm_ratings))
+    if HYBRID not in models:
+        refuse_options(options, ["members", "without"], f"belongs to the model {HYBRID}, which is not run")
     dataset = read_data(options)
     report = hs.bench(
         dataset,
@@ -71,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     show(*table_text(report).split("\n"))
     if str(options.figure) != "none":
         _write_figure(report, options.figure)
+    report_written(options.json)
     return 0
 
 

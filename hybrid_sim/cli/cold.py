@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, chosen_simulator, read_data
-from hybrid_sim.cli.llm_options import add_budget_options, exit_status, limits, plan_lines, use_lines
+from hybrid_sim.cli.llm_options import (
+    add_budget_options,
+    add_folder_options,
+    exit_status,
+    limits,
+    plan_lines,
+    use_lines,
+)
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, whole_number
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
 from hybrid_sim.cli.terminal import report_formulas, show
@@ -56,7 +63,7 @@ _log = logging.getLogger("hybrid_sim")
 
 
 def _add_options(parser: Parser) -> None:
-    parser.option("-o --output DIR", "the folder to write into", Path, required=True)
+    add_folder_options(parser.option)
     parser.option("--html OUT.html", "also as a page", Path)
     what, number = parser.group("what is asked"), whole_number(1)
     what("--new FILE", "the new items: CSV, Parquet or JSON lines", Path, required=True)
@@ -64,7 +71,7 @@ def _add_options(parser: Parser) -> None:
     what("--audience N", "ask N random users (default all)", number)
     what("--like RATING", "ratings from here upwards are likes (default: upper 40%% of scale)", float)
     what("--top N", "fans and similar items per item (default 5)", number, default=5)
-    what("--fitted MODEL_DIR", "what `fit` saved from this data", Path)
+    what("--fitted MODEL_DIR", "what `fit` saved from this data, or `cold` (DIR/simulator)", Path)
     add_run_options(what)
     add_settings_options(parser)
     what(
@@ -86,6 +93,9 @@ def run(options: argparse.Namespace) -> int:
     given = (*limits(options).values(), options.panel) != (None,) * 4
     if options.base_url or options.replay or options.dry_run or given:
         require_model(settings)
+    from hybrid_sim.simulation.run_folder import RunFolder
+
+    RunFolder(options.output).require_usable("cold")
     new = hs.NewItemRun(
         options.output,
         read_data(options),
@@ -100,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         column=options.new_item_col,
         encoding=options.encoding,
+        overwrite=options.overwrite,
     )
     if options.dry_run and new.asks:
         sys.stdout.write(plan_lines(new.plan(), options))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import hybrid_sim as hs
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output
-from hybrid_sim.cli.terminal import show
+from hybrid_sim.cli.terminal import report_written, show
 from hybrid_sim.core.errors import SettingsError
 from hybrid_sim.core.files import write_json_file
 
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         write_json_file(options.json, {"kind": "comparison", **asdict(comparison)})
     if options.html is not None:
         hs.write_report(comparison, options.html)
+    report_written(options.html, options.json)
     return 0
 
 

@@ -21,7 +21,7 @@ _log = logging.getLogger("hybrid_sim")
 
 
 def _add_options(parser: Parser) -> None:
-    parser.add_argument("action", metavar="get|texts|list|where")
+    parser.option("action get|texts|list|where", "what to do")
     parser.option("name NAME", "of the data set, for example ml-100k", nargs="?")
     parser.option("--data DIR", "the folder (else HYBRID_SIM_DATA, else the cache)", Path)
     parser.option("--mirror URL", "get or gather from another server")
@@ -52,12 +52,13 @@ def _get(options: argparse.Namespace) -> None:
 
 def _texts(options: argparse.Namespace) -> None:
     """Gather the texts of a set's films into its folder, where `load` finds them."""
-    from hybrid_sim.data.sources import TMDB_FILE, cache_folder, data_folder, find_folder
+    from hybrid_sim.core.files import cache_folder
+    from hybrid_sim.data.sources import TMDB_FILE, data_folder, find_folder
     from hybrid_sim.data.tmdb import write_tmdb
     from hybrid_sim.data.tmdb_client import BASE_URL, TmdbClient
 
     place = find_folder(options.name, data_folder(options.data)) / TMDB_FILE
-    client = TmdbClient.from_environment(cache_folder() / "tmdb", base_url=options.mirror or BASE_URL)
+    client = TmdbClient.from_environment(cache_folder("tmdb"), base_url=options.mirror or BASE_URL)
     dataset = hs.load_dataset(options.name, options.data, tmdb=None)
     texts = client.fetch(dataset)
     write_tmdb(texts, place)

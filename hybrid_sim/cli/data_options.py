@@ -8,22 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hybrid_sim as hs
-from hybrid_sim.cli.parsing import AddOption, Parser, one_of, whole_number, words_list
+from hybrid_sim.cli.parsing import AddOption, Parser, one_of, refuse_options, whole_number, words_list
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import nearest
 
 if TYPE_CHECKING:
     from hybrid_sim.core.settings import EnsembleSettings
 
-COLUMNS = ("user", "item", "rating", "timestamp", "title", "year", "genres", "overview", "items_id", "users_id")
-"""What the column options `--user-col` ... name."""
+TRUTH_COLUMNS = ("user", "item", "rating")
+"""Columns of a table of held-out ratings, which are named by the same options."""
 
-COLUMN_HELP = {
-    "user": "name of a column; likewise --item-col, --rating-col, --title-col, --year-col, --genres-col, "
-    "--overview-col",
-    "timestamp": "likewise; '' reads no times",
-    "items_id": "the ids in --items, where they are called otherwise than in --ratings; likewise --users-id-col",
+COLUMNS = {
+    "user": "column of user ids in --ratings (default user_id)",
+    "item": "column of item ids in --ratings (default item_id)",
+    "rating": "column of ratings (default rating)",
+    "timestamp": "column of times (default timestamp); '' reads none",
+    "title": "column of titles in --items (default title)",
+    "year": "column of years in --items (default year)",
+    "genres": "column of genres in --items (default genres)",
+    "overview": "column of descriptions in --items (default overview)",
+    "items_id": "column of ids in --items (default as in --ratings)",
+    "users_id": "column of ids in --users (default as in --ratings)",
 }
-"""One line of help for all column options and one for what is special."""
+"""What the column options `--user-col` ... name, with their help."""
 
 DELIMITERS = {"tab": "\t", "\\t": "\t", "blank": " ", "space": " "}
 """Delimiters by names that are easy to write in a shell."""
@@ -50,13 +57,13 @@ def add_data_options(parser: Parser) -> None:
     own("--missing-ids refuse|drop|keep", "rows with an id such as nan, NULL or nothing", missing, default="refuse")
     untitled = "the first row of --ratings is a rating: user, item, rating[, timestamp]"
     own("--no-header", untitled, action="store_const", const=[], dest="header")
-    columns = "names of the columns of --ratings, which has no header; likewise --items-columns, --users-columns"
-    own("--columns NAME,...", columns, words_list, dest="header")
+    columns = "names of the columns of --{}, which has no header"
+    own("--columns NAME,...", columns.format("ratings"), words_list, dest="header")
     for table in ("items", "users"):
-        own(f"--{table}-columns NAME,...", argparse.SUPPRESS, words_list)
+        own(f"--{table}-columns NAME,...", columns.format(table), words_list)
     own("--genres-delimiter MARK", "between genres (default: detected)", _delimiter)
-    for column in COLUMNS:
-        own(f"--{column.replace('_', '-')}-col NAME", COLUMN_HELP.get(column, argparse.SUPPRESS))
+    for column, meaning in COLUMNS.items():
+        own(f"--{column.replace('_', '-')}-col NAME", meaning)
     own("--item-feature COL", "a further column of --items", action="append", default=[])
     own("--user-feature COL", "a further column of --users", action="append", default=[])
     texts = parser.group("texts of films")
@@ -72,10 +79,33 @@ def add_data_options(parser: Parser) -> None:
 def add_run_options(option: AddOption, without: bool = True) -> None:
     """Options of everything that is fitted; those that leave out components by themselves have no `without`."""
     option("--seed SEED", "of everything random (default 0)", whole_number(0), default=0)
-    option("--members svd,...", _members_help, words_list)
+    option("--members svd,...", _members_help, _members)
     if without:
-        option("--without boosted,...", _without_help, words_list)
+        option("--without boosted,...", _without_help, _without)
     option("--jobs N", "parallel workers (default: all CPUs)", whole_number(1))
+    option("--no-cache", "fit anew: read no fit from the user's cache folder (or HYBRID_SIM_CACHE) and keep none there")
+
+
+def _members(text: str) -> list[str]:
+    """Names of members, checked before anything is read or fitted."""
+    from hybrid_sim.ensemble.components import LIGHT, with_sets
+    from hybrid_sim.models.registry import registered_members
+
+    words, names = words_list(text), [member.name for _, member in registered_members()]
+    for word in with_sets(words) or ():
+        if word not in names:
+            raise SettingsError(f"--members: there is no member {word!r}; {nearest(word, [*names, LIGHT])}")
+    return words
+
+
+def _without(text: str) -> list[str]:
+    """Names of components or members, checked before anything is read or fitted."""
+    from hybrid_sim.ensemble.components import switched
+    from hybrid_sim.models.registry import registered_members
+
+    words = words_list(text)
+    switched([member.name for _, member in registered_members()], words)
+    return words
 
 
 def _delimiter(word: str) -> str:
@@ -153,17 +183,23 @@ def read_data(options: argparse.Namespace) -> hs.Dataset:
     return _read_known(options) if options.ratings is None else _read_own(options)
 
 
+def truth_columns(options: argparse.Namespace) -> dict[str, str]:
+    """Names of the columns of --truth: those of --ratings, as --user-col, --item-col and --rating-col name them."""
+    named = {column: getattr(options, f"{column}_col") for column in TRUTH_COLUMNS}
+    return {column: name for column, name in named.items() if name}
+
+
 def read_named_data(options: argparse.Namespace) -> hs.Dataset | None:
     """The dataset that the options name; None where they name none."""
     return read_data(options) if options.dataset is not None or options.ratings is not None else None
 
 
 def _read_known(options: argparse.Namespace) -> hs.Dataset:
-    of_tables = ("items", "users", "scale", "item_feature", "user_feature", "delimiter", "unrated", "round", "header",
-                 "items_columns", "users_columns", "genres_delimiter")  # fmt: skip
-    for option in (*of_tables, *(f"{column}_col" for column in COLUMNS)):
-        if getattr(options, option) not in (None, [], (), False):
-            raise SettingsError(f"--{option.replace('_', '-')} belongs to --ratings FILE, not to --dataset")
+    of_tables = ("items", "users", "scale", "duplicates", "missing_ids", "item_feature", "user_feature", "delimiter",
+                 "unrated", "round", "header", "items_columns", "users_columns", "genres_delimiter")  # fmt: skip
+    of_truth = TRUTH_COLUMNS if getattr(options, "truth", None) else ()
+    columns = [f"{column}_col" for column in COLUMNS if column not in of_truth]
+    refuse_options(options, [*of_tables, *columns], "belongs to --ratings FILE, not to --dataset")
     tmdb = None if options.tmdb == "none" else options.tmdb
     return hs.load_dataset(options.dataset, options.data, tmdb=tmdb, tmdb_votes=options.tmdb_votes)
 

@@ -1,4 +1,4 @@
-"""`hybrid-sim doctor`: is everything there that a run with a language model needs?"""
+"""`hybrid-sim doctor`: is everything there that a fit, or a run with a language model, needs?"""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser
-from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, refuse_options
+from hybrid_sim.cli.settings import add_settings_options, read_settings
 from hybrid_sim.cli.terminal import say
 
 if TYPE_CHECKING:
     from hybrid_sim.llm.doctor import Finding
 
 DESCRIPTION = """\
-Looks at packages, embedding weights, disk, price, and the endpoint: whether it answers, has the model,
-keeps to a JSON schema, and how large its context is. It is asked up to three tiny questions, which may
-cost a fraction of a cent; --no-question leaves them out.
+Looks at packages, embedding weights, the cache and the disk; with --model also at the price and the endpoint: whether
+it answers, has the model, keeps to a JSON schema, and how large its context is. It is asked up to three tiny questions,
+which may cost a fraction of a cent; --no-question leaves them out.
 
 Exit status: 0 all well or nothing worse than a warning, 2 settings, 3 the endpoint, 5 the disk.
 """
@@ -37,8 +37,13 @@ def run(options: argparse.Namespace) -> int:
     from hybrid_sim.llm.doctor import examine
 
     settings = read_settings(options)
-    require_model(settings)
-    findings = [_embedder_finding(), *examine(settings.llm, options.output, ask=not options.no_question)]
+    if not settings.llm.model:
+        refuse_options(options, ["no_question", "base_url"], "belongs to --model NAME")
+    findings = [
+        _embedder_finding(),
+        _cache_finding(),
+        *examine(settings.llm, options.output, ask=not options.no_question),
+    ]
     if options.json:
         rows = [{name: part for name, part in asdict(one).items() if name != "exit_code"} for one in findings]
         sys.stdout.write(f"{json.dumps(rows, indent=2)}\n")
@@ -60,5 +65,15 @@ def _embedder_finding() -> Finding:
     return Finding("weights", "warn", f"all-MiniLM-L6-v2 will be downloaded (90 MB) when it is needed; or {INSTALL}")
 
 
-DOES = "what is missing for a run with a language model"
+def _cache_finding() -> Finding:
+    """Where vectors and fits are kept, and how much that is."""
+    from hybrid_sim.core.files import cache_folder
+    from hybrid_sim.llm.doctor import Finding
+
+    folder = cache_folder("fits").parent
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Finding("cache", "ok", f"{size / 1e9:.1f} GB of vectors and fits in {folder}; it may be removed at any time")
+
+
+DOES = "what is missing on this machine, or for a language model"
 COMMANDS.add("doctor", Command(DOES, DESCRIPTION, _add_options, run, "set up"))

@@ -9,10 +9,13 @@ from pathlib import Path
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, size_in_bytes
+from hybrid_sim.cli.protocol_options import add_protocol_options, read_fold
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import require_writable
 
 DESCRIPTION = """\
-Learn from all ratings of a data set and save the simulator in a folder. Without data: the synthetic world.
+Learn from all ratings of a data set and save the simulator in a folder. Without data: the synthetic world. With
+--protocol (or --folds) it learns from the training ratings of one fold, for `hybrid-sim validate --fitted MODEL_DIR`.
 """
 
 _log = logging.getLogger("hybrid_sim")
@@ -29,6 +32,7 @@ def _add_options(parser: Parser) -> None:
     )
     add_run_options(parser.option)
     parser.option("--memory 8GB", "leave out members that do not fit, the largest first", size_in_bytes)
+    add_protocol_options(parser.group("the training ratings of a fold (see `bench --help`)"), folds="1")
     add_data_options(parser)
 
 
@@ -38,8 +42,11 @@ def run(options: argparse.Namespace) -> int:
         raise SettingsError("--members, --without and --memory belong to a new fit; leave them or --teach out")
     from hybrid_sim.core.model_files import refuse_other_content
 
+    require_writable(options.output)
     refuse_other_content(options.output)
     dataset = read_data(options)
+    if {"protocol", "folds", "known"} & set(options.given):
+        dataset = read_fold(options, dataset)[1].train
     _log.info(
         "%s%s: %d ratings of %d users and %d items on the scale %s",
         dataset.name,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hybrid_sim as hs
-from hybrid_sim.cli.parsing import Parser, whole_number
+from hybrid_sim.cli.parsing import AddOption, Parser, whole_number
 from hybrid_sim.cli.terminal import warn
 from hybrid_sim.core.errors import BudgetError
 
@@ -27,6 +28,12 @@ def add_budget_options(parser: Parser) -> None:
     spent("--budget 5usd", "money that the run may cost in all, resumed or not", _money)
     spent("--max-calls N", "requests that may be sent in all", whole_number(0))
     spent("--max-minutes N", "minutes that may be spent asking in all", _minutes)
+
+
+def add_folder_options(option: AddOption) -> None:
+    """The option that names the folder of a run, and the one that allows to replace the run in it."""
+    option("-o --output DIR", "the folder of the run; the same command again goes on there", Path, required=True)
+    option("--overwrite", "replace the finished run of another command in DIR")
 
 
 def _money(word: str) -> int:

@@ -99,6 +99,12 @@ def _ids(option: str, words: Sequence[str], frame: pd.DataFrame, seed: int) -> I
             raise SettingsError(f"{option} {words[0]}: is written random:N with N from 1 to {len(ids)}")
         rows = stream(seed, "chosen", option).choice(len(ids), int(number), replace=False)
         return np.asarray(ids[np.sort(rows)])
+    unknown = [word for word in words if word not in frame.index]
+    if unknown:
+        raise SettingsError(
+            f"{option} {unknown[0]}: the data has no such id, it has for example {ids[0]}; ids that it does not "
+            "know can be named in a file (--pairs FILE)"
+        )
     return np.array(list(dict.fromkeys(words)), dtype=object)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -86,6 +87,11 @@ class Parser(argparse.ArgumentParser):
                 action.help = action.help()
         return super().format_help()
 
+    @property
+    def long_options(self) -> list[str]:
+        """The options by their long names."""
+        return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """The options.
 
@@ -94,8 +100,12 @@ class Parser(argparse.ArgumentParser):
         """
         options, unknown = self.parse_known_args(words)
         if unknown:
-            names = [name for name in self._option_string_actions if name.startswith("--")]
-            raise SettingsError(f"there is no option {unknown[0]!r}; {nearest(unknown[0], names)}")
+            raise SettingsError(f"there is no option {unknown[0]!r}; {nearest(unknown[0], self.long_options)}")
+        options.given = {
+            action.dest: action.option_strings[-1]
+            for action in self._actions
+            if action.option_strings and getattr(options, action.dest, action.default) != action.default
+        }
         return options
 
 
@@ -140,14 +150,23 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         parser = _overview()
         parser.parse(words)
         return argparse.Namespace(run=lambda _: _show(parser.format_help()), quiet=False)
-    command = COMMANDS[words[place]]
-    parser = Parser(prog=f"hybrid-sim {words[place]}", description=command.description)
+    options = command_parser(words[place]).parse([*words[:place], *words[place + 1 :]])
+    options.run = COMMANDS[words[place]].run
+    return options
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of a command.
+
+    Raises:
+        SettingsError: there is no such command.
+    """
+    command = COMMANDS[name]
+    parser = Parser(prog=f"hybrid-sim {name}", description=command.description)
     command.add_options(parser)
     parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse([*words[:place], *words[place + 1 :]])
-    options.run = command.run
-    return options
+    return parser
 
 
 def _overview() -> Parser:
@@ -213,10 +232,22 @@ def check_output(option: str, target: Path | None, *sources: Path) -> None:
     """
     if target is None:
         return
-    if target.is_dir() or not target.absolute().parent.is_dir():
+    folder = target.absolute().parent
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise SettingsError(f"{option} {target}: cannot be written; name a file in a folder that exists")
     if target.exists() and any(source.exists() and target.samefile(source) for source in sources):
         raise SettingsError(f"{option} {target}: would replace what it is made from; name another file")
+
+
+def refuse_options(options: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    """Refuse options that would do nothing; `names` are their attributes, `reason` says what they belong to.
+
+    Raises:
+        SettingsError: one of them was given.
+    """
+    for name in names:
+        if name in options.given:
+            raise SettingsError(f"{options.given[name]} {reason}; leave it out")
 
 
 def words_list(text: str) -> list[str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hybrid_sim as hs
-from hybrid_sim.cli.parsing import AddOption, whole_number
+from hybrid_sim.cli.parsing import AddOption, refuse_options, whole_number
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from hybrid_sim.evaluation.protocols import Protocol
+    from hybrid_sim.evaluation.protocols import Fold, Protocol
     from hybrid_sim.models.recorded import RecordedRatings
 
 DEFAULT, DEFAULT_UNTIMED = "user-temporal", "kfold"
@@ -92,6 +92,19 @@ def read_protocol(options: argparse.Namespace, dataset: hs.Dataset) -> Protocol:
     )
 
 
+def read_fold(options: argparse.Namespace, dataset: hs.Dataset) -> tuple[Protocol, Fold]:
+    """The protocol and the single fold of it that the options name.
+
+    Raises:
+        SettingsError: they name several, or as `read_protocol`.
+        DataError: the data has no times and the protocol needs them.
+    """
+    protocol = read_protocol(options, dataset)
+    if len(protocol.splits) != 1:
+        raise SettingsError(f"--folds {options.folds}: one fold is meant; name one")
+    return protocol, next(protocol.folds())
+
+
 def add_recording_options(option: AddOption) -> None:
     """Options that name recorded LLM ratings."""
     tables = "tables with user_id, item_id and rating, or a folder of ratings_u<k>.csv"
@@ -106,6 +119,9 @@ def read_recording(
 ) -> RecordedRatings | None:
     """The recorded LLM ratings in `files` (None: those that the options name), None where there are none."""
     files = options.llm_ratings if files is None else files
+    if not options.llm_ratings:
+        named = ("llm_user_col", "llm_item_col", "llm_rating_col", "llm_model")
+        refuse_options(options, named, "belongs to --llm-ratings FILE")
     if not files:
         return None
     from hybrid_sim.data.recordings import RecordingColumns, read_recordings

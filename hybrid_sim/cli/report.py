@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, read_named_data
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, refuse_options
 from hybrid_sim.cli.terminal import show
 
 DESCRIPTION = """\
@@ -36,6 +36,9 @@ def run(options: argparse.Namespace) -> int:
     source: Path = options.source
     target = options.html or (source / "report.html" if source.is_dir() else source.with_suffix(".html"))
     check_output("--html", target, source)
+    if not source.is_dir():
+        names = ("truth", "user", "fitted", "dataset", "ratings", "items", "users")
+        refuse_options(options, names, f"belongs to the folder of a run, and {source} is none")
     from hybrid_sim.simulation.run_folder import read_run
 
     result = read_run(source) if source.is_dir() else source

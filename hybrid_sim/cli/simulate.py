@@ -11,7 +11,14 @@ from pathlib import Path
 
 import hybrid_sim as hs
 from hybrid_sim.cli.data_options import add_data_options, add_run_options, chosen_simulator, read_data
-from hybrid_sim.cli.llm_options import add_budget_options, exit_status, limits, plan_lines, use_lines
+from hybrid_sim.cli.llm_options import (
+    add_budget_options,
+    add_folder_options,
+    exit_status,
+    limits,
+    plan_lines,
+    use_lines,
+)
 from hybrid_sim.cli.pair_options import add_pair_choice, add_pairs_file, choose_pairs, report_sources
 from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, one_of
 from hybrid_sim.cli.settings import add_settings_options, read_settings, require_model
@@ -41,8 +48,8 @@ _log = logging.getLogger("hybrid_sim")
 
 
 def _add_options(parser: Parser) -> None:
-    parser.option("-o --output RUN_DIR", "the folder of the run", Path, required=True)
-    pairs = parser.group("who rates what: a file of pairs, or chosen users times chosen items")
+    add_folder_options(parser.option)
+    pairs = parser.group("who rates what: a file of pairs, or users times items")
     add_pairs_file(pairs, required=False)
     add_pair_choice(pairs)
     add_settings_options(parser)
@@ -106,13 +113,19 @@ def _run(options: argparse.Namespace) -> tuple[hs.Run, tuple[list[str], list[str
     from hybrid_sim.simulation.run_folder import RunFolder
 
     settings = read_settings(options)
-    if options.base_url or options.replay or options.batch or options.budget:
+    given = any(limit is not None for limit in limits(options).values())
+    if options.base_url or options.replay or options.batch or given:
         require_model(settings)
-    RunFolder(options.output).require_kind("simulate")
+    RunFolder(options.output).require_usable("simulate")
     dataset = read_data(options)
     users, items = choose_pairs(options, dataset)
     simulator = chosen_simulator(options, settings.ensemble)
-    made_from = {"settings": settings, "seed": options.seed, "profiles": options.profiles}
+    made_from = {
+        "settings": settings,
+        "seed": options.seed,
+        "profiles": options.profiles,
+        "overwrite": options.overwrite,
+    }
     return hs.Run(options.output, dataset, simulator=simulator, **made_from), (users.tolist(), items.tolist())
 
 

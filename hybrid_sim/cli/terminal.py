@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TextIO, cast
+from math import inf
+from pathlib import Path
+from typing import TextIO, cast
 
+from hybrid_sim.core.bars import DELAY, bar, beating, duration, time_left
 from hybrid_sim.core.files import printable
 from hybrid_sim.core.progress import Task, listen
-
-DELAY = 2.0
-"""Seconds that work takes before its progress is shown."""
 
 INTERVAL = 10.0
 """Seconds between two lines about the same work where stderr is not a terminal."""
@@ -42,7 +42,7 @@ def messages(quiet: bool = False, stream: TextIO | None = None) -> Iterator[None
         if quiet:
             yield
         else:
-            with listen(partial(_bar if stream.isatty() else _lines, stream)):
+            with listen(partial(bar if stream.isatty() else _lines, stream)):
                 yield
     finally:
         log.removeHandler(handler)
@@ -116,6 +116,12 @@ def show(*lines: str) -> None:
     sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
 
 
+def report_written(*files: Path | None) -> None:
+    """Log the files that a command has written; None stands for one that was not asked for."""
+    if names := [str(file) for file in files if file is not None]:
+        _log.info("written: %s", ", ".join(names))
+
+
 def report_formulas(noun: str, texts: Iterable[str]) -> None:
     """Log how many of the texts a spreadsheet would take for formulas when it reads them from a CSV file (CWE-1236)."""
     formulas = [text for text in texts if text.startswith(("=", "+", "-", "@", "\t", "\r"))]
@@ -145,41 +151,14 @@ class _LineHandler(logging.Handler):
 
 
 @contextmanager
-def _bar(stream: TextIO, label: str, total: int) -> Iterator[Task]:
-    """A bar that appears when the work has taken `DELAY` seconds and goes when it is done."""
-    from tqdm import tqdm
-
-    with tqdm(
-        total=total or None,
-        desc=printable(label),
-        file=stream,
-        delay=DELAY,
-        leave=False,
-        dynamic_ncols=True,
-        unit_scale=total > 100_000,
-    ) as bar:
-        yield _BarTask(bar)
-
-
-class _BarTask:
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        """Move the bar."""
-        if note:
-            self.bar.set_postfix_str(printable(note), refresh=False)
-        self.bar.update(steps)
-
-
-@contextmanager
 def _lines(stream: TextIO, label: str, total: int) -> Iterator[Task]:
     """Progress in plain lines, for files and pipes; none before the work has taken `DELAY` seconds."""
     task = _LineTask(label, total, stream)
-    yield task
+    with beating(task.show):
+        yield task
     elapsed = time.monotonic() - task.started
     if elapsed > DELAY:
-        say(f"{label}: done in {_duration(elapsed)}", stream)
+        say(f"{label}: done in {duration(elapsed)}", stream)
 
 
 class _LineTask:
@@ -187,21 +166,26 @@ class _LineTask:
         self.label, self.total, self.stream = label, total, stream
         self.done, self.started = 0, time.monotonic()
         self.next_line = self.started + DELAY
+        self.note = ""
+        self.left: float | None = inf
 
-    def advance(self, steps: int = 1, note: str = "") -> None:
+    def advance(self, steps: int = 1, note: str = "", left: float | None = None) -> None:
         """Count the steps; write a line when the last one is `INTERVAL` seconds old."""
         self.done += steps
+        self.note, self.left = note, left
+        self.show()
+
+    def show(self) -> None:
+        """Write a line when the last one is `INTERVAL` seconds old, unless the work is done."""
         now = time.monotonic()
         if now < self.next_line or self.done >= self.total > 0:
             return
         self.next_line = now + INTERVAL
         progress = f"{self.done:,}"
         if self.total:
-            left = (now - self.started) * (self.total - self.done) / max(self.done, 1)
-            progress = f"{self.done / self.total:.0%} ({self.done:,} of {self.total:,}), {_duration(left)} left"
-        say(f"{self.label}: {progress}{f' - {note}' if note else ''}", self.stream)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+            left = self.left
+            if left is None:
+                left = (now - self.started) * (self.total - self.done) / max(self.done, 1)
+            share = f"{self.done / self.total:.0%} ({self.done:,} of {self.total:,})"
+            progress = ", ".join(filter(None, (share, time_left(left))))
+        say(f"{self.label}: {progress}{f' - {self.note}' if self.note else ''}", self.stream)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hybrid_sim as hs
-from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data
+from hybrid_sim.cli.data_options import add_data_options, add_run_options, new_simulator, read_data, truth_columns
 from hybrid_sim.cli.llm_options import add_budget_options, limits
-from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, one_of
-from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_protocol, read_recording
+from hybrid_sim.cli.parsing import COMMANDS, Command, Parser, check_output, one_of, refuse_options
+from hybrid_sim.cli.protocol_options import add_protocol_options, add_recording_options, read_fold, read_recording
 from hybrid_sim.cli.settings import add_settings_options, read_settings
-from hybrid_sim.cli.terminal import screen_width, show
+from hybrid_sim.cli.terminal import report_written, screen_width, show
 from hybrid_sim.core.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ What is judged is the simulator as it is fitted here, unless one of these is nam
 def _add_options(parser: Parser) -> None:
     what = parser.group("what is held out (see `hybrid-sim bench --help`)")
     add_protocol_options(what, folds="1")
-    what("--truth FILE", "instead of a protocol: held-out ratings, user_id,item_id,rating", Path)
+    what("--truth FILE", "instead of a protocol: held-out ratings, user_id, item_id, rating (or --user-col, ...)", Path)
     judged = parser.group("what is judged")
-    judged("--fitted MODEL_DIR", "a saved simulator", Path)
+    judged("--fitted MODEL_DIR", "a saved simulator (`hybrid-sim fit --protocol NAME --folds 1` fits a fold)", Path)
     add_recording_options(judged)
     judged("--run RUN_DIR", "a run of `simulate`", Path, dest="run_folder")
     judged("--simulated FILE", "ratings of any simulator", Path)
@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         write_validity(report, options.json)
     if options.html is not None:
         hs.write_report(report, options.html)
+    report_written(options.json, options.html)
     return 0
 
 
@@ -116,6 +117,13 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingsError(f"{' and '.join(words)} name different simulators; judge one at a time")
     if options.fitted is not None and (options.run_folder is not None or options.simulated is not None):
         raise SettingsError("--fitted names a simulator, but the ratings of another one are judged; leave it out")
+    if options.truth is not None:
+        refuse_options(options, ["protocol", "folds", "known"], "says what is held out, and --truth does already")
+    if options.fitted or options.run_folder or options.simulated:
+        judged = "--fitted" if options.fitted else "--run" if options.run_folder else "--simulated"
+        refuse_options(options, ["members", "without"], f"belongs to a new fit, and {judged} names a simulator")
+    if options.probe is None:
+        refuse_options(options, ["budget", "max_calls", "max_minutes"], "belongs to --probe DIR")
     if (options.probe is not None) != bool(read_settings(options).llm.model):
         raise SettingsError("--probe DIR and --model NAME go together: the model is asked whether it recalls the data")
     check_output("--json", options.json)
@@ -128,11 +136,9 @@ def _fold(options: argparse.Namespace, dataset: hs.Dataset) -> tuple[Protocol, F
     from hybrid_sim.evaluation.validity.inputs import read_truth
 
     if options.truth is not None:
-        return Protocol("truth of a file", dataset, ()), Fold(1, dataset, read_truth(options.truth, dataset))
-    protocol = read_protocol(options, dataset)
-    if len(protocol.splits) != 1:
-        raise SettingsError(f"--folds {options.folds}: one fold is validated at a time; name one")
-    return protocol, next(protocol.folds())
+        held_out = read_truth(options.truth, dataset, **truth_columns(options))
+        return Protocol("truth of a file", dataset, ()), Fold(1, dataset, held_out)
+    return read_fold(options, dataset)
 
 
 def _answers(options: argparse.Namespace, fold: Fold) -> Answers:

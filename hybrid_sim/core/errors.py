@@ -7,6 +7,7 @@
     │   ├── DataError             a row of a file or table: names file, row, column, value and cure
     │   ├── ScaleError            a rating that is not on the rating scale
     │   ├── SettingsError         an option, a folder or a file that cannot be used
+    │   │   └── NotFittedError        a simulator that has not learned yet
     │   ├── ModelFileError        a saved simulator that is damaged or of another format
     │   ├── RunError              a run folder that is in use, of other settings, or lacks an answer
     │   └── ReplyError            a language model's reply that is not what was asked for
@@ -43,6 +44,10 @@ class ScaleError(InputError):
 
 class SettingsError(InputError):
     """An option, a folder or a file named by the caller cannot be used."""
+
+
+class NotFittedError(SettingsError, AttributeError):
+    """A simulator is asked before it was fitted; an AttributeError too, so that `hasattr` tells fitted ones."""
 
 
 class ModelFileError(InputError):

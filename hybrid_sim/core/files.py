@@ -50,6 +50,27 @@ def write_whole(path: Path, content: bytes) -> None:
         ) from error
 
 
+def require_writable(target: Path) -> None:
+    """Check, before any work, that a file or folder of this name can be written or made.
+
+    Raises:
+        SettingsError: it is below a file.
+        StorageError: the folder above it is not writable.
+    """
+    place = next(place for place in (target.absolute(), *target.absolute().parents) if place.exists())
+    if place.is_file() and place != target.absolute():
+        raise SettingsError(f"{target}: {place} is a file; name another folder")
+    if not os.access(place, os.W_OK):
+        raise StorageError(f"{target}: {place} is not writable; name another folder")
+
+
+def cache_folder(part: str) -> Path:
+    """The folder of this package's cache called `part`: in `$HYBRID_SIM_CACHE`, else in the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("HYBRID_SIM_CACHE") or platformdirs.user_cache_dir("hybrid-sim", appauthor=False)) / part
+
+
 def checked_size(path: Path) -> int:
     """The size of a file in bytes, looked at before it is read.
 

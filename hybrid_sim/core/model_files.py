@@ -16,7 +16,7 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,11 +37,11 @@ NEW, OLD = "new", "old"
 """In the working folder of a writer: the model being written, and the earlier one between the two renames."""
 
 
-def save(rater: Rater, folder: str | Path, trust: Sequence[str] = ()) -> None:
+def save(rater: Rater, folder: str | Path, trust: Sequence[str] = (), about: Mapping[str, Any] | None = None) -> None:
     """Write a rater (its settings and its attributes that end in `_`) into `folder`, all of it or nothing.
 
     An earlier saved model in `folder` is replaced; any other folder that is not empty is left alone. `trust` names
-    further packages whose raters may be saved; name them again to `load`.
+    further packages whose raters may be saved; name them again to `load`. `about` is JSON for the manifest.
 
     Raises:
         SettingsError: `folder` holds something else, or the rater holds something that cannot be saved.
@@ -60,6 +60,7 @@ def save(rater: Rater, folder: str | Path, trust: Sequence[str] = ()) -> None:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "packages": {"python": platform.python_version(), **package_versions()},
+            "about": dict(about or {}),
             "files": {name: _fingerprint((new / name).read_bytes()) for name in (ARRAYS, MODEL)},
         }
         _write(new / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=2).encode()))
@@ -76,7 +77,7 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> Rater:
     folder = Path(folder)
     if not folder.exists():
         _recover(folder.resolve())
-    files = _read_manifest(folder)["files"]
+    files = read_manifest(folder)["files"]
     contents = {name: _read_checked(folder / name, files.get(name)) for name in (ARRAYS, MODEL)}
     try:
         structure = parse_structure(contents[MODEL])
@@ -88,7 +89,12 @@ def load(folder: str | Path, trust: Sequence[str] = ()) -> Rater:
     return from_structure(structure, arrays, folder / MODEL, trust)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a saved model: `format_version`, `packages`, `about`, and `files` with sizes and checksums.
+
+    Raises:
+        ModelFileError: the folder is not a saved model, or is damaged, or is of another format version.
+    """
     path = folder / MANIFEST
     try:
         manifest = read_json_file(path)
@@ -107,7 +113,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format version {manifest.get('format_version')!r}, this release {FORMAT_VERSION}; "
             "save the model again with this release, or load it with the one that wrote it"
         )
-    if not isinstance(manifest.get("files"), dict) or not isinstance(manifest.get("packages"), dict):
+    manifest.setdefault("about", {})
+    if not all(isinstance(manifest.get(name), dict) for name in ("files", "packages", "about")):
         raise ModelFileError(f"{path} lacks 'files' or 'packages'; copy the folder again, or save the model again")
     return manifest
 

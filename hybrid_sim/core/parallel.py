@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from hybrid_sim.core.progress import track
+from hybrid_sim.core.progress import TimeLeft, track
 
 R = TypeVar("R")
 
@@ -43,19 +45,30 @@ def as_done(
 ) -> Iterator[tuple[int, R]]:
     """The place of each task and `work(*task)`, as they are done, `n_jobs` at a time in the order of `tasks`.
 
-    Progress is reported under `label`, with a note for each task. When a task fails, or no further result is asked
-    for, those that have not begun are dropped.
+    Progress is reported under `label`, with a note for each task, which tells its kind: the time left is learned from
+    tasks of the same kind. What the tasks track is reported too. When a task fails, or no further result is asked for,
+    those that have not begun are dropped.
     """
+    kinds = notes or [label] * len(tasks)
+    time_left = TimeLeft(kinds, n_workers(n_jobs))
     # OpenMP's limit holds for the thread that sets it, so that each worker sets its own.
     workers = ThreadPoolExecutor(n_workers(n_jobs), initializer=one_thread)
     with one_thread(), track(label, len(tasks)) as progress, workers as pool:
-        places = {pool.submit(work, *task): place for place, task in enumerate(tasks)}
+        places = {pool.submit(copy_context().run, _timed, work, task): place for place, task in enumerate(tasks)}
         try:
             for job in as_completed(places):
-                yield places[job], job.result()
-                progress.advance(note=notes[places[job]] if notes else "")
+                place = places[job]
+                result, seconds = job.result()
+                yield place, result
+                progress.advance(1, notes[place] if notes else "", time_left.after(kinds[place], seconds))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _timed(work: Callable[..., R], task: tuple[Any, ...]) -> tuple[R, float]:
+    """The result of a task, and its seconds."""
+    started = time.perf_counter()
+    return work(*task), time.perf_counter() - started
 
 
 def parallel_map(

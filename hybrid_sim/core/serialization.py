@@ -9,6 +9,7 @@ The structure is JSON. What JSON cannot express is an object whose first key nam
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -66,6 +67,22 @@ def to_structure(rater: Rater, trust: Sequence[str] = ()) -> tuple[Any, Arrays]:
                 )
     taking = _TakingApart(trust)
     return taking.node(rater, type(rater).__name__), taking.arrays
+
+
+def settings_digest(rater: Rater, trust: Sequence[str] = ()) -> str:
+    """SHA-256 of a rater's class and settings (the fields that `__init__` takes) without its embedder.
+
+    Raises:
+        SettingsError: a setting cannot be saved.
+    """
+    taking = _TakingApart(trust)
+    name = type(rater).__qualname__
+    fields = [f.name for f in dataclasses.fields(rater) if f.init and f.name != "embedder"]  # type: ignore[arg-type]  # every rater is a dataclass
+    structure = {field: taking.node(getattr(rater, field), f"{name}.{field}") for field in fields}
+    digest = hashlib.sha256(json.dumps([type(rater).__module__, name, structure]).encode())
+    for array in taking.arrays.values():
+        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def parse_structure(content: bytes) -> Any:

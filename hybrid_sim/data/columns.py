@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -179,8 +180,16 @@ class Table:
         return [value or "" for value in pc.cast(self.columns[column], pa.string()).to_pylist()]
 
 
+@runtime_checkable
+class Frame(Protocol):
+    """A table in memory of any library: pandas, polars, pyarrow, DuckDB and others (the Arrow PyCapsule interface)."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The columns, as Arrow hands them over."""
+
+
 def read_table(
-    path: Path | str,
+    path: Path | str | Frame,
     *,
     wanted: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
@@ -192,14 +201,16 @@ def read_table(
     """Read a file by its suffix: Parquet (or a folder of its parts), Feather, ORC, JSON, else delimited text.
 
     Text may be compressed (gzip, zip, bzip2, xz, Zstandard) and in UTF-16; JSON is an object per line or one array.
-    Only the `wanted` columns that exist are kept. Text without a header gets `names`; its delimiter is detected from
-    the first lines where it is not given; where it is, no JSON is looked for. `header_option` is what a caller passes
-    to give `names`, for messages.
+    Only the `wanted` columns that exist are kept. A frame is read as if it stood in a Parquet file. Text without a
+    header gets `names`; its delimiter is detected from the first lines where it is not given; where it is, no JSON is
+    looked for. `header_option` is what a caller passes to give `names`, for messages.
 
     Raises:
         SettingsError: there is no such file, or no such encoding.
         DataError: the file is empty, damaged, or has a row of another length.
     """
+    if isinstance(path, Frame):
+        return _arrow_table(Path("the frame"), _columns_of(path), wanted)
     path = Path(path)
     suffix = next((part for part in reversed(path.suffixes) if part.lower() not in COMPRESSED_SUFFIXES), "").lower()
     try:
@@ -239,16 +250,36 @@ def read_table(
 def _read_arrow(path: Path, kind: str, wanted: Sequence[str] | None) -> Table:
     try:
         dataset = pa_dataset.dataset(path, format=kind, partitioning="hive")
-        names = tuple(dataset.schema.names)
-        data = dataset.to_table(columns=[name for name in names if wanted is None or name in wanted])
-        columns = {name: _plain(data.column(name)) for name in data.column_names}
-        for column in columns.values():
-            column.validate(full=True)  # text must be UTF-8
+        return _arrow_table(path, dataset, wanted)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path.name} is not a readable {kind.title()} file ({reason}); write it again") from error
+
+
+def _columns_of(frame: Frame) -> pa.Table:
+    """The columns of a frame; of pandas also the index, where it has a name.
+
+    Raises:
+        DataError: a column holds what Arrow has no type for, or values of several types.
+    """
+    try:
+        data = pa.table(frame)
+        return data.select([name for name in data.column_names if not re.fullmatch(r"__index_level_\d+__", name)])
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"the frame cannot be read ({reason}); give each column one type") from error
+
+
+def _arrow_table(path: Path, source: pa.Table | pa_dataset.Dataset, wanted: Sequence[str] | None) -> Table:
+    """The wanted columns; text must be UTF-8."""
+    names = tuple(source.schema.names)
+    kept = [name for name in names if wanted is None or name in wanted]
+    data = source.select(kept) if isinstance(source, pa.Table) else source.to_table(columns=kept)
+    columns = {name: _plain(data.column(name)) for name in data.column_names}
+    for column in columns.values():
+        column.validate(full=True)
     return Table(path, names, columns, lambda record: record + 1)
 
 

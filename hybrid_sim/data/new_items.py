@@ -12,7 +12,7 @@ import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
-from hybrid_sim.data.columns import Table, read_table
+from hybrid_sim.data.columns import Frame, Table, read_table
 from hybrid_sim.data.ratings import report_collisions
 from hybrid_sim.data.tables import YEARS, empty_column, frame_by_id, read_sets
 
@@ -23,9 +23,9 @@ _log = logging.getLogger("hybrid_sim")
 
 
 def read_new_items(
-    path: Path | str, dataset: Dataset, item_column: str = "item_id", encoding: str = "utf-8"
+    path: Path | str | Frame, dataset: Dataset, item_column: str = "item_id", encoding: str = "utf-8"
 ) -> pd.DataFrame:
-    """The items of a file (CSV, Parquet, JSON lines), with the columns that the items of `dataset` have.
+    """The items of a file (CSV, Parquet, JSON lines) or frame, with the columns that the items of `dataset` have.
 
     Columns are found by the names of `dataset.items`; one that the file lacks is empty, one that the dataset lacks is
     left out, and both are logged. Genres and other sets are split as in `split_genres`.

@@ -98,8 +98,11 @@ def read_recorded(
     item: str = "item_id",
     rating: str = "rating",
     model: str | None = None,
+    option: str = "--llm-{}-col",
 ) -> RecordedRatings:
     """The recorded ratings of one table; `user`, `item` and `rating` are the names of its columns.
+
+    `option` is how the option is called that names a column, for messages.
 
     An empty rating is a missing answer, counted and left out; everything else must be a number on the scale.
     With `model`, only that value of the column `model` is kept; without it, all models' ratings of a pair are
@@ -110,8 +113,8 @@ def read_recorded(
         DataError: the file cannot be read, lacks a column, or a row holds no id or no number on the scale.
     """
     table = read_table(path, wanted=[user, item, rating, "model"])
-    for column, option in ((user, "--llm-user-col"), (item, "--llm-item-col"), (rating, "--llm-rating-col")):
-        table.require(column, option)
+    for column, role in ((user, "user"), (item, "item"), (rating, "rating")):
+        table.require(column, option.format(role))
     if model is not None:
         table.require("model", "the column 'model'")
         table = table.take(np.flatnonzero(np.array(table.texts("model"), dtype=object) == model))

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.files import cache_folder
 from hybrid_sim.core.registry import Registry
 from hybrid_sim.data.tmdb import add_tmdb, read_tmdb
 
@@ -133,16 +132,11 @@ def data_folder(folder: Path | str | None = None) -> Path:
         return root
     raise SettingsError(
         f"there is no data folder {root}; data is looked for in --data DIR, else in the environment "
-        f"variable {ENVIRONMENT}, else in {cache_folder() / 'data'}; fill the last with: hybrid-sim data get ml-100k"
+        f"variable {ENVIRONMENT}, else in {cache_folder('data')}; fill the last with: hybrid-sim data get ml-100k"
     )
 
 
 def download_folder(folder: Path | str | None = None) -> Path:
     """The folder into which downloads go; it need not exist yet."""
     named = folder or os.environ.get(ENVIRONMENT)
-    return Path(named).expanduser() if named else cache_folder() / "data"
-
-
-def cache_folder() -> Path:
-    """The program's folder in the user's cache."""
-    return Path(platformdirs.user_cache_dir("hybrid-sim", appauthor=False))
+    return Path(named).expanduser() if named else cache_folder("data")

@@ -19,7 +19,7 @@ import pyarrow as pa
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import DataError
 from hybrid_sim.core.types import FloatArray, RatingScale
-from hybrid_sim.data.columns import Table, read_table
+from hybrid_sim.data.columns import Frame, Table, read_table
 from hybrid_sim.data.ratings import Duplicates, MissingIds, assemble, without_missing_ids, without_unrated
 
 
@@ -70,9 +70,9 @@ _OPTIONS = {
 
 
 def read_dataset(
-    ratings: Path | str,
-    items: Path | str | None = None,
-    users: Path | str | None = None,
+    ratings: Path | str | Frame,
+    items: Path | str | Frame | None = None,
+    users: Path | str | Frame | None = None,
     columns: ColumnMap | None = None,
     scale: RatingScale | None = None,
     duplicates: Duplicates = "last",
@@ -86,7 +86,10 @@ def read_dataset(
     rounded: bool = False,
     missing_ids: MissingIds = "refuse",
 ) -> Dataset:
-    """Read ratings, and items and users where given; see `read_table` for the formats.
+    """Read ratings, and items and users where given, from files or frames; see `read_table` for the formats.
+
+        hs.read_dataset("ratings.csv", items="items.csv")
+        hs.read_dataset(ratings_frame, columns=hs.ColumnMap(user="customer"))     # pandas, polars, pyarrow, ...
 
     Ids are exact texts by one rule: the characters that stand in a text file (leading zeros stay), the
     decimal digits of whole numbers in Parquet. The rating scale is `scale`, or detected from the ratings and

@@ -164,7 +164,7 @@ def _in_seconds(table: Table, column: str) -> FloatArray:
 def _warn_of_odd_times(table: Table, column: str, times: IntArray) -> None:
     """A rating cannot be later than the file that holds it (a day is granted for time zones and clocks), 0 stands for
     unknown beside times of this century, equal or small numbers are no times."""
-    file, written = table.path.name, table.path.stat().st_mtime
+    file, written = table.path.name, table.path.stat().st_mtime if table.path.exists() else np.inf
     late = np.flatnonzero(times > written + 86_400)
     if len(late):
         _log.warning(

@@ -120,6 +120,19 @@ class Ensemble:
         place = np.repeat(np.arange(len(items)), len(panel) // max(len(items), 1))
         return item_features(means, predictions, self.combiner_.scale_, place, len(items))
 
+    def out_of_fold_accuracy(self, dataset: Dataset) -> dict[str, float]:
+        """RMSE and number of the out-of-fold predictions of the dataset's ratings, also while the item had none."""
+        accuracy: dict[str, float] = {}
+        for prefix, cold in (("", False), ("cold item ", True)):
+            squares, n = 0.0, 0
+            for first in range(0, len(dataset), BATCH):
+                rows = slice(first, first + BATCH)
+                errors = self.out_of_fold(dataset.pairs.take(rows), cold).mean() - dataset.rating[rows]
+                squares, n = squares + float(np.nansum(errors**2)), n + int(np.isfinite(errors).sum())
+            if n:
+                accuracy |= {f"{prefix}RMSE": float(np.sqrt(squares / n)), f"{prefix}ratings": n}
+        return accuracy
+
     def interval(self, pairs: Pairs, distribution: RatingDistribution) -> Interval:
         """The calibrated interval of each pair around its distribution."""
         return self.conformal_.interval(distribution, self.support_.of(pairs))

@@ -8,6 +8,7 @@ learned on ratings of *other* users of the same fold (cross-fitted), which the r
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,8 @@ from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
 from hybrid_sim.core.errors import InputError, SettingsError
 from hybrid_sim.core.files import nearest
-from hybrid_sim.core.progress import track
+from hybrid_sim.core.fit_cache import fit_cache
+from hybrid_sim.core.progress import TimeLeft, track
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.types import RatingDistribution, RatingScale
 from hybrid_sim.data.recordings import shuffle_within_users
@@ -130,6 +132,7 @@ class Benchmark:
         support: list[SupportRow] = []
         losses: dict[str, list[Losses]] = {}
         embedder = None
+        time_left, started = TimeLeft(self.models * len(protocol.splits)), time.perf_counter()
         with track(f"bench {protocol.name}", len(protocol.splits) * len(self.models)) as task:
             for fold in protocol.folds():
                 for of_model in self.predictions(fold):
@@ -139,7 +142,10 @@ class Benchmark:
                     embedder = scored.embedder or embedder
                     if scored.compared:
                         losses.setdefault(scored.model, []).append(row_losses(scored))
-                    task.advance(1, f"fold {fold.number}, {scored.model}")
+                    now = time.perf_counter()
+                    left = time_left.after(scored.model, now - started)
+                    task.advance(1, f"fold {fold.number}, {scored.model}", left)
+                    started = now
         compared = [
             compare(*shared_rows(losses[first], losses[second]), metric, protocol.groups, seed=self.seed)
             for first, second, metric in self._comparisons()
@@ -205,7 +211,8 @@ class Benchmark:
         reads_texts = "embedder" in RATERS[name].setting_names
         embedder = embedder_for(train, self.embedder) if reads_texts else None
         with measured() as effort:
-            distribution = RATERS[name].suited_to(train.scale, embedder, self.seed).fit(train).rate(pairs)
+            rater = RATERS[name].suited_to(train.scale, embedder, self.seed)
+            distribution = fit_cache().fit(rater, train).rater.rate(pairs)
         filled = distribution.filled(make_rater("global_mean").fit(train).rate(pairs))
         return self._predictions(name, fold, filled, effort, int((~distribution.answered).sum()))
 
@@ -256,10 +263,10 @@ class Benchmark:
             distribution = cross_fitted_correction(
                 hybrid.distribution, llm, fold.held_out, self.seed, new_items=new_items
             )
-        seconds, peak_mb = (hybrid.seconds or 0.0) + effort.seconds, max(hybrid.peak_mb or 0.0, effort.peak_mb)
-        return replace(
-            hybrid, model=model, distribution=distribution, low=None, high=None, seconds=seconds, peak_mb=peak_mb
-        )
+        made = replace(hybrid, model=model, distribution=distribution, low=None, high=None)
+        if hybrid.seconds is None or hybrid.peak_mb is None or effort.seconds is None or effort.peak_mb is None:
+            return made
+        return replace(made, seconds=hybrid.seconds + effort.seconds, peak_mb=max(hybrid.peak_mb, effort.peak_mb))
 
 
 def _of_fold(recording: RecordedRatings, fold: Fold) -> RecordedRatings:

@@ -9,15 +9,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hybrid_sim.core.fit_cache import fit_cache
+
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass
 class Effort:
-    """Filled in when the work is done; `peak_mb` is in 2**20 bytes."""
+    """Filled in when the work is done, `peak_mb` in 2**20 bytes; None where a fit was read from the cache."""
 
-    seconds: float = 0.0
-    peak_mb: float = 0.0
+    seconds: float | None = 0.0
+    peak_mb: float | None = 0.0
 
 
 @contextmanager
@@ -28,15 +30,17 @@ def measured() -> Iterator[Effort]:
     high-water mark for that; where it cannot be reset, it is the growth of the mark of the whole process
     (`getrusage`), which misses whatever fits below an earlier peak. Other processes are not counted.
     """
-    effort = Effort()
+    effort, cache = Effort(), fit_cache()
+    n_read = cache.n_read
     with suppress(OSError):
         _RESET.write_text("5")  # proc(5): sets the peak resident size back to the current one
     before, start = _peak_mb(), time.perf_counter()
     try:
         yield effort
     finally:
-        effort.seconds = time.perf_counter() - start
-        effort.peak_mb = max(_peak_mb() - before, 0.0)
+        is_whole = cache.n_read == n_read
+        effort.seconds = time.perf_counter() - start if is_whole else None
+        effort.peak_mb = max(_peak_mb() - before, 0.0) if is_whole else None
 
 
 def _peak_mb() -> float:

@@ -19,7 +19,7 @@ from hybrid_sim.core.settings import LLMSettings
 from hybrid_sim.llm.batch import BatchSender, Polling
 from hybrid_sim.llm.budget import Budget, dollars
 from hybrid_sim.llm.journal import Journal
-from hybrid_sim.llm.prices import check_price, price_of
+from hybrid_sim.llm.prices import Price, check_price, price_of
 from hybrid_sim.llm.question import Answer, Failure, Question
 from hybrid_sim.llm.sending import Backoff, Counts, DirectSender, Sender
 from hybrid_sim.llm.transport import Endpoint, EndpointClient
@@ -125,14 +125,24 @@ class LLM:
     def _connected(self) -> Sender:
         """The sender, made when the first question has to be sent."""
         if self._sender is None:
-            endpoint, file = Endpoint.of(self.settings), self.settings.prices
-            price = price_of(self.settings.model, endpoint.address, file, batch=self.batch)
-            if self.budget.max_money is not None:
-                check_price(price, self.settings.model, file)
+            endpoint, price = endpoint_and_price(self.settings, self.budget, self.batch)
             client = EndpointClient(endpoint, self.settings.concurrency, self.settings.deadline)
             shared = (self.settings, client, self.journal, self.budget, price, self.counts)
             self._sender = BatchSender(*shared, self._polling) if self.batch else DirectSender(*shared, self._backoff)
         return self._sender
+
+
+def endpoint_and_price(settings: LLMSettings, budget: Budget, batch: bool = False) -> tuple[Endpoint, Price | None]:
+    """The endpoint that is asked and its price, None where that is not known.
+
+    Raises:
+        SettingsError: the address, the key or the price that a call needs is missing.
+    """
+    endpoint = Endpoint.of(settings)
+    price = price_of(settings.model, endpoint.address, settings.prices, batch=batch)
+    if budget.max_money is not None:
+        check_price(price, settings.model, settings.prices)
+    return endpoint, price
 
 
 @contextmanager

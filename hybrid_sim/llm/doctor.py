@@ -72,12 +72,14 @@ def _bad(name: str, sentence: str, error: type[HybridSimError]) -> Finding:
 def examine(
     settings: LLMSettings, folder: Path, *, ask: bool = True, environment: Mapping[str, str] = os.environ
 ) -> list[Finding]:
-    """Findings on packages, the disk under `folder`, price and endpoint.
+    """Findings on packages, the disk under `folder`, and, where the settings name a model, on price and endpoint.
 
     Nothing is raised for what is broken. The endpoint gets a few requests and, with `ask`, a few small questions,
     which may cost a fraction of a cent.
     """
     findings = [*_packages(), _disk(folder)]
+    if not settings.model:
+        return findings
     try:
         endpoint = Endpoint.of(settings, environment)
     except SettingsError as error:

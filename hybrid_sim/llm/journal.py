@@ -270,7 +270,7 @@ class Journal:
             return
         if stored is not None:
             differences = describe_differences(json.loads(stored), settings)
-            if differences and (self.replay or self._read("SELECT 1 FROM attempts LIMIT 1")):
+            if differences and self._read("SELECT 1 FROM attempts LIMIT 1"):
                 raise RunError(
                     f"{self.file.parent} holds a run of other settings: {'; '.join(differences)}; "
                     "use the settings of the run, or another folder"

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,12 @@ from hybrid_sim.core.model_files import MANIFEST
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.settings import RunSettings
 from hybrid_sim.core.types import IntArray, like_level
+from hybrid_sim.data.columns import Frame
 from hybrid_sim.data.new_items import add_items, read_new_items
 from hybrid_sim.ensemble.correction import N_PANEL
 from hybrid_sim.llm.question import LanguageModel
 from hybrid_sim.new_items.forecast import Forecasts, forecast_items
-from hybrid_sim.simulation.refit import refitted
+from hybrid_sim.simulation.refit import refitted, require_same_ratings
 from hybrid_sim.simulation.run_folder import csv_bytes, json_lines, load_saved
 from hybrid_sim.simulation.session import FolderRun, Limits, Plan, identity
 from hybrid_sim.simulation.simulate import LLMUse
@@ -38,7 +38,7 @@ _log = logging.getLogger("hybrid_sim")
 
 def forecast_new_items(
     dataset: Dataset,
-    new_items: pd.DataFrame | Path | str,
+    new_items: Frame | Path | str,
     *,
     simulator: Simulator | None = None,
     n_users: int | None = None,
@@ -62,27 +62,29 @@ def forecast_new_items(
     """
     whole = with_new_items(dataset, new_items)
     if simulator is not None:
-        simulator.require_fitted_to(dataset)
-    fitted = Simulator(seed).fit(whole) if simulator is None else refitted(simulator, whole)
+        require_same_ratings(simulator, dataset)
+    fitted = Simulator(seed).fit(whole) if simulator is None else _with_items(simulator, whole)
     users = sampled_users(dataset, n_users, seed)
     items = np.arange(dataset.n_items, whole.n_items)
     return forecast_items(fitted, whole, items, users, like_from=like_from, n_shown=n_shown, seed=seed)
 
 
 def with_new_items(
-    dataset: Dataset, new_items: pd.DataFrame | Path | str, column: str = "item_id", encoding: str = "utf-8"
+    dataset: Dataset, new_items: Frame | Path | str, column: str = "item_id", encoding: str = "utf-8"
 ) -> Dataset:
     """The dataset with the new items at the end of its catalogue; `column` holds their ids.
 
     Raises:
         DataError: a row of the new items is refused.
     """
-    if isinstance(new_items, pd.DataFrame):
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "new_items.parquet"
-            (new_items if column in new_items else new_items.rename_axis(column).reset_index()).to_parquet(path)
-            return add_items(dataset, read_new_items(path, dataset, column))
+    if isinstance(new_items, pd.DataFrame) and column not in new_items:
+        new_items = new_items.rename_axis(column)
     return add_items(dataset, read_new_items(new_items, dataset, column, encoding))
+
+
+def _with_items(simulator: Simulator, whole: Dataset, n_jobs: int | None = None) -> Simulator:
+    """The simulator itself where it was fitted to `whole`, else refitted to it."""
+    return simulator if simulator.dataset_digest_ == whole.digest else refitted(simulator, whole, n_jobs)
 
 
 def sampled_users(dataset: Dataset, n: int | None, seed: int) -> IntArray:
@@ -98,9 +100,9 @@ def sampled_users(dataset: Dataset, n: int | None, seed: int) -> IntArray:
 class NewItemRun(FolderRun):
     """A forecast of new items in a folder, with or without a language model; the same one again resumes it.
 
-    `simulator` is fitted to `dataset`, or not fitted yet; `saved` is the folder it was loaded from, so that what is
-    refitted from it can be kept. `n_panel` users are those for whom a language model is asked about every item. Other
-    arguments as in `forecast_new_items` and `hs.Run`.
+    `simulator` is fitted to `dataset`, maybe with new items beside it, as an earlier run saved it, or not fitted yet;
+    `saved` is the folder it was loaded from, so that what is refitted from it can be kept. `n_panel` users are those
+    for whom a language model is asked about every item. Other arguments as in `forecast_new_items` and `hs.Run`.
     """
 
     kind = "cold"
@@ -109,7 +111,7 @@ class NewItemRun(FolderRun):
         self,
         folder: Path | str,
         dataset: Dataset,
-        new_items: pd.DataFrame | Path | str,
+        new_items: Frame | Path | str,
         *,
         simulator: Simulator | None = None,
         saved: Path | None = None,
@@ -122,10 +124,12 @@ class NewItemRun(FolderRun):
         seed: int = 0,
         column: str = "item_id",
         encoding: str = "utf-8",
+        overwrite: bool = False,
     ) -> None:
-        super().__init__(folder, dataset, simulator, settings, model, seed)
-        self.is_refitted, self._saved = hasattr(self.wanted, "ensemble_"), saved
-        self._dataset = with_new_items(dataset, new_items, column, encoding)
+        super().__init__(folder, dataset, simulator, settings, model, seed, overwrite)
+        self._dataset, self._saved = with_new_items(dataset, new_items, column, encoding), saved
+        self.is_fitted = hasattr(self.wanted, "ensemble_")
+        self.is_refitted = self.is_fitted and self.wanted.dataset_digest_ != self.dataset.digest
         self.items = np.arange(dataset.n_items, self.dataset.n_items)
         self.like_from, self.n_shown = like_level(dataset.scale, like_from), n_shown
         self.users, self.n_panel = sampled_users(dataset, n_users, seed), n_panel or N_PANEL
@@ -134,13 +138,16 @@ class NewItemRun(FolderRun):
                 f"{len(self.items):,} items times {len(self.users):,} users are too many at once; choose --audience N"
             )
 
+    def _require_fitted(self, dataset: Dataset) -> None:
+        require_same_ratings(self.wanted, dataset)
+
     @cached_property
     def simulator(self) -> Simulator:
         """The simulator that has the new items: kept from an earlier run, refitted, or fitted now."""
-        if not self.is_refitted:
+        if not self.is_fitted:
             return self.folder.fitted(self.wanted, self.dataset)
-        if self._saved is None:
-            return refitted(self.wanted, self.dataset)
+        if self._saved is None or not self.is_refitted:
+            return _with_items(self.wanted, self.dataset)
         fingerprint = hashlib.sha256((self._saved / MANIFEST).read_bytes()).hexdigest()
         place = self.folder.path / f"refitted-{fingerprint[:8]}"
         kept = load_saved(place, self.dataset)
@@ -168,11 +175,12 @@ class NewItemRun(FolderRun):
         Arguments as in `Run.simulate`.
         """
         limits = Limits(budget, max_calls, max_minutes)
-        with self._open_llm(self._identity(), limits, replay=replay) as llm:
+        identity = self._identity()
+        with self._open_llm(identity, limits, replay=replay) as llm:
             forecasts = self._forecast(llm)
             if llm is not None:
                 forecasts = forecasts.with_use(LLMUse.of(llm))
-        self._write(forecasts, command)
+        self._write(forecasts, identity, command)
         return forecasts
 
     def _identity(self) -> dict[str, Any]:
@@ -193,10 +201,10 @@ class NewItemRun(FolderRun):
             seed=self.seed,
         )
 
-    def _write(self, forecasts: Forecasts, command: Sequence[str]) -> None:
+    def _write(self, forecasts: Forecasts, identity: Mapping[str, Any], command: Sequence[str]) -> None:
         self.folder.make()
         simulation = forecasts.simulation
-        about = self._about(simulation, command)
+        about = self._about(simulation, identity, command)
         about |= {
             "new_items": len(forecasts),
             "members": "refitted to the new items" if self.is_refitted else "fitted with the new items",

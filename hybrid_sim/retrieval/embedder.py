@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +15,18 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.files import cache_folder
 from hybrid_sim.core.progress import track
 from hybrid_sim.core.serialization import LOCAL
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.retrieval.minilm import INSTALL, MiniLM
 from hybrid_sim.retrieval.tfidf import TfidfSVD
 
-__all__ = ["CachedEmbedder", "MiniLM", "TfidfSVD", "cache_folder", "default_embedder", "embedder_for"]
+__all__ = ["CachedEmbedder", "MiniLM", "TfidfSVD", "default_embedder", "embedder_for"]
 
 _log = logging.getLogger("hybrid_sim")
 _computing = threading.Lock()
@@ -51,17 +50,11 @@ def embedder_for(dataset: Dataset, embedder: Embedder | None = None) -> Embedder
     return chosen.fit(item_texts(dataset))
 
 
-def cache_folder() -> Path:
-    """Where vectors are kept: `$HYBRID_SIM_CACHE/embeddings`, else in the user's cache folder."""
-    root = os.environ.get("HYBRID_SIM_CACHE") or platformdirs.user_cache_dir("hybrid-sim")
-    return Path(root) / "embeddings"
-
-
 @dataclass(frozen=True)
 class CachedEmbedder:
     """Any embedder, with its vectors kept on disk by SHA-256 of (fingerprint, text): none is computed twice.
 
-    The cache is one SQLite file in `folder` (`cache_folder()` when None), shared by processes. Each vector
+    The cache is one SQLite file in `folder` (None: `cache_folder("embeddings")`), shared by processes. Each vector
     carries a checksum; what does not pass is computed again, and a file that SQLite cannot read is replaced.
     Where the disk is full or not writable, work goes on without the cache and the log says so once. While all
     texts are in the cache the embedder itself is never asked.
@@ -91,7 +84,7 @@ class CachedEmbedder:
             return self.embedder.embed(texts)
         keys = [self._key(text) for text in texts]
         text_of = dict(zip(keys, texts, strict=True))
-        file = (Path(self.folder) if self.folder else cache_folder()) / "vectors.sqlite"
+        file = (Path(self.folder) if self.folder else cache_folder("embeddings")) / "vectors.sqlite"
         with _computing:
             vectors = _read(file, list(text_of))
             missing = sorted(text_of.keys() - vectors.keys(), key=lambda key: (len(text_of[key]), key))

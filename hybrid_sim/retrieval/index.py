@@ -71,14 +71,14 @@ class VectorIndex:
         return self
 
     def updated(self, vectors: NDArray[np.floating], places: IntArray) -> VectorIndex:
-        """The index of `vectors`, in which row r of this index has become row `places[r]`.
+        """The index of `vectors`, in which row r of this index has become row `places[r]`, or is left out (-1).
 
         A graph grows by the rows that are new, if no vector has changed; everything else is indexed anew.
         """
         index = VectorIndex(self.exact_below)
         vectors = _checked(vectors, "vectors to index")
         known = places[self.rows_]
-        if self.exact or not np.array_equal(vectors[known], self.vectors_[self.rows_]):
+        if self.exact or (known < 0).any() or not np.array_equal(vectors[known], self.vectors_[self.rows_]):
             return index.fit(vectors)
         new = np.setdiff1d(np.flatnonzero(vectors.any(axis=1)), known)
         index.vectors_, index.rows_ = vectors, np.concatenate([known, new])

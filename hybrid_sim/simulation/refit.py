@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.fit_cache import fit_cache
 from hybrid_sim.core.parallel import parallel_map
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.texts import item_texts
@@ -29,17 +31,18 @@ FOLD_IN_SHARE = 0.15
 def refitted(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) -> Simulator:
     """A copy whose members are fitted to `dataset`: all data of the first fit, and new users, items and ratings.
 
-    The members are then exactly those of a whole fit, but for factorizations if no item is new and at most
-    `FOLD_IN_SHARE` of the users have new ratings: these users are folded in (see `hybrid_sim.models.fold_in`), all
-    others keep their vectors. Combiner, calibration and out-of-fold predictions stay those of the first data: an
-    approximation that saves the out-of-fold fits, eight ninths of the work.
+    Items that nobody had rated may be missing. The members are then exactly those of a whole fit, but for
+    factorizations if no item is new and at most `FOLD_IN_SHARE` of the users have new ratings: these are folded in (see
+    `hybrid_sim.models.fold_in`), all others keep their vectors. Combiner, calibration and out-of-fold predictions
+    stay those of the first data: an approximation that saves the out-of-fold fits, eight ninths of the work.
 
     Raises:
         SettingsError: a user, an item or a rating of the first fit is missing, or the scale is another.
         DataError: the dataset has no ratings.
     """
     users = _rows_now("user", simulator.user_ids_, dataset.users.index, dataset.name)
-    items = _rows_now("item", simulator.item_ids_, dataset.items.index, dataset.name)
+    unrated = simulator.ensemble_.support_.n_item_[:-1] == 0
+    items = _rows_now("item", simulator.item_ids_, dataset.items.index, dataset.name, unrated)
     _require_all_ratings(simulator.ensemble_.support_, dataset, users)
     out_of_fold = simulator.ensemble_.out_of_fold_
     if dataset.scale != out_of_fold.scale:
@@ -64,10 +67,29 @@ def refitted(simulator: Simulator, dataset: Dataset, n_jobs: int | None = None) 
     return updated
 
 
-def _rows_now(noun: str, fitted: pd.Index[str], now: pd.Index[str], name: str) -> IntArray:
-    """The row in `now` of each id that the simulator was fitted to."""
+def require_same_ratings(simulator: Simulator, dataset: Dataset) -> None:
+    """Check that the simulator learned from these ratings; it may know further items that nobody has rated.
+
+    Raises:
+        SettingsError: it learned from others.
+    """
+    support, rows = simulator.ensemble_.support_, simulator.item_ids_.get_indexer(dataset.items.index)
+    is_same = (
+        dataset.users.index.equals(simulator.user_ids_)
+        and bool((rows >= 0).all())
+        and np.array_equal(support.n_user_[:-1], dataset.user_counts)
+        and np.array_equal(support.n_item_[rows], dataset.item_counts)
+    )
+    if not is_same:
+        simulator.require_fitted_to(dataset)
+
+
+def _rows_now(
+    noun: str, fitted: pd.Index[str], now: pd.Index[str], name: str, may_be_missing: NDArray[np.bool_] | None = None
+) -> IntArray:
+    """The row in `now` of each id that the simulator was fitted to, -1 where it `may_be_missing` and is."""
     rows = now.get_indexer(fitted)
-    missing = np.flatnonzero(rows < 0)
+    missing = np.flatnonzero((rows < 0) if may_be_missing is None else (rows < 0) & ~may_be_missing)
     if len(missing):
         raise SettingsError(
             f"the simulator knows {noun} {fitted[missing[0]]!r}, which {name} does not have ({len(missing)} such "
@@ -103,7 +125,7 @@ def _fitted(
     ensemble: Ensemble, dataset: Dataset, texts: Sequence[str], unchanged: IntArray | None, n_jobs: int | None
 ) -> dict[str, Rater]:
     """The members fitted to the dataset, of which the users' rows `unchanged` are known; embedders learn first."""
-    copies = copy.deepcopy(ensemble.members)
+    copies, cache = copy.deepcopy(ensemble.members), fit_cache()
     for member in copies.values():
         embedder = getattr(member, "embedder", None)
         if embedder is not None:
@@ -113,7 +135,7 @@ def _fitted(
         before = ensemble.members_[name]
         if unchanged is not None and isinstance(before, BayesianFactorization):
             return fold_in(before, dataset, unchanged)
-        return copies[name].fit(dataset)
+        return cache.fit(copies[name], dataset).rater
 
     slowest_first = list(reversed(copies))
     tasks = [(name,) for name in slowest_first]

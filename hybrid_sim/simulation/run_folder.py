@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from hybrid_sim.core.dataset import Dataset, encoded
 from hybrid_sim.core.errors import DataError, ModelFileError, SettingsError, StorageError
-from hybrid_sim.core.files import MAX_LINE, checked_size, first_mistake, read_json_file, write_whole
+from hybrid_sim.core.files import MAX_LINE, checked_size, first_mistake, read_json_file, require_writable, write_whole
 from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.model_files import MANIFEST
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
@@ -37,6 +37,10 @@ IN_TRAINING = -2
 
 HEADER_ROWS = 1
 """Rows of `ratings.csv` before the first pair; rows are counted from 1, as in every message about a file."""
+
+
+MARKS = ("journal.sqlite", "simulator", "refitted-", "run.json", ".")
+"""How a name begins that tells that a folder is that of a run: of a file, or of what a killed writer left."""
 
 
 class RunFolder:
@@ -65,10 +69,10 @@ class RunFolder:
         return simulator
 
     def require_kind(self, kind: str) -> None:
-        """Check that the folder is free, or holds a run of this kind: the name of the command that made it.
+        """Check that the folder holds no run of another kind (the name of the command that made it) and no model.
 
         Raises:
-            SettingsError: it holds something else.
+            SettingsError: it does.
         """
         if (self.path / MANIFEST).is_file():
             raise SettingsError(f"{self.path}: is a saved model; name another folder")
@@ -79,6 +83,32 @@ class RunFolder:
         other = about.get("kind", kind) if isinstance(about, dict) else kind
         if other != kind:
             raise SettingsError(f"{self.path}: holds what `hybrid-sim {other}` wrote; name another folder")
+
+    def require_usable(self, kind: str) -> None:
+        """Check, before any work, that a run of this kind can be written into the folder.
+
+        Raises:
+            SettingsError: it holds something else, or cannot be made.
+            StorageError: it is not writable.
+        """
+        require_writable(self.path)
+        self.require_kind(kind)
+        entries = sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+        if entries and not any(name.startswith(MARKS) for name in entries):
+            raise SettingsError(f"{self.path}: holds other things, for example {entries[0]}; name a new folder")
+
+    def finished_identity(self) -> Mapping[str, Any] | None:
+        """What the answers of the finished run depend on, {} where it does not say; None where there is no such run."""
+        try:
+            about = None if self.about.is_symlink() else read_json_file(self.about)
+        except OSError:
+            return None
+        except ValueError:
+            return {}
+        if about is None:  # a link is replaced
+            return None
+        identity = about.get("identity") if isinstance(about, dict) else None
+        return identity if isinstance(identity, dict) else {}
 
     def make(self) -> None:
         """Make the folder where it is not there.

@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 
 from hybrid_sim.core.dataset import Dataset
-from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.errors import RunError, SettingsError
 from hybrid_sim.core.files import write_whole
 from hybrid_sim.core.progress import report_to
 from hybrid_sim.core.provenance import provenance
 from hybrid_sim.core.settings import RatingSettings, RunSettings, settings_from
 from hybrid_sim.core.user_state import Timeline, UserState
 from hybrid_sim.llm.budget import Budget, Ledger, parse_budget
-from hybrid_sim.llm.client import LLM
-from hybrid_sim.llm.journal import Journal
+from hybrid_sim.llm.client import LLM, endpoint_and_price
+from hybrid_sim.llm.journal import Journal, describe_differences
 from hybrid_sim.llm.prices import price_of
 from hybrid_sim.llm.question import LanguageModel
 from hybrid_sim.llm.tokens import SECONDS_PER_CALL, Forecast, Planner, TokenEstimates, forecast
@@ -105,8 +105,9 @@ class FolderRun:
         settings: RunSettings | Mapping[str, Any] | Path | str | None,
         model: str | None,
         seed: int,
+        overwrite: bool,
     ) -> None:
-        self.folder, self.seed, self._dataset = RunFolder(Path(folder)), seed, dataset
+        self.folder, self.seed, self._dataset, self._overwrite = RunFolder(Path(folder)), seed, dataset, overwrite
         self.folder.require_kind(self.kind)
         self._settings = settings_from(settings, model)
         if simulator is None:
@@ -114,7 +115,11 @@ class FolderRun:
             simulator = Simulator(seed, ensemble.members, without=ensemble.without)
         self.wanted = Simulator.load(simulator) if isinstance(simulator, (str, Path)) else simulator
         if dataset is not None and hasattr(self.wanted, "ensemble_"):
-            self.wanted.require_fitted_to(dataset)
+            self._require_fitted(dataset)
+
+    def _require_fitted(self, dataset: Dataset) -> None:
+        """Check what the simulator was fitted to."""
+        self.wanted.require_fitted_to(dataset)
 
     @property
     def dataset(self) -> Dataset:
@@ -148,16 +153,19 @@ class FolderRun:
         """The language model behind the journal of the folder; None where none is asked.
 
         Raises:
-            SettingsError: none is asked, but the folder holds answers of one.
+            SettingsError: none is asked, but the folder holds answers of one, or the key or the price is missing.
             RunError: the folder is in use, or holds a run of another `identity`.
         """
+        if not self.asks and self.folder.journal.exists():
+            raise SettingsError(
+                f"{self.folder.path} holds answers of a language model; name the model again, or another folder"
+            )
+        self._require_same(identity)
         if not self.asks:
-            if self.folder.journal.exists():
-                raise SettingsError(
-                    f"{self.folder.path} holds answers of a language model; name the model again, or another folder"
-                )
             yield None
             return
+        if not replay and not self.folder.journal.exists():
+            endpoint_and_price(self._settings.llm, limits.after(Ledger()), batch)
         if "simulator" not in self.__dict__:
             with Journal(self.folder.journal, settings=identity, replay=replay):
                 self.simulator  # noqa: B018 - fitted now: the minutes of the limits are counted from the next opening
@@ -167,14 +175,31 @@ class FolderRun:
         ):
             yield llm
 
+    def _require_same(self, identity: Mapping[str, Any]) -> None:
+        """Check that the folder can be used, and that a finished run in it is this one, unless it may be replaced.
+
+        Raises:
+            SettingsError: it is another, or the folder holds something else.
+            RunError: it is another, with answers of a language model.
+            StorageError: the folder is not writable.
+        """
+        self.folder.require_usable(self.kind)
+        finished = None if self._overwrite else self.folder.finished_identity()
+        if finished is not None and (differences := describe_differences(finished, identity)):
+            what = f"{self.folder.path} holds another finished run ({'; '.join(differences[:3])})"
+            if self.folder.journal.exists():
+                raise RunError(f"{what}; use the settings of the run, or name another folder")
+            raise SettingsError(f"{what}; name another folder, or replace the run with --overwrite")
+
     def _plan(self, identity: Mapping[str, Any], ask: Callable[[Planner], object], batch: bool = False) -> Plan:
         """What `ask`, which puts its questions to the planner it is given, would still take; nothing is sent.
 
         Raises:
-            SettingsError: no language model is named.
+            SettingsError: no language model is named, or the folder holds another finished run.
         """
         if not self.asks:
             raise SettingsError("there is nothing to plan: no language model is asked; add --model NAME")
+        self._require_same(identity)
         llm, file = self._settings.llm, self.folder.journal
         with Journal(file, settings=identity, replay=True) if file.is_file() else nullcontext() as journal:
             planner = Planner(llm.sampling, journal)
@@ -188,12 +213,13 @@ class FolderRun:
         kinds = Counter(question.prompt.partition("@")[0] for question in planner.questions.values())
         return Plan(llm.model, expected, dict(kinds.most_common()), bool(seen))
 
-    def _about(self, simulation: Simulation, command: Sequence[str]) -> dict[str, Any]:
+    def _about(self, simulation: Simulation, identity: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
         """Provenance, settings and counts of what was simulated, in plain JSON; `command` is the command line."""
         use, embedder = simulation.use, self.simulator.embedder_name_
         return {
             "provenance": asdict(provenance(command, self.seed, self.dataset, embedder)),
             "kind": self.kind,
+            "identity": identity,
             "settings": self._settings.model_dump(mode="json"),
             "members": list(self.simulator.ensemble_.members),
             "sources": dict(Counter(simulation.prediction.source.tolist())),
@@ -220,7 +246,8 @@ class Run(FolderRun):
     `simulator` is a `Simulator`, fitted or not, the folder of a saved one, or None for the default one with `seed`.
     `settings` are `RunSettings`, the same as a (partial) dict, or a TOML file; `model` names the language model that is
     asked, None asks none unless the settings name one. `profiles` are profiles that users have already: timelines by
-    user id, the folder of another run, or a table (user_id, version, summary, ...).
+    user id, the folder of another run, or a table (user_id, version, summary, ...). A finished run in the folder is
+    replaced by another one only with `overwrite`.
 
         run = hs.Run("run", dataset, model="gpt-4o-mini")
         run.plan(pairs)                            # calls, tokens, money; nothing is sent
@@ -243,8 +270,9 @@ class Run(FolderRun):
         model: str | None = None,
         seed: int = 0,
         profiles: Mapping[str, Timeline] | Path | str | None = None,
+        overwrite: bool = False,
     ) -> None:
-        super().__init__(folder, dataset, simulator, settings, model, seed)
+        super().__init__(folder, dataset, simulator, settings, model, seed, overwrite)
         if isinstance(profiles, (str, Path)):
             place = Path(profiles)
             profiles = read_timelines(place / PROFILES_FILE) if place.is_dir() else read_recorded_profiles(place)
@@ -332,7 +360,7 @@ class Run(FolderRun):
             simulation = self._simulated(users, items, asking)
             states = self._users(simulation, llm, advance)
             simulation = replace(simulation, use=None if llm is None else LLMUse.of(llm))
-        self._write(simulation, states, explained, command)
+        self._write(simulation, states, explained, identity, command)
         return simulation
 
     def _identity(self, users: Sequence[str], items: Sequence[str]) -> dict[str, Any]:
@@ -352,7 +380,12 @@ class Run(FolderRun):
         return advance(states, simulation, dataset, author, settings.profile)
 
     def _write(
-        self, simulation: Simulation, states: list[UserState], explained: bool | None, command: Sequence[str]
+        self,
+        simulation: Simulation,
+        states: list[UserState],
+        explained: bool | None,
+        identity: Mapping[str, Any],
+        command: Sequence[str],
     ) -> None:
         self.folder.make()
         write_whole(self.folder.ratings, csv_bytes(simulation.to_frame()))
@@ -365,7 +398,7 @@ class Run(FolderRun):
             reasons = simulation.reasons.tolist()
             explanations = explain(self.simulator, simulation.prediction, self.dataset, reasons)
             write_whole(self.folder.explanations, json_lines(one.to_json() for one in explanations))
-        self.folder.write_about(self._about(simulation, command), self.folder.tables)
+        self.folder.write_about(self._about(simulation, identity, command), self.folder.tables)
         self.__dict__.pop("results", None)
         if n_known := int(np.isfinite(simulation.known).sum()):
             _log.warning(

@@ -11,10 +11,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from hybrid_sim.core import model_files
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.embedder import Embedder
-from hybrid_sim.core.errors import ModelFileError, SettingsError
+from hybrid_sim.core.errors import ModelFileError, NotFittedError, SettingsError
 from hybrid_sim.core.frames import Framed
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.seeding import pair_uniforms
 from hybrid_sim.core.texts import item_texts
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs, RatingDistribution, RatingScale
+from hybrid_sim.data.columns import Frame, read_table
+from hybrid_sim.data.tables import read_dataset
 from hybrid_sim.ensemble.components import LIGHT, default_members, shapes_among, switched, with_sets
 from hybrid_sim.ensemble.cost import affordable
 from hybrid_sim.ensemble.ensemble import Ensemble
@@ -61,6 +63,11 @@ class Prediction(Framed):
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def mean(self) -> FloatArray:
+        """The expected rating of each pair, shape `(n_pairs,)`."""
+        return self.distribution.mean()
+
     def __repr__(self) -> str:
         return f"Prediction({len(self):,} pairs, scale {self.distribution.scale})"
 
@@ -79,7 +86,7 @@ class Prediction(Framed):
         columns: dict[str, NDArray[np.generic]] = {
             "user_id": self.user_ids,
             "item_id": self.item_ids,
-            "mean": self.distribution.mean(),
+            "mean": self.mean,
             "sd": self.distribution.std(),
             **{f"p_{level:g}": self.distribution.probs[:, k] for k, level in enumerate(scale.levels)},
             "low": self.low,
@@ -90,7 +97,7 @@ class Prediction(Framed):
         return pd.DataFrame(columns)
 
 
-@dataclass
+@dataclass(repr=False)
 class Simulator:
     """Learns from a dataset how users rate items, and answers for any user and any item.
 
@@ -111,12 +118,52 @@ class Simulator:
     user_known_: NDArray[np.bool_] = field(init=False, repr=False)
     item_known_: NDArray[np.bool_] = field(init=False, repr=False)
     rated_: IntArray = field(init=False, repr=False)
+    dataset_name_: str = field(init=False, repr=False)
     dataset_digest_: str = field(init=False, repr=False)
     embedder_name_: str = field(init=False, repr=False)
     ensemble_: Ensemble = field(init=False, repr=False)
     fallback_: GlobalMean = field(init=False, repr=False)
     item_index_: VectorIndex | None = field(init=False, repr=False)
     profile_index_: ProfileIndex | None = field(init=False, repr=False)
+    accuracy_: dict[str, float] = field(init=False, repr=False)
+
+    if not TYPE_CHECKING:  # a checker would take any attribute for one that exists
+
+        def __getattr__(self, name: str) -> NoReturn:
+            is_property = hasattr(type(self), name)  # whose AttributeError was caught
+            if is_property or (name.endswith("_") and not name.startswith("_")):
+                raise NotFittedError("the simulator is not fitted; call fit(dataset), or take hs.load(folder)")
+            raise AttributeError(f"a Simulator has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        options = {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+        given = [f"{name}={value!r}" for name, value in options.items() if name == "seed" or value not in (None, ())]
+        state = "not fitted"
+        if hasattr(self, "ensemble_"):
+            n_users, n_items = len(self.user_ids_), len(self.item_ids_)
+            state = f"fitted to {self.dataset_name_}: {self.n_ratings:,} ratings, {n_users:,} users, {n_items:,} items"
+        return f"Simulator({', '.join(given)}; {state})"
+
+    @property
+    def n_ratings(self) -> int:
+        """The number of ratings that it was fitted to."""
+        return int(self.ensemble_.support_.n_user_.sum())
+
+    def facts(self) -> dict[str, Any]:
+        """What it was fitted to and how, in plain JSON; `accuracy out of fold` is that of the first fit."""
+        return {
+            "data": self.dataset_name_,
+            "data hash": self.dataset_digest_,
+            "ratings": self.n_ratings,
+            "users": len(self.user_ids_),
+            "items": len(self.item_ids_),
+            "rating scale": str(self.ensemble_.out_of_fold_.scale),
+            "seed": self.seed,
+            "members": list(self.ensemble_.members),
+            "without": list(self.without),
+            "embedder": self.embedder_name_,
+            "accuracy out of fold": self.accuracy_,
+        }
 
     def __post_init__(self) -> None:
         self.members = with_sets(self.members)
@@ -148,6 +195,7 @@ class Simulator:
             n_jobs=self.n_jobs,
         ).fit(dataset)
         self.fallback_ = GlobalMean().fit(dataset)
+        self.accuracy_ = self.ensemble_.out_of_fold_accuracy(dataset)
         return self
 
     def set_catalogue(self, dataset: Dataset, texts: Sequence[str]) -> None:
@@ -155,7 +203,7 @@ class Simulator:
 
         `texts` are those of the items.
         """
-        self.dataset_digest_ = dataset.digest
+        self.dataset_name_, self.dataset_digest_ = dataset.name, dataset.digest
         self.rated_ = np.unique(dataset.pairs.keys(dataset.n_items))
         self.user_ids_, self.item_ids_ = dataset.users.index, dataset.items.index
         self.__dict__.pop("_rows", None)
@@ -187,14 +235,16 @@ class Simulator:
         """A simulator is a rater too, one that always answers."""
         return self.predict_pairs(pairs).distribution
 
-    def predict(self, user_ids: Iterable[str] | pd.DataFrame, item_ids: Iterable[str] | None = None) -> Prediction:
+    def predict(self, user_ids: Iterable[str] | str | Frame, item_ids: Iterable[str] | str | None = None) -> Prediction:
         """The predicted rating of each pair; an unknown user or item is predicted from what is known of the other.
 
-        `user_ids` and `item_ids` are two lists of one length, or the first is a DataFrame with the columns `user_id`
-        and `item_id`.
+        `user_ids` and `item_ids` are two lists of one length, or one of them is a single id, which stands beside every
+        id of the other, or the first is a frame (pandas, polars, ...) with the columns `user_id` and `item_id`.
 
         Raises:
-            SettingsError: the ids are no such lists or columns, or not texts.
+            NotFittedError: the simulator has not learned yet.
+            SettingsError: the ids are no such lists, or not texts.
+            DataError: an id is missing in the frame.
         """
         users, items = pair_ids(user_ids, item_ids)
         user_rows, item_rows = self._rows
@@ -275,7 +325,7 @@ def _indexes(dataset: Dataset, embedder: Embedder) -> tuple[VectorIndex, Profile
 
 
 def fit(
-    dataset: Dataset,
+    dataset: Dataset | Frame | Path | str,
     *,
     seed: int = 0,
     members: Sequence[str] | str | None = None,
@@ -285,6 +335,9 @@ def fit(
     memory: float | None = None,
 ) -> Simulator:
     """A simulator fitted to all ratings of `dataset`; the options are those of `Simulator` and of its `fit`.
+
+    A frame (pandas, polars, ...) or file of ratings will do too, with the columns user_id, item_id, rating and, where
+    it is known, timestamp; `hs.read_dataset` reads other columns, items and users.
 
     Takes a minute or more per 100,000 ratings with all members; `members="light"` is much quicker.
 
@@ -300,30 +353,41 @@ def fit(
         DataError: there are no ratings, or too few to hold any out.
         SettingsError: the name of a member or component is not known, or members do not fit into memory.
     """
-    return Simulator(seed, members, embedder, n_jobs, without).fit(dataset, memory)
+    whole = dataset if isinstance(dataset, Dataset) else read_dataset(dataset)
+    return Simulator(seed, members, embedder, n_jobs, without).fit(whole, memory)
 
 
 load = Simulator.load
 
 
 def pair_ids(
-    user_ids: Iterable[str] | pd.DataFrame, item_ids: Iterable[str] | None = None
+    user_ids: Iterable[str] | str | Frame, item_ids: Iterable[str] | str | None = None
 ) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-    """The ids of users and items, row by row, from two lists of one length or a DataFrame with user_id and item_id.
+    """The ids of users and items, row by row, from two lists of one length or a frame with user_id and item_id.
+
+    One id (a text) in place of a list stands beside every id of the other.
 
     Raises:
         SettingsError: they are neither, or not texts.
+        DataError: an id is missing in the frame.
     """
-    if isinstance(user_ids, pd.DataFrame) and item_ids is None:
-        missing = [name for name in ("user_id", "item_id") if name not in user_ids]
+    if isinstance(user_ids, Frame) and not isinstance(user_ids, pd.Series) and item_ids is None:
+        table = read_table(user_ids, wanted=["user_id", "item_id"])
+        missing = [name for name in ("user_id", "item_id") if name not in table.names]
         if missing:
             raise SettingsError(
-                f"the table of pairs lacks the column {missing[0]!r}; it has {', '.join(map(repr, user_ids.columns))}"
+                f"the table of pairs lacks the column {missing[0]!r}; it has {', '.join(map(repr, table.names))}"
             )
-        user_ids, item_ids = user_ids["user_id"], user_ids["item_id"]
+        columns = table.ids("user_id"), table.ids("item_id")
+        return columns[0].names[columns[0].codes], columns[1].names[columns[1].codes]
     if item_ids is None or isinstance(user_ids, pd.DataFrame):
         raise SettingsError("give two lists of ids of one length, or one DataFrame with user_id and item_id")
-    users, items = _ids("user", user_ids), _ids("item", item_ids)
+    users = _ids("user", [user_ids] if isinstance(user_ids, str) else user_ids)  # type: ignore[arg-type]  # a Series is a frame too
+    items = _ids("item", [item_ids] if isinstance(item_ids, str) else item_ids)
+    if isinstance(user_ids, str):
+        users = np.repeat(users, len(items))
+    elif isinstance(item_ids, str):
+        items = np.repeat(items, len(users))
     if len(users) != len(items):
         raise SettingsError(f"{len(users)} users cannot stand beside {len(items)} items; give one user per item")
     return users, items

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -67,7 +66,6 @@ def ablate(
     without_profile: RecordedRatings | None = None,
     members: Sequence[str] | str | None = None,
     embedder: Embedder | None = None,
-    answer_folder: Path | None = None,
     n_jobs: int | None = None,
     n_boot: int = 2000,
     level: float = 0.95,
@@ -78,9 +76,8 @@ def ablate(
     `protocol` is a name (see `hybrid_sim.evaluation.protocols.PROTOCOLS`), of which `folds` are the numbers wanted, or
     made already. `components` are those that are left out and put in (None: all that the members, and recordings,
     allow); the others stay as they are. `recording` holds an LLM's ratings, `without_profile` those of the same LLM
-    where it saw no profiles. `members`, `embedder` and `n_jobs` are as in a simulator. Members' answers are kept in the
-    folder `answer_folder`, if one is given. Intervals of `level` come from `n_boot` resamples. `command` is kept in the
-    provenance.
+    where it saw no profiles. `members`, `embedder` and `n_jobs` are as in a simulator. Intervals of `level` come from
+    `n_boot` resamples. `command` is kept in the provenance.
 
     Raises:
         SettingsError: a name or a fold is not known, the base is not among the members, a component cannot be left out,
@@ -101,7 +98,7 @@ def ablate(
     costs: list[CostRow] = []
     embedder_name = None
     for scorer in scorers:
-        answers = gather(scorer.fold, members, seed=seed, embedder=embedder, answer_folder=answer_folder, n_jobs=n_jobs)
+        answers = gather(scorer.fold, members, seed=seed, embedder=embedder, n_jobs=n_jobs)
         variants = each_variant(answers, [name for name in present if name != LLM], seed, n_jobs, scorer)
         scores.append({key: one for scored in variants for key, one in scored})
         of_folds += fold_rows(scorer.fold.number, scores[-1], order, present)

@@ -259,13 +259,15 @@ def from_run(folder: Path, train: Dataset, held_out: Dataset) -> Answers:
     return Answers(simulator, part)
 
 
-def read_truth(path: Path, train: Dataset) -> Dataset:
+def read_truth(path: Path, train: Dataset, **columns: str) -> Dataset:
     """Held-out ratings from a table `user_id, item_id, rating`; rows whose user or item nobody knows are left out.
+
+    `columns` are names of the columns `user`, `item` and `rating`, where they are others.
 
     Raises:
         DataError: a row is refused, is one of the training ratings, or none is left.
     """
-    table = read_recorded(path, train.scale)
+    table = read_recorded(path, train.scale, option="--{}-col", **columns)
     pairs = train.encode(table.user_ids, table.item_ids)
     known, keys = pairs.known, pairs.keys(train.n_items)
     seen = known & np.isin(keys, train.pairs.keys(train.n_items))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.document import Chart, Column, Section, Table, Verdict, interval_columns
 from hybrid_sim.core.embedder import Embedder
+from hybrid_sim.core.fit_cache import fit_cache
 from hybrid_sim.core.rater import Rater, expected
 from hybrid_sim.core.seeding import derive_seed, stream
 from hybrid_sim.core.types import FloatArray, IntArray, Pairs
@@ -53,7 +54,7 @@ def scores(train: Dataset, pairs: Pairs, embedder: Embedder, seed: int) -> dict[
     }
     made: dict[str, FloatArray] = {}
     for name, rater in raters.items():
-        means = expected(rater.fit(train), pairs)
+        means = expected(fit_cache().fit(rater, train).rater, pairs)
         known = np.isfinite(means)
         made[name] = np.where(known, means, means[known].mean() if known.any() else 0.0)
     rng = stream(seed, "recommenders", "noise")

@@ -10,6 +10,7 @@ import numpy as np
 
 from hybrid_sim.core.dataset import Dataset
 from hybrid_sim.core.errors import SettingsError
+from hybrid_sim.core.fit_cache import fit_cache
 from hybrid_sim.core.rater import Rater
 from hybrid_sim.core.seeding import stream
 from hybrid_sim.core.types import Pairs, RatingDistribution
@@ -44,10 +45,9 @@ class FittedRater:
 
 
 def filled(rater: Rater, train: Dataset) -> FittedRater:
-    """`rater`, fitted to `train`; where it abstains the histogram of all training ratings answers."""
-    rater.fit(train)
-    fallback = make_rater("global_mean").fit(train)
-    return FittedRater(lambda pairs: rater.rate(pairs).filled(fallback.rate(pairs)))
+    """`rater` fitted to `train`; where it abstains the histogram of all training ratings answers."""
+    fitted, fallback = fit_cache().fit(rater, train).rater, make_rater("global_mean").fit(train)
+    return FittedRater(lambda pairs: fitted.rate(pairs).filled(fallback.rate(pairs)))
 
 
 def baseline_answers(train: Dataset, pairs: Pairs, seed: int = 0) -> dict[str, RatingDistribution]:
