@@ -247,7 +247,7 @@ def test_seconds_of_a_cached_model_are_not_shown_as_those_of_its_fit(world: Data
         first, again = (bench(world, "kfold", ["svd", "hybrid"], folds=[1], members=["biases"]) for _ in range(2))
     assert all(row.seconds is not None and row.peak_mb is not None for row in first.results)
     assert all(row.seconds is None and row.peak_mb is None for row in again.results)
-    assert [row.scores for row in first.results] == [row.scores for row in again.results]
+    np.testing.assert_equal([row.scores for row in first.results], [row.scores for row in again.results])
 
 
 def test_commands_share_fits_unless_they_are_told_not_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
