@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
     text = PAGE.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     _, tail = rest.split(END)
-    parts = (benches, recorded_llm, cold, validity, components, index, llm_runs, environments, the_rest, checks)
+    parts = (benches, recorded_llm, cold, light, validity, components, index, llm_runs, environments, the_rest, checks)
     lines = [line for part in parts for line in [*part(), ""]]
     section = "\n".join(lines[:-1])
     page = f"{head}{BEGIN}{section}\n{END}{tail}"
@@ -187,6 +187,20 @@ def cold() -> Iterator[str]:
         "factorizations. Against a whole fit of the factorization (MovieLens 100K, new users of three draws), RMSE "
         f"changes by {', '.join(folded)}, 95% intervals over users, in about a third of the CPU time "
         "(`python experiments/fold_in.py`)."
+    )
+
+
+def light() -> Iterator[str]:
+    """What few quick members save, and what they cost."""
+    yield from ("## Light members", "")
+    told = [
+        f"on `{name}` (fold {', '.join(map(str, stored['folds']))}) the fit takes {stored['cpu_ratio']:.2f} of the "
+        f"CPU time, and RMSE changes by {difference(stored['differences'], 'light', 'all')}"
+        for name, stored in result("light").items()
+    ]
+    yield from wrapped(
+        "`--members light` (biases, SVD, content process) against all members on MovieLens 100K: "
+        f"{'; '.join(told)} (95% intervals, paired; `python experiments/light.py`)."
     )
 
 
