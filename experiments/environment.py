@@ -33,7 +33,7 @@ from hybrid_sim.evaluation.bootstrap import bootstrap_rmse, paired_bootstrap
 RESULTS = Path(__file__).parent / "results"
 NONE = Correlation(0.0, 0.0)
 STEPS_TIMED = 300_000
-ALGORITHMS, SEEDS, N_TRAINING_STEPS = ("ppo", "a2c", "trpo", "dqn"), (0, 1, 2), 60_000
+ALGORITHMS, SEEDS, N_TRAINING_STEPS = ("ppo", "a2c"), (0, 1, 2), 60_000
 
 
 def next_rating(population: Population) -> dict[str, Any]:

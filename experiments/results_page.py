@@ -390,6 +390,16 @@ def environments() -> Iterator[str]:
         f"environment itself {honest} all verdicts. Steps per CPU second: {speeds}. `hybrid-sim env build --dataset "
         "ml-100k -o ENV_DIR` and `python experiments/environment.py ENV_DIR` make these figures."
     )
+    yield ""
+    agents = stored["agents"]
+    rewards = ", ".join(f"{name} {value:.3f}" for name, value in agents["reward"].items())
+    choice_sets = agents["simulated and real, choice sets"]
+    on_log = ", ".join(f"{name} {values[3]:.3f}" for name, values in choice_sets.items())
+    yield from wrapped(
+        f"**Agents** after {agents['steps']:,} steps (algorithm-seed; settings were not tuned), mean reward per step "
+        f"in episodes of 40 steps over the whole catalogue: {rewards}. With real answers, on the choice sets above: "
+        f"{on_log}."
+    )
 
 
 def the_rest() -> Iterator[str]:
