@@ -127,7 +127,7 @@ def test_contributions_of_nothing_are_left_out(data: hs.Dataset, fitted: hs.Simu
 
 def test_many_pairs_are_explained_only_if_asked_for(data: hs.Dataset, quick: hs.Simulator, tmp_path: Path) -> None:
     pairs = pd.concat([hs.cross_pairs(data.users.index, data.items.index)] * 5)
-    run = hs.Run(tmp_path, data, simulator=quick)
+    run = hs.Run(tmp_path, data, simulator=quick, overwrite=True)
     run.simulate(pairs.iloc[:20_001])
     assert run.explanations.empty
     run.simulate(pairs.iloc[:40])
@@ -139,10 +139,11 @@ def test_many_pairs_are_explained_only_if_asked_for(data: hs.Dataset, quick: hs.
 
 def test_a_refit_to_fewer_users_or_ratings_or_another_scale_is_refused(data: hs.Dataset, quick: hs.Simulator) -> None:
     without_one = data.take(np.arange(len(data)) > 0)
+    rated = data.items.index[data.item[0]]
     for other, message in (
         (without_one, "lacks at least 1"),
         (replace(data, scale=RatingScale((1, 2, 3, 4, 5, 6))), "name the same scale"),
-        (replace(data, items=data.items.iloc[:79]), "knows item 'f0080'"),
+        (replace(data, items=data.items.rename(index={rated: "new"})), f"knows item {rated!r}"),
     ):
         with pytest.raises(SettingsError, match=message):
             refitted(quick, other)

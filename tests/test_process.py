@@ -60,7 +60,7 @@ def test_compiled_code_need_not_be_kept(tmp_path: Path) -> None:
     """Case readonly_install: every command that fits ended in "no locator available"."""
     site = str(installed_without_a_cache(tmp_path))
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = shell(f"{START} {FIT}", tmp_path, PYTHONPATH=site, **nowhere)
+    done = shell(f"{START} {FIT}", tmp_path, PYTHONPATH=site, **nowhere, HYBRID_SIM_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("compiled code is not kept") == 1
 

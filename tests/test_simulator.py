@@ -303,7 +303,6 @@ def test_every_rater_conforms(name: str) -> None:
 @pytest.mark.parametrize(
     ("users", "items", "message"),
     [
-        ("u1", ["i1"], "user_ids is the text 'u1'"),
         (["u1"], [17], "item id 17 is a int; ids are texts, for example '17'"),
         (["u1", "u2"], ["i1"], "2 users cannot stand beside 1 items"),
     ],

@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or bool(os.environ.get("HYBRID_SIM_DEBUG"))
     try:
-        options = parse(words)
-        options.command = ["hybrid-sim", *words]
-        with messages(options.quiet):
-            fit_libraries_into_limit()
+        fit_libraries_into_limit()
+        with messages("--quiet" in words):
+            options = parse(words)
+            options.command = ["hybrid-sim", *words]
             with _cached_fits(options):
                 status: int = options.run(options)
         sys.stdout.flush()

@@ -26,7 +26,7 @@ NO_PROTOCOL = "none"
 
 
 def _add_options(parser: Parser) -> None:
-    parser.add_argument("action", metavar="build")
+    parser.add_argument("action", metavar="build", help="what to do: build an environment")
     parser.option("-o --output ENV_DIR", "the folder to write; an environment there is replaced", Path, required=True)
     parser.option("--model MODEL_DIR", "a simulator that `fit` saved, fitted to the same training ratings", Path)
     add_protocol_options(parser.option, folds="1", also=[NO_PROTOCOL])
